@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+var bundleControls []Control
+
+func bundle(id string, class Class, hint string) Control {
+	return register(&bundleControls, Control{id, class, hint})
+}
+
+// Controls of the transfer bundle and of the receipts that answer it.
+var (
+	BundleFormat    = bundle("KF-BUNDLE-FORMAT", Refused, "copy the bundle again from the machine that sealed it")
+	BundleSize      = bundle("KF-BUNDLE-SIZE", Refused, "copy the bundle again from the machine that sealed it")
+	BundleManifest  = bundle("KF-BUNDLE-MANIFEST", Refused, "copy the bundle again; both sides must run the same version of Keyferry")
+	BundleVersion   = bundle("KF-BUNDLE-VERSION", Refused, "both sides must run the same version of Keyferry")
+	BundleSignature = bundle("KF-BUNDLE-SIGNATURE", Refused, "the bundle was changed after it was signed, or somebody else made it: copy it again")
+	BundleSender    = bundle("KF-BUNDLE-SENDER", Refused, "the sender is not the pinned one: compare the fingerprints on the offline card and the security world")
+	BundleReceiver  = bundle("KF-BUNDLE-RECEIVER", Refused, "the bundle was made for another receiver: open it there")
+	BundlePurpose   = bundle("KF-BUNDLE-PURPOSE", Refused, "give a receipt to `offline receipt`, and a key transfer to the online commands")
+	BundleApproval  = bundle("KF-BUNDLE-APPROVAL", Refused, "let more of the security world's approvers sign the manifest")
+	BundlePayload   = bundle("KF-BUNDLE-PAYLOAD", Refused, "the payload is not the one that was signed: copy the bundle again")
+	BundleDecrypt   = bundle("KF-BUNDLE-DECRYPT", Refused, "the payload was not encrypted for this side: check which online card the offline side used")
+	BundleContents  = bundle("KF-BUNDLE-CONTENTS", Refused, "the payload holds something else than its index says: do not use it, and ask the sender")
+	BundleReplay    = bundle("KF-BUNDLE-REPLAY", Refused, "a newer bundle of this sender was taken already: use the newest one")
+	BundleFork      = bundle("KF-BUNDLE-FORK", Refused, "two bundles claim the same place in the sender's sequence: keep both as evidence and ask the sender")
+	BundleEmpty     = bundle("KF-BUNDLE-EMPTY", Refused, "stage a key first, with `offline import`")
+
+	ReceiptEarly   = bundle("KF-RECEIPT-EARLY", Refused, "begin the upload first, with `online upload`")
+	ReceiptUnknown = bundle("KF-RECEIPT-UNKNOWN", Refused, "the receipt answers a bundle that this side did not send: check the state directory")
+	ReceiptDiffers = bundle("KF-RECEIPT-DIFFERS", Refused, "what arrived is not what was sent: stop, keep everything, and compare both transcripts")
+)

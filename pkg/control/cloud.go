@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+var cloudControls []Control
+
+func cloud(id string, class Class, hint string) Control {
+	return register(&cloudControls, Control{id, class, hint})
+}
+
+// Controls of the connected side's cloud: the key vault and what it answers,
+// then the Azure RMS tenant.
+var (
+	VaultURL     = cloud("KF-VAULT-URL", Usage, "give the vault's URI as the Azure portal shows it, such as https://NAME.vault.azure.net")
+	VaultKeyName = cloud("KF-VAULT-KEY-NAME", Usage, "name the key with 1 to 127 letters, digits and dashes")
+
+	VaultKeyExists  = cloud("KF-VAULT-KEY-EXISTS", Refused, "no key is ever given a second version: choose another name")
+	VaultKeyMissing = cloud("KF-VAULT-KEY-MISSING", Refused, "check the vault's URL, the key's name and its version")
+	VaultKeyDeleted = cloud("KF-VAULT-KEY-DELETED", Refused, "a deleted key still holds this name: recover it, purge it, or choose another name")
+
+	VaultKEKType     = cloud("KF-VAULT-KEK-TYPE", Refused, "make a KEK with `online kek create`: an RSA key in the HSM of a Premium vault or a Managed HSM")
+	VaultKEKOps      = cloud("KF-VAULT-KEK-OPS", Refused, "make a KEK with `online kek create`: it must serve for import and nothing else")
+	VaultKEKSize     = cloud("KF-VAULT-KEK-SIZE", Refused, "make a KEK of 2048, 3072 or 4096 bits with `online kek create`")
+	VaultKEKValidity = cloud("KF-VAULT-KEK-VALIDITY", Refused, "make a new KEK with `online kek create`, or enable this one in the vault; check this machine's clock")
+	VaultKEKForeign  = cloud("KF-VAULT-KEK-FOREIGN", Refused, "a key can be imported only into the vault that holds its KEK: upload to that vault, or wrap the key again under this vault's KEK")
+
+	VaultSignIn      = cloud("KF-VAULT-SIGN-IN", Environment, "sign in to Azure again, to the tenant that owns the vault")
+	VaultRights      = cloud("KF-VAULT-RIGHTS", Environment, "the signed-in account needs the rights get, create and import on keys (role Key Vault Crypto Officer)")
+	VaultFirewall    = cloud("KF-VAULT-FIREWALL", Environment, "the vault's firewall does not let this machine in: add its address, or use a machine that is let in")
+	VaultThrottled   = cloud("KF-VAULT-THROTTLED", Environment, "the vault asks to slow down: wait a minute and run the same command again")
+	VaultUnreachable = cloud("KF-VAULT-UNREACHABLE", Environment, "check the network, the proxy and the vault's URL, then run the same command again")
+	VaultRequest     = cloud("KF-VAULT-REQUEST", Refused, "the service says why; HSM keys need a Premium vault or a Managed HSM")
+	VaultAnswer      = cloud("KF-VAULT-ANSWER", Refused, "what answered does not behave like a key vault: check the vault's URL and what stands between")
+
+	VaultNotHSM      = cloud("KF-VAULT-NOT-HSM", Refused, "the key is not in an HSM: delete it from the vault and use a Premium vault or a Managed HSM")
+	VaultKeyState    = cloud("KF-VAULT-KEY-STATE", Refused, "the key must be enabled and may encrypt, decrypt, wrap, unwrap, sign and verify: mend it in the vault and run the same command again")
+	VaultKeyMismatch = cloud("KF-VAULT-KEY-MISMATCH", Refused, "the vault holds another key than the one that travelled: do not use it, keep everything as evidence")
+
+	RMSCorrupted   = cloud("KF-RMS-CORRUPTED", Refused, "the service could not open the TPD: check its password, and that the file is whole")
+	RMSKeyURL      = cloud("KF-RMS-KEY-URL", Refused, "give the key URL with its version, of a key that is enabled in the vault and may sign and decrypt")
+	RMSKeyMismatch = cloud("KF-RMS-KEY-MISMATCH", Refused, "the TPD belongs to another key: pair each TPD with the vault key that was made from it")
+	RMSKeyExists   = cloud("KF-RMS-KEY-EXISTS", Refused, "the tenant has this TPD already: nothing is to be done for it")
+	RMSKeyMissing  = cloud("KF-RMS-KEY-MISSING", Refused, "only a key that the tenant lists can be made active: import its TPD first")
+	RMSActive      = cloud("KF-RMS-ACTIVE", Refused, "the tenant did not do what it was asked: look at its keys with Get-AipServiceKeys, then run the same command again")
+	RMSByHand      = cloud("KF-RMS-BY-HAND", Unfinished, "import the TPDs with the AIPService module")
+)

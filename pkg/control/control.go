@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package control is the catalogue of Keyferry's controls: the checks that
+// stand between what comes in and what is done with it.
+//
+// A control has an ID (KF-BUNDLE-REPLAY) that is the same in the code, the
+// error, the documents and the tests; a class, from which the exit code
+// follows; and a hint, which says what the person can do next. A check that
+// fails returns a [Refusal] made by [Control.Refuse]; nothing else in Keyferry
+// invents an ID or an exit code.
+//
+// The catalogue is split by area: one file each, listed by [All].
+package control
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Class says what kind of failure a control stands for. Its number is the
+// exit code of the command that ends with it.
+type Class int
+
+const (
+	Refused     Class = 1 // a check failed: what came in is refused
+	Usage       Class = 2 // the command line is wrong
+	Environment Class = 3 // no HSM, wrong PIN, disk full, cloud unreachable
+	Unfinished  Class = 4 // stopped midway: the same command goes on
+)
+
+// Control is one named check.
+type Control struct {
+	ID    string // KF-AREA-NAME, upper case
+	Class Class
+	Hint  string // what the person can do next; one sentence, no final full stop
+}
+
+// Refusal is the error of a control that does not hold. Its text is a clear
+// sentence about what was found; the control's ID and hint go beside it.
+type Refusal struct {
+	Control Control
+	Message string
+	Hint    string // the control's, unless the place that refused knew better
+	cause   error
+}
+
+// Refuse makes the refusal of c. The format follows [fmt.Errorf], %w included.
+// Text that came from outside goes through [Quote].
+func (c Control) Refuse(format string, args ...any) *Refusal {
+	err := fmt.Errorf(format, args...)
+	return &Refusal{Control: c, Message: err.Error(), Hint: c.Hint, cause: err}
+}
+
+// WithHint replaces the control's general hint by one for the case at hand.
+func (r *Refusal) WithHint(format string, args ...any) *Refusal {
+	r.Hint = fmt.Sprintf(format, args...)
+	return r
+}
+
+// About puts before the message what it is about, such as a file's name.
+func (r *Refusal) About(what string) *Refusal {
+	about := *r
+	about.Message = what + ": " + r.Message
+	return &about
+}
+
+func (r *Refusal) Error() string { return r.Message + " [" + r.Control.ID + "]" }
+
+func (r *Refusal) Unwrap() error { return r.cause }
+
+// Is reports whether err is, wraps, or joins a refusal by c.
+func Is(err error, c Control) bool {
+	return errors.Is(err, refusedBy(c.ID))
+}
+
+// refusedBy is what errors.Is looks for, in joined errors too.
+type refusedBy string
+
+func (id refusedBy) Error() string { return string(id) }
+
+func (r *Refusal) Is(target error) bool { return target == refusedBy(r.Control.ID) }
+
+// maxQuoted is how many bytes of untrusted text an error shows.
+const maxQuoted = 160
+
+// Quote makes text from outside safe to show: quoted, control characters
+// escaped, cut to 160 bytes.
+func Quote(s string) string {
+	if len(s) > maxQuoted {
+		return strconv.QuoteToASCII(s[:maxQuoted]) + "…"
+	}
+	return strconv.QuoteToASCII(s)
+}
+
+// All lists every control, by area.
+func All() []Control {
+	var all []Control
+	for _, area := range [][]Control{tpdControls, hsmControls, bundleControls, trustControls, cloudControls, runControls} {
+		all = append(all, area...)
+	}
+	return all
+}
+
+// register collects the controls of an area, for All.
+func register(area *[]Control, c Control) Control {
+	*area = append(*area, c)
+	return c
+}

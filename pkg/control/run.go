@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+var runControls []Control
+
+func run(id string, class Class, hint string) Control {
+	return register(&runControls, Control{id, class, hint})
+}
+
+// Controls of a run: the command line, the state directory, the machine.
+var (
+	CommandLine   = run("KF-RUN-USAGE", Usage, "see --help for the command's flags and an example")
+	InputFile     = run("KF-RUN-INPUT", Usage, "check the path of the file")
+	NoTerminal    = run("KF-RUN-TERMINAL", Environment, "run it in a terminal, or give the answer by a flag (--yes, --…-file PATH, --…-fd N)")
+	NotConfirmed  = run("KF-RUN-CONFIRM", Unfinished, "run the same command again and answer with an exact Yes")
+	Interrupted   = run("KF-RUN-INTERRUPTED", Unfinished, "run the same command again to go on")
+	SecretEmpty   = run("KF-RUN-SECRET", Usage, "give the password or PIN alone, in a file of one line or at the prompt")
+	StateExists   = run("KF-STATE-EXISTS", Refused, "an existing state directory is never overwritten: name another one with --state")
+	StateMissing  = run("KF-STATE-MISSING", Environment, "check --state and KEYFERRY_STATE, or make the state directory with the init command")
+	StateForeign  = run("KF-STATE-FOREIGN", Refused, "name the state directory that this program made, with --state")
+	StateBusy     = run("KF-STATE-BUSY", Environment, "wait for the other command to end, then run this one again")
+	StateDamaged  = run("KF-STATE-DAMAGED", Refused, "the state directory was changed by something else: restore it from its backup")
+	ImportExists  = run("KF-IMPORT-EXISTS", Refused, "nothing is imported twice: see `offline status`; what is staged is sealed with `offline seal`")
+	OutputExists  = run("KF-RUN-OUTPUT-EXISTS", Refused, "nothing is overwritten: move the existing file away, or name another --out")
+	DiskFull      = run("KF-RUN-DISK-FULL", Environment, "make room on the disk and run the same command again")
+	ReadBack      = run("KF-RUN-READ-BACK", Environment, "the medium does not give back what was written: use another one")
+	MachineFailed = run("KF-RUN-MACHINE", Environment, "the operating system refused: read the message, mend it, run the same command again")
+	LedgerBroken  = run("KF-LEDGER-CHAIN", Refused, "the ledger was cut or edited: keep it as evidence and restore the state directory from its backup")
+)

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+var tpdControls []Control
+
+func tpd(id, hint string) Control {
+	return register(&tpdControls, Control{"KF-TPD-" + id, Refused, hint})
+}
+
+// Controls of a TPD export: the file and its decryption.
+var (
+	TPDSize      = tpd("SIZE", "give the file that the AD RMS console exported as a trusted publishing domain")
+	TPDFormat    = tpd("FORMAT", "give the file that the AD RMS console exported as a trusted publishing domain, unchanged; copy it again if it was cut short")
+	TPDOneDomain = tpd("ONE-DOMAIN", "export each trusted publishing domain into a file of its own")
+	TPDPassword  = tpd("PASSWORD", "check the password that was given when the domain was exported: upper and lower case, keyboard layout, spaces at the end")
+	TPDDocument  = tpd("DOCUMENT", "the password is right but the file is damaged: copy it again, or export the domain again")
+	TPDLegacyKDF = tpd("LEGACY-KDF", "an old version of AD RMS made this export; nothing needs to be done")
+	TPDExtra     = tpd("EXTRA", "nothing that AD RMS exports looks like this: find out who changed the file")
+)
+
+// Controls of the key information and the key.
+var (
+	TPDKeyInfo     = tpd("KEY-INFO", "export the domain again: without the key's description no service imports it")
+	TPDKeyID       = tpd("KEY-ID", "export the domain again: without the key's GUID no service imports it")
+	TPDKeyNumber   = tpd("KEY-NUMBER", "the key serves all the same; look at the CSP of the AD RMS server if this surprises you")
+	TPDCSPMode     = tpd("CSP-MODE", "export the domain again from a server whose CSP suits its cryptographic mode: PROV_RSA_AES (24), in mode 1 also PROV_RSA_FULL (1)")
+	TPDMode        = tpd("MODE", "AD RMS knows RSA-1024 with SHA-1 (mode 1) and RSA-2048 with SHA-256 (mode 2) only")
+	TPDMode1       = tpd("MODE1", "import this TPD into Azure RMS as a Microsoft-managed key, with its key and without a key URL, and leave it archived")
+	TPDKeyAbsent   = tpd("KEY-ABSENT", "give the export itself, not its keyless copy; a key that lives in an HSM is not in an export")
+	TPDKeyPresent  = tpd("KEY-PRESENT", "give the keyless copy (no_key_tpd_….xml), never the export itself")
+	TPDKeyEmbedded = tpd("KEY-EMBEDDED", "export the domain again: a keyless copy of this file would still carry the key")
+	TPDKeyDecrypt  = tpd("KEY-DECRYPT", "the key field is damaged or comes from an export with another password: export the domain again")
+	TPDKeyBlob     = tpd("KEY-BLOB", "the key field is damaged: copy the file again, or export the domain again")
+	TPDKeyCRT      = tpd("KEY-CRT", "never use this key: export the domain again")
+	TPDKeyMismatch = tpd("KEY-MISMATCH", "key and certificate are not of the same domain: export the domain again")
+)
+
+// Controls of the certificates.
+var (
+	TPDChainAbsent    = tpd("CHAIN-ABSENT", "export the domain again: without its certificate chain no service imports it")
+	TPDCertificate    = tpd("CERTIFICATE", "export the domain again: a certificate of its chain is not what AD RMS writes")
+	TPDSLCID          = tpd("SLC-ID", "key information and certificate are not of the same domain: export the domain again")
+	TPDSLCDigest      = tpd("SLC-DIGEST", "the server licensor certificate was changed after it was issued: find out by whom, and export the domain again")
+	TPDSLCSignature   = tpd("SLC-SIGNATURE", "the server licensor certificate was not issued by whom it names: find out where the file comes from")
+	TPDChainLink      = tpd("CHAIN-LINK", "the certificates are not one chain: export the domain again")
+	TPDChainSignature = tpd("CHAIN-SIGNATURE", "a certificate of the chain was changed, or not issued by whom it names: find out where the file comes from")
+	TPDValidity       = tpd("VALIDITY", "check this machine's clock; a certificate past its validity still opens old content")
+	TPDHierarchy      = tpd("HIERARCHY", "compare the root key's fingerprint with that of another export of the same organisation")
+	TPDURL            = tpd("URL", "check the cluster URLs of the AD RMS server")
+)
+
+// Controls of the rights policy templates.
+var (
+	TPDTemplate          = tpd("TEMPLATE", "export the domain again: a template of it is not what AD RMS writes")
+	TPDTemplateSignature = tpd("TEMPLATE-SIGNATURE", "the template was changed, or is not of this domain: find out by whom, and export the domain again")
+	TPDTemplateIssuer    = tpd("TEMPLATE-ISSUER", "the server was renamed after the template was made; nothing needs to be done")
+	TPDTemplateDuplicate = tpd("TEMPLATE-DUPLICATE", "delete one of the two templates in AD RMS and export the domain again")
+	TPDTemplateAnyone    = tpd("TEMPLATE-ANYONE", "Azure RMS does not support ANYONE: give the rights to a group instead, or make the template anew after the import")
+	TPDTemplateName      = tpd("TEMPLATE-NAME", "take : and ; out of the template's names and descriptions in AD RMS, or expect to mend them after the import")
+)
