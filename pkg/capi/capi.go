@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package capi reads the CryptoAPI PRIVATEKEYBLOB of an RSA key, the form in
+// which an AD RMS export carries it.
+//
+// Every number is little-endian (Microsoft, "RSA/Schannel Key BLOBs",
+// PUBLICKEYSTRUC and RSAPUBKEY of wincrypt.h); k is the key's size in bytes:
+//
+//	offset  length  field      value
+//	0       1       bType      0x07 PRIVATEKEYBLOB
+//	1       1       bVersion   0x02
+//	2       2       reserved   0
+//	4       4       aiKeyAlg   0x0000A400 key exchange, 0x00002400 signature
+//	8       4       magic      "RSA2"
+//	12      4       bitlen     8·k, equal to (length − 20) · 16 / 9
+//	16      4       pubexp     65537
+//	20      k       modulus
+//	        k/2     prime1, P
+//	        k/2     prime2, Q
+//	        k/2     exponent1, D mod P−1
+//	        k/2     exponent2, D mod Q−1
+//	        k/2     coefficient, Q⁻¹ mod P
+//	        k       privateExponent, D
+//
+// A blob of RSA-2048 has 1172 bytes. The 12 bytes of a .NET strong-name header
+// may stand before it; they are not looked at.
+package capi
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"encoding/binary"
+	"math/big"
+	"slices"
+
+	"keyferry/pkg/control"
+)
+
+// Algorithm is the ALG_ID of a key: what CryptoAPI thinks that it is for. AD
+// RMS signs and decrypts with either.
+type Algorithm uint32
+
+const (
+	KeyExchange Algorithm = 0x0000A400 // CALG_RSA_KEYX
+	Signature   Algorithm = 0x00002400 // CALG_RSA_SIGN
+)
+
+const (
+	headerSize       = 20
+	strongNamePrefix = 12
+	exponent         = 65537
+	minBits          = 1024 // below it crypto/rsa does not work
+	maxBits          = 4096
+)
+
+// BlobSize returns how many bytes the blob of a key of that many bits has.
+func BlobSize(bits int) int { return headerSize + bits*9/16 }
+
+// HasHeader reports whether the bytes begin as the blob of a private RSA key
+// does, a strong-name prefix aside: not that the rest holds.
+func HasHeader(blob []byte) bool { return withoutPrefix(blob) != nil }
+
+// withoutPrefix returns the blob from its bType on, or nil if there is no blob.
+func withoutPrefix(blob []byte) []byte {
+	for _, skip := range []int{0, strongNamePrefix} {
+		if len(blob) >= skip+headerSize && bytes.HasPrefix(blob[skip:], []byte{7, 2, 0, 0}) &&
+			string(blob[skip+8:skip+12]) == "RSA2" {
+			return blob[skip:]
+		}
+	}
+	return nil
+}
+
+// Parse reads a blob. The key has passed every check: the lengths agree, the
+// primes are prime and give the modulus, the private exponent and the CRT
+// members are those that follow from them. It is precomputed.
+//
+// It refuses with KF-TPD-KEY-BLOB what is no such blob and with KF-TPD-KEY-CRT
+// a key that is not consistent. The caller clears the blob, and the key with
+// [Clear].
+func Parse(blob []byte) (*rsa.PrivateKey, Algorithm, error) {
+	b := withoutPrefix(blob)
+	if b == nil {
+		return nil, 0, control.TPDKeyBlob.Refuse("the key field does not hold a CryptoAPI private key blob")
+	}
+	algorithm := Algorithm(binary.LittleEndian.Uint32(b[4:]))
+	if algorithm != KeyExchange && algorithm != Signature {
+		return nil, 0, control.TPDKeyBlob.Refuse("the key blob names the algorithm 0x%08x, expected RSA key exchange (0xa400) or RSA signature (0x2400)", uint32(algorithm))
+	}
+	bits := int(binary.LittleEndian.Uint32(b[12:]))
+	if bits < minBits || bits > maxBits || bits%16 != 0 {
+		return nil, 0, control.TPDKeyBlob.Refuse("the key blob names a key of %d bits, expected %d to %d", bits, minBits, maxBits)
+	}
+	if want := BlobSize(bits); len(b) != want {
+		return nil, 0, control.TPDKeyBlob.Refuse("the key blob has %d bytes, expected %d for a key of %d bits", len(b), want, bits)
+	}
+	if e := binary.LittleEndian.Uint32(b[16:]); e != exponent {
+		return nil, 0, control.TPDKeyBlob.Refuse("the key blob has the public exponent %d, expected %d", e, exponent)
+	}
+	m := split(b[headerSize:], bits/8)
+	defer m.clear()
+	if err := m.check(bits); err != nil {
+		return nil, 0, err
+	}
+	key, err := m.key()
+	return key, algorithm, err
+}
+
+// members are the numbers of a blob, by the names of RFC 8017.
+type members struct{ n, p, q, dP, dQ, qInv, d *big.Int }
+
+// split reads the members of a key of size bytes; body has the right length.
+func split(body []byte, size int) *members {
+	next := func(length int) *big.Int {
+		b := slices.Clone(body[:length])
+		defer clear(b)
+		body = body[length:]
+		slices.Reverse(b)
+		return new(big.Int).SetBytes(b)
+	}
+	half := size / 2
+	return &members{n: next(size), p: next(half), q: next(half), dP: next(half), dQ: next(half), qInv: next(half), d: next(size)}
+}
+
+// key returns the checked members as a key of its own, sharing no number.
+func (m *members) key() (*rsa.PrivateKey, error) {
+	own := func(x *big.Int) *big.Int { return new(big.Int).Set(x) }
+	key := &rsa.PrivateKey{
+		PublicKey: rsa.PublicKey{N: own(m.n), E: exponent},
+		D:         own(m.d),
+		Primes:    []*big.Int{own(m.p), own(m.q)},
+	}
+	key.Precompute()
+	if err := key.Validate(); err != nil {
+		Clear(key)
+		return nil, control.TPDKeyCRT.Refuse("the private key is not consistent: %w", err)
+	}
+	return key, nil
+}
+
+// Clear wipes a private key, as far as can be: its own numbers and the CRT
+// members; what crypto/rsa computed for itself is only let go.
+func Clear(key *rsa.PrivateKey) {
+	if key == nil {
+		return
+	}
+	wipe(key.D, key.Precomputed.Dp, key.Precomputed.Dq, key.Precomputed.Qinv)
+	wipe(key.Primes...)
+	key.D, key.Primes, key.Precomputed = nil, nil, rsa.PrecomputedValues{}
+}
+
+func (m *members) clear() { wipe(m.p, m.q, m.dP, m.dQ, m.qInv, m.d) }
+
+func wipe(numbers ...*big.Int) {
+	for _, x := range numbers {
+		if x != nil {
+			words := x.Bits()
+			clear(words[:cap(words)])
+			x.SetInt64(0)
+		}
+	}
+}

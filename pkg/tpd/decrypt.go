@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tpd
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"unicode/utf8"
+
+	"keyferry/internal/utf16le"
+	"keyferry/pkg/capi"
+	"keyferry/pkg/control"
+)
+
+// Domain is a decrypted export. [Domain.Clear] wipes its key.
+type Domain struct {
+	Info      *KeyInfo // nil if the document has none
+	Chain     []string // XrML certificates, leaf first, not parsed
+	Templates []string // XrML templates, not parsed
+
+	Key          *rsa.PrivateKey // consistent in itself; nil in a keyless TPD and where its field is damaged
+	KeyAlgorithm capi.Algorithm
+
+	DocumentDerivation Derivation
+	KeyDerivation      Derivation // "" without a key
+
+	hasKeyField bool
+	keyErr      error    // why Key is nil though there is a field for it
+	extra       []string // names of unknown elements
+}
+
+// Clear wipes the private key as far as can be, also where a [Checked] holds it.
+func (d *Domain) Clear() {
+	capi.Clear(d.Key)
+	d.Key = nil
+}
+
+// Derivation is how the AES key is made from the password.
+type Derivation string
+
+const (
+	Current Derivation = "current"
+	Legacy  Derivation = "legacy"
+)
+
+// keySize selects AES-128.
+const keySize = 16
+
+// keys are the AES keys that a password may stand for, in the order to try.
+type keys [2]struct {
+	derivation Derivation
+	key        []byte
+}
+
+func deriveKeys(password []byte) keys {
+	var k keys
+	k[0].derivation, k[0].key = Current, currentKey(password)
+	k[1].derivation, k[1].key = Legacy, legacyKey(password)
+	return k
+}
+
+func (k keys) clear() {
+	for _, one := range k {
+		clear(one.key[:cap(one.key)]) // the rest of the hash too
+	}
+}
+
+func currentKey(password []byte) []byte {
+	wide := utf16le.Encode(password)
+	defer clear(wide)
+	sum := sha256.Sum256(wide)
+	return sum[:keySize]
+}
+
+// legacyRounds is the iteration count of .NET's PasswordDeriveBytes.
+const legacyRounds = 100
+
+func legacyKey(password []byte) []byte {
+	sum := sha1.Sum(password)
+	for range legacyRounds - 1 {
+		sum = sha1.Sum(sum[:])
+	}
+	return sum[:keySize]
+}
+
+// Decrypt opens the export with its password, in UTF-8, which the caller
+// clears. It refuses with KF-TPD-PASSWORD if neither derivation gives anything
+// to read, and with KF-TPD-DOCUMENT or KF-TPD-ONE-DOMAIN what is readable but
+// not a whole document. A key that does not come out right is left to
+// [Domain.Check] to report.
+func (e *Export) Decrypt(password []byte) (*Domain, error) {
+	if !utf8.Valid(password) {
+		return nil, control.TPDPassword.Refuse("the password is not valid UTF-8").WithHint("save the password file as UTF-8")
+	}
+	keys := deriveKeys(password)
+	defer keys.clear()
+	d, err := e.openDocument(keys)
+	if err != nil {
+		return nil, err
+	}
+	e.openKey(d, keys)
+	return d, nil
+}
+
+func (e *Export) openDocument(keys keys) (*Domain, error) {
+	var damage error
+	for _, k := range keys {
+		plain, padded := decrypt(e.document, k.key)
+		d := &Domain{DocumentDerivation: k.derivation, extra: e.extra[:len(e.extra):len(e.extra)]}
+		var err error
+		if padded {
+			err = d.readDocument(plain)
+		} else {
+			err = control.TPDDocument.Refuse("the document in the TPD export does not end as it should")
+		}
+		if err == nil {
+			return d, nil
+		}
+		if readable(plain) {
+			damage = err
+		}
+	}
+	if damage != nil {
+		return nil, damage
+	}
+	return nil, control.TPDPassword.Refuse("the password does not open this TPD export, neither by the current nor by the legacy key derivation")
+}
+
+// openKey reads the key field into the domain. The derivation whose plaintext
+// begins as a key blob is the right one.
+func (e *Export) openKey(d *Domain, keys keys) {
+	if d.hasKeyField = e.HasKey(); !d.hasKeyField {
+		return
+	}
+	d.keyErr = control.TPDKeyDecrypt.Refuse("the key in the TPD export does not decrypt with the password that opens the rest of it")
+	for _, k := range keys {
+		blob, padded := decrypt(e.key, k.key)
+		if !capi.HasHeader(blob) {
+			clear(blob)
+			continue
+		}
+		d.KeyDerivation = k.derivation
+		if !padded {
+			d.keyErr = control.TPDKeyBlob.Refuse("the key in the TPD export does not end as it should")
+		} else {
+			d.Key, d.KeyAlgorithm, d.keyErr = capi.Parse(blob)
+		}
+		clear(blob)
+		return
+	}
+}
+
+// initialVector is the same in every export.
+var initialVector = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+
+// decrypt returns the plaintext, without its padding if that is right, else
+// all of it. The ciphertext is one or more whole blocks.
+func decrypt(ciphertext, key []byte) (plain []byte, padded bool) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err) // not for a key of 16 bytes
+	}
+	plain = make([]byte, len(ciphertext))
+	cipher.NewCBCDecrypter(block, initialVector).CryptBlocks(plain, ciphertext)
+	pad := int(plain[len(plain)-1])
+	if pad < 1 || pad > aes.BlockSize {
+		return plain, false
+	}
+	for _, b := range plain[len(plain)-pad:] {
+		if int(b) != pad {
+			return plain, false
+		}
+	}
+	return plain[:len(plain)-pad], true
+}
+
+// readable tells a document that is damaged from one that was decrypted with a
+// wrong key: three of four bytes are ASCII text (or the zeros of UTF-16). Of
+// random bytes, two in five are.
+func readable(plain []byte) bool {
+	const enough, most = 256, 64 << 10
+	if len(plain) < enough {
+		return false
+	}
+	sample := plain[:min(len(plain), most)]
+	text := 0
+	for _, b := range sample {
+		if b >= ' ' && b <= '~' || b == '\t' || b == '\r' || b == '\n' || b == 0 {
+			text++
+		}
+	}
+	return 4*text > 3*len(sample)
+}

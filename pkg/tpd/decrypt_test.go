@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tpd
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"os/exec"
+	"slices"
+	"testing"
+	"unicode/utf16"
+
+	"keyferry/internal/vectors"
+)
+
+// The values come from a .NET runtime.
+func TestDerivationsAreNETs(t *testing.T) {
+	for _, c := range []struct{ password, current, legacy, hello, helloLegacy string }{
+		{"Passw0rd!", "b387efadb97691fb9b33fc05b4d845ce", "6f0d94241e334ae6ff6874987880cffd", "M2z1nXVFhCkNSk0vdcYLww==", "h+jlRlaGjjf+O+9WN/Ed7w=="},
+		{"Pässw0rd!", "4153825d3dca01e9290e59797d1ddda9", "4cd7d9218eba9c3d1668b9cac7951501", "", ""},
+		{"pw", "", "26b284a6a5a84b435ff67c6c3805d893", "", ""},
+	} {
+		for _, d := range []struct {
+			key           []byte
+			want, message string
+		}{{currentKey([]byte(c.password)), c.current, c.hello}, {legacyKey([]byte(c.password)), c.legacy, c.helloLegacy}} {
+			if d.want != "" && hex.EncodeToString(d.key) != d.want {
+				t.Errorf("%s: key %x, expected %s", c.password, d.key, d.want)
+			}
+			if d.message != "" {
+				ciphertext, err := base64.StdEncoding.DecodeString(d.message)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if plain, padded := decrypt(ciphertext, d.key); string(plain) != "hello" || !padded {
+					t.Errorf("%s: %q, padded %v", c.password, plain, padded)
+				}
+			}
+		}
+	}
+}
+
+func TestKeysAreCleared(t *testing.T) {
+	k := deriveKeys([]byte("Passw0rd!"))
+	first, second := k[0].key[:cap(k[0].key)], k[1].key[:cap(k[1].key)]
+	k.clear()
+	if !bytes.Equal(first, make([]byte, len(first))) || !bytes.Equal(second, make([]byte, len(second))) {
+		t.Error("a key is still in memory")
+	}
+}
+
+func TestPaddingIsChecked(t *testing.T) {
+	key := make([]byte, 16)
+	raw := func(last ...byte) []byte {
+		block := append(bytes.Repeat([]byte{'x'}, 32-len(last)), last...)
+		return encrypt(block, key)[:32] // less the padding that encrypt adds
+	}
+	for name, c := range map[string]struct {
+		ciphertext []byte
+		length     int
+		padded     bool
+	}{
+		"one":         {raw(1), 31, true},
+		"whole block": {raw(bytes.Repeat([]byte{16}, 16)...), 16, true},
+		"zero":        {raw(0), 32, false},
+		"too long":    {raw(bytes.Repeat([]byte{17}, 17)...), 32, false},
+		"not uniform": {raw(2, 3, 3), 32, false},
+	} {
+		if plain, padded := decrypt(c.ciphertext, key); len(plain) != c.length || padded != c.padded {
+			t.Errorf("%s: %d bytes, padded %v", name, len(plain), padded)
+		}
+	}
+}
+
+// openssl runs the command on the input.
+func openssl(t *testing.T, input []byte, args ...string) []byte {
+	t.Helper()
+	path, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("NOT TESTED: no openssl command to compare with; apt-get install openssl")
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Stdin = bytes.NewReader(input)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("openssl %v: %v", args, err)
+	}
+	return out
+}
+
+// OpenSSL derives the same keys, decrypts the fields to the same bytes, and
+// reads the same private key out of the blob.
+func TestOpenSSLAgrees(t *testing.T) {
+	for _, name := range []string{"contoso-mode2", "contoso-mode1", "contoso-legacy-kdf", "contoso-signature-key", "contoso-unicode-password"} {
+		t.Run(name, func(t *testing.T) {
+			v := vectors.OneTPD(t, name)
+			e, d := open(t, v)
+			var derived []byte
+			if d.DocumentDerivation == Legacy {
+				derived = v.Password
+				for range 100 {
+					derived = openssl(t, derived, "dgst", "-sha1", "-binary")
+				}
+			} else {
+				var wide []byte
+				for _, unit := range utf16.Encode([]rune(string(v.Password))) {
+					wide = append(wide, byte(unit), byte(unit>>8))
+				}
+				derived = openssl(t, wide, "dgst", "-sha256", "-binary")
+			}
+			decipher := []string{"enc", "-d", "-aes-128-cbc", "-K", hex.EncodeToString(derived[:16]), "-iv", "0102030405060708090a0b0c0d0e0f10"}
+			document, err := (&Export{document: e.document}).Decrypt(v.Password)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := &Domain{}
+			if err := again.readDocument(openssl(t, e.document, decipher...)); err != nil || !slices.Equal(again.Chain, document.Chain) || !slices.Equal(again.Templates, document.Templates) {
+				t.Errorf("the document that openssl decrypts is another: %v", err)
+			}
+			blob := openssl(t, e.key, decipher...)
+			der := openssl(t, blob, "rsa", "-inform", "MSBLOB", "-outform", "DER", "-traditional")
+			key, err := x509.ParsePKCS1PrivateKey(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !key.Equal(d.Key) {
+				t.Error("openssl reads another private key out of the blob")
+			}
+		})
+	}
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tpd
+
+import (
+	"strconv"
+	"strings"
+
+	"keyferry/internal/xmltree"
+	"keyferry/pkg/control"
+)
+
+const schemaInstance = "{http://www.w3.org/2001/XMLSchema-instance}"
+
+// layer is one of the two documents of an export, which have the same frame.
+type layer struct {
+	typeName string // of its only element
+	what     string // in messages
+	format   control.Control
+}
+
+var (
+	outerLayer = layer{"EncryptedTrustedDocDomain", "the file", control.TPDFormat}
+	innerLayer = layer{"TrustedDocDomain", "the document in the TPD export", control.TPDDocument}
+)
+
+// KeyInfo is m_ttdki: how AD RMS kept the key.
+type KeyInfo struct {
+	ID            string // strID, as it stands
+	IDType        string // "MS-GUID"
+	CSPType       int    // 1 PROV_RSA_FULL, 24 PROV_RSA_AES
+	CSPName       string
+	ContainerName string
+	KeyNumber     int // 1 exchange, 2 signature
+
+	embedded bool // strEncryptedPrivateKey is there
+}
+
+// readArray reads XmlSerializer output for a list and returns its only
+// element, and the names of foreign elements beside it.
+func (l layer) readArray(data []byte) (*xmltree.Document, *xmltree.Node, []string, error) {
+	doc, err := xmltree.Parse(data)
+	if err != nil {
+		return nil, nil, nil, l.format.Refuse("%s is not what AD RMS writes: %w", l.what, err)
+	}
+	if doc.Root.Name != "ArrayOfAnyType" {
+		return nil, nil, nil, l.format.Refuse("%s is not what AD RMS writes: its root element is %s, expected ArrayOfAnyType", l.what, control.Quote(doc.Root.Name))
+	}
+	found := doc.Root.All("anyType")
+	if len(found) != 1 {
+		return nil, nil, nil, control.TPDOneDomain.Refuse("%s holds %d trusted publishing domains, expected exactly one", l.what, len(found))
+	}
+	domain := found[0]
+	if t := domain.Attr(schemaInstance + "type"); t != l.typeName {
+		return nil, nil, nil, l.format.Refuse("%s is not what AD RMS writes: its element is of the type %s, expected %s", l.what, control.Quote(t), l.typeName)
+	}
+	extra, err := l.checkShape(doc.Root, "anyType")
+	return doc, domain, extra, err
+}
+
+// checkShape demands that each known child element occurs at most once and, if
+// it is null, is empty. It returns the names of the unknown ones.
+func (l layer) checkShape(n *xmltree.Node, known ...string) (extra []string, err error) {
+	seen := map[string]bool{}
+	for _, name := range known {
+		seen[name] = false
+	}
+	for _, child := range n.Children {
+		occurred, ok := seen[child.Name]
+		if !ok {
+			extra = append(extra, child.Name)
+			continue
+		}
+		if occurred {
+			return nil, l.format.Refuse("%s occurs twice in %s", child.Name, l.what)
+		}
+		seen[child.Name] = true
+		null := child.Attr(schemaInstance + "nil")
+		if (null == "true" || null == "1") && (child.Text != "" || len(child.Children) > 0) {
+			return nil, l.format.Refuse("%s in %s is declared null but has content", child.Name, l.what)
+		}
+	}
+	return extra, nil
+}
+
+// readDocument fills in the domain from the decrypted document.
+func (d *Domain) readDocument(plain []byte) error {
+	_, domain, extra, err := innerLayer.readArray(plain)
+	if err != nil {
+		return err
+	}
+	d.extra = append(d.extra, extra...)
+	if err := d.noteShape(domain, "m_ttdki", "m_strLicensorCertChain", "m_astrRightsTemplates"); err != nil {
+		return err
+	}
+	if info := domain.One("m_ttdki"); info != nil && len(info.Children) > 0 {
+		if err := d.readKeyInfo(info); err != nil {
+			return err
+		}
+	}
+	d.Chain = d.readStrings(domain.One("m_strLicensorCertChain"))
+	d.Templates = d.readStrings(domain.One("m_astrRightsTemplates"))
+	return nil
+}
+
+func (d *Domain) readKeyInfo(n *xmltree.Node) error {
+	if err := d.noteShape(n, "strID", "strIDType", "nCSPType", "strCSPName", "strKeyContainerName", "nKeyNumber", "strEncryptedPrivateKey"); err != nil {
+		return err
+	}
+	cspType, err := readNumber(n, "nCSPType")
+	if err != nil {
+		return err
+	}
+	keyNumber, err := readNumber(n, "nKeyNumber")
+	if err != nil {
+		return err
+	}
+	embedded := n.One("strEncryptedPrivateKey")
+	d.Info = &KeyInfo{
+		ID: n.TextOf("strID"), IDType: n.TextOf("strIDType"), CSPType: cspType, CSPName: n.TextOf("strCSPName"),
+		ContainerName: n.TextOf("strKeyContainerName"), KeyNumber: keyNumber,
+		embedded: embedded != nil && (embedded.Text != "" || len(embedded.Children) > 0),
+	}
+	return nil
+}
+
+// noteShape is checkShape for an element of the document.
+func (d *Domain) noteShape(n *xmltree.Node, known ...string) error {
+	extra, err := innerLayer.checkShape(n, known...)
+	d.extra = append(d.extra, extra...)
+	return err
+}
+
+// readStrings reads a list of strings.
+func (d *Domain) readStrings(list *xmltree.Node) []string {
+	var all []string
+	if list != nil {
+		for _, child := range list.Children {
+			if child.Name == "string" {
+				all = append(all, child.Text)
+			} else {
+				d.extra = append(d.extra, child.Name)
+			}
+		}
+	}
+	return all
+}
+
+// readNumber reads an int; absent is 0, as in .NET.
+func readNumber(n *xmltree.Node, name string) (int, error) {
+	text := strings.TrimSpace(n.TextOf(name))
+	if text == "" {
+		return 0, nil
+	}
+	number, err := strconv.ParseInt(text, 10, 32)
+	if err != nil {
+		return 0, control.TPDDocument.Refuse("%s of the TPD export is not a number: %s", name, control.Quote(text))
+	}
+	return int(number), nil
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tpd reads the export of a trusted publishing domain (TPD) of AD RMS:
+// the key and certificates that an organisation protected its content with.
+//
+// # The file
+//
+// .NET XmlSerializer output for a list of exactly one element:
+//
+//	<?xml version="1.0"?>
+//	<ArrayOfAnyType xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:xsd="http://www.w3.org/2001/XMLSchema">
+//	  <anyType xsi:type="EncryptedTrustedDocDomain">
+//	    <m_strTrustedDocDomainInfo>BASE64</m_strTrustedDocDomainInfo>
+//	    <m_strKeyData>BASE64</m_strKeyData>
+//	  </anyType>
+//	</ArrayOfAnyType>
+//
+// It is UTF-8 with or without byte order mark, or UTF-16 with one. Order of
+// attributes and elements varies; a null string is an absent element or has
+// xsi:nil. Elements of other names are passed over, as .NET does, with a
+// warning. m_strKeyData is absent in a keyless TPD.
+//
+// # The encryption
+//
+// Each field is base64 of AES-128-CBC with PKCS #7 padding; the IV is the bytes
+// 01 02 … 10 (hex). The key is the first 16 bytes of
+//
+//	current  SHA-256 of the password in UTF-16LE
+//	legacy   SHA-1, applied 100 times, of the password in UTF-8 (.NET
+//	         PasswordDeriveBytes without salt, PBKDF1)
+//
+// Nothing says which, and each field may have its own. A wrong key survives the
+// padding check once in some 256 times, so what proves a key is what it
+// decrypts to. There is no salt, no stretching and a fixed IV: an export is to
+// be guarded as if it were the key itself.
+//
+// # The document
+//
+// m_strTrustedDocDomainInfo decrypts to XmlSerializer output again, of one
+// TrustedDocDomain: m_ttdki describes the key (strID, strIDType, nCSPType,
+// strCSPName, strKeyContainerName, nKeyNumber, and strEncryptedPrivateKey,
+// which is absent); m_strLicensorCertChain holds the XrML certificates, leaf
+// (the SLC) first; m_astrRightsTemplates holds the signed templates.
+// m_strKeyData decrypts to a CryptoAPI blob, see package capi.
+//
+// Sources: MS-RMPR for the certificates and modes; the importers of Exchange
+// and Azure RMS for the file and the order of checks; the rest was found by
+// running .NET.
+//
+// # Use
+//
+// [Parse] reads the file, [Export.Decrypt] opens it, [Domain.Check] reports all
+// that is wrong with it. Only a check that passed makes a [Checked], or for a
+// keyless TPD a [CheckedKeyless]. [Export.Keyless] is the file without the key.
+package tpd
+
+import (
+	"crypto/aes"
+	"encoding/base64"
+	"slices"
+	"strings"
+
+	"keyferry/internal/xmltree"
+	"keyferry/pkg/capi"
+	"keyferry/pkg/control"
+)
+
+// MaxSize bounds an export, in bytes. One with 60 templates has 0.3 MB.
+const MaxSize = 256 << 20
+
+// The fields of the file.
+const (
+	documentField = "m_strTrustedDocDomainInfo"
+	keyField      = "m_strKeyData"
+)
+
+// Export is an export file, not decrypted.
+type Export struct {
+	raw      []byte
+	document []byte // ciphertext
+	key      []byte // ciphertext; empty in a keyless TPD
+	// keyFrom, keyTo bound the key's element in raw, with the white space before
+	// it; equal where there is none.
+	keyFrom, keyTo int
+	extra          []string // names of unknown elements
+}
+
+// Parse reads an export file. It refuses with KF-TPD-SIZE, KF-TPD-FORMAT or
+// KF-TPD-ONE-DOMAIN. The export refers to raw, which must not be changed.
+func Parse(raw []byte) (*Export, error) {
+	if len(raw) > MaxSize {
+		return nil, control.TPDSize.Refuse("the file has %d bytes, a TPD export has at most %d", len(raw), MaxSize)
+	}
+	doc, domain, extra, err := outerLayer.readArray(raw)
+	if err != nil {
+		return nil, err
+	}
+	unknown, err := outerLayer.checkShape(domain, documentField, keyField)
+	if err != nil {
+		return nil, err
+	}
+	e := &Export{raw: raw, extra: append(extra, unknown...)}
+	if e.document, err = readCiphertext(domain, documentField); err != nil {
+		return nil, err
+	}
+	if len(e.document) == 0 {
+		return nil, control.TPDFormat.Refuse("the TPD export is empty: it has no %s", documentField)
+	}
+	if e.key, err = readCiphertext(domain, keyField); err != nil {
+		return nil, err
+	}
+	if n := domain.One(keyField); n != nil {
+		before := strings.TrimRight(doc.Text[:n.From], " \t\r\n")
+		e.keyFrom, e.keyTo = doc.SourceRange(len(before), n.To)
+	}
+	return e, nil
+}
+
+func readCiphertext(domain *xmltree.Node, name string) ([]byte, error) {
+	text := domain.TextOf(name)
+	if strings.ContainsAny(text, " \t") { // line ends are for the decoder to skip
+		text = strings.Join(strings.Fields(text), "")
+	}
+	b, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return nil, control.TPDFormat.Refuse("%s of the TPD export is not base64: %w", name, err)
+	}
+	if len(b)%aes.BlockSize != 0 {
+		return nil, control.TPDFormat.Refuse("%s of the TPD export has %d bytes, expected a multiple of %d: it was cut short", name, len(b), aes.BlockSize)
+	}
+	return b, nil
+}
+
+// HasKey reports whether the export carries a private key: a keyless TPD does
+// not.
+func (e *Export) HasKey() bool { return len(e.key) > 0 }
+
+// KeyBits returns the size of the RSA key as the length of its field gives it
+// away, without the password; 0 if it carries none or no size fits.
+func (e *Export) KeyBits() int {
+	for _, bits := range []int{1024, 2048, 3072, 4096} {
+		if padded := capi.BlobSize(bits)/aes.BlockSize*aes.BlockSize + aes.BlockSize; len(e.key) == padded {
+			return bits
+		}
+	}
+	return 0
+}
+
+// Keyless returns the export without its key: the bytes of the file, less the
+// m_strKeyData element and the white space before it, as XmlSerializer writes
+// a key that is null. The password stays that of the export.
+//
+// Take it for a file to hand out only once [Domain.Checked] has passed: that
+// check refuses a document that carries the key a second time.
+func (e *Export) Keyless() []byte {
+	return slices.Concat(e.raw[:e.keyFrom], e.raw[e.keyTo:])
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tpd
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"keyferry/internal/vectors"
+	"keyferry/pkg/control"
+)
+
+// goodSeeds are the exports that every fuzz target starts from.
+func goodSeeds(f *testing.F) []vectors.TPD {
+	var seeds []vectors.TPD
+	for _, v := range vectors.AllTPD(f) {
+		if strings.HasPrefix(v.Name, "contoso-") && v.Name != "contoso-60-templates" { // too long to be changed in a useful place
+			seeds = append(seeds, v)
+		}
+	}
+	if len(seeds) != 11 {
+		f.Fatalf("%d seeds, expected 11", len(seeds))
+	}
+	return seeds
+}
+
+func isRefusal(err error) bool { return errors.As(err, new(*control.Refusal)) }
+
+// FuzzParse: what is accepted has a keyless form that is accepted too and is
+// keyless; what isn't is refused under a control.
+func FuzzParse(f *testing.F) {
+	for _, v := range goodSeeds(f) {
+		if e, err := Parse(v.XML); err != nil || !e.HasKey() {
+			f.Fatalf("%s: the seed is refused: %v", v.Name, err)
+		}
+		f.Add(v.XML)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		e, err := Parse(raw)
+		if err != nil {
+			if !isRefusal(err) {
+				t.Errorf("no refusal: %v", err)
+			}
+			return
+		}
+		keyless, err := Parse(e.Keyless())
+		if err != nil || keyless.HasKey() || string(keyless.document) != string(e.document) || string(keyless.Keyless()) != string(e.Keyless()) {
+			t.Errorf("the keyless form is wrong: %v", err)
+		}
+	})
+}
+
+// FuzzDocument: a decrypted document can be checked, or is refused under a
+// control.
+func FuzzDocument(f *testing.F) {
+	for _, v := range goodSeeds(f) {
+		e, d := open(f, v)
+		for _, k := range deriveKeys(v.Password) {
+			if k.derivation != d.DocumentDerivation {
+				continue
+			}
+			plain, padded := decrypt(e.document, k.key)
+			if err := new(Domain).readDocument(plain); err != nil || !padded {
+				f.Fatalf("%s: the seed is refused: %v", v.Name, err)
+			}
+			f.Add(plain)
+		}
+	}
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		d := &Domain{DocumentDerivation: Current}
+		if err := d.readDocument(plain); err != nil {
+			if !isRefusal(err) {
+				t.Errorf("no refusal: %v", err)
+			}
+			return
+		}
+		r := d.Check(now)
+		if r.Verdict != VerdictRefused || r.Reason == "" {
+			t.Errorf("a domain without a key gets the verdict %q because of %q", r.Verdict, r.Reason)
+		}
+		if keyless, err := d.CheckedKeyless(now); err == nil && (keyless.GUID() == "" || keyless.Public() == nil) {
+			t.Error("a checked domain has no GUID or no key")
+		}
+	})
+}
