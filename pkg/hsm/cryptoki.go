@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hsm
+
+import (
+	"crypto/rsa"
+	"math/big"
+
+	"github.com/miekg/pkcs11"
+
+	"keyferry/pkg/control"
+)
+
+// cryptoki is the edge to the token: the calls of a [pkcs11.Ctx] that a Token
+// makes. Tests put a fake in its place that fails where a real token rarely does.
+type cryptoki interface {
+	GetSlotList(tokenPresent bool) ([]uint, error)
+	GetTokenInfo(slot uint) (pkcs11.TokenInfo, error)
+	CloseSession(pkcs11.SessionHandle) error
+	Destroy()
+
+	FindObjectsInit(pkcs11.SessionHandle, template) error
+	FindObjects(pkcs11.SessionHandle, int) ([]pkcs11.ObjectHandle, bool, error)
+	FindObjectsFinal(pkcs11.SessionHandle) error
+	GetAttributeValue(pkcs11.SessionHandle, pkcs11.ObjectHandle, template) (template, error)
+
+	CreateObject(pkcs11.SessionHandle, template) (pkcs11.ObjectHandle, error)
+	CopyObject(pkcs11.SessionHandle, pkcs11.ObjectHandle, template) (pkcs11.ObjectHandle, error)
+	DestroyObject(pkcs11.SessionHandle, pkcs11.ObjectHandle) error
+	GenerateKey(pkcs11.SessionHandle, []*pkcs11.Mechanism, template) (pkcs11.ObjectHandle, error)
+	GenerateKeyPair(sh pkcs11.SessionHandle, m []*pkcs11.Mechanism, public, private template) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error)
+	WrapKey(sh pkcs11.SessionHandle, m []*pkcs11.Mechanism, wrapping, key pkcs11.ObjectHandle) ([]byte, error)
+	UnwrapKey(pkcs11.SessionHandle, []*pkcs11.Mechanism, pkcs11.ObjectHandle, []byte, template) (pkcs11.ObjectHandle, error)
+
+	SignInit(pkcs11.SessionHandle, []*pkcs11.Mechanism, pkcs11.ObjectHandle) error
+	Sign(pkcs11.SessionHandle, []byte) ([]byte, error)
+	DecryptInit(pkcs11.SessionHandle, []*pkcs11.Mechanism, pkcs11.ObjectHandle) error
+	Decrypt(pkcs11.SessionHandle, []byte) ([]byte, error)
+}
+
+// failed is the refusal of a call that the token did not carry out; nil for nil.
+func failed(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return control.HSMCall.Refuse("the token failed to %s: %w", what, err)
+}
+
+// destroy destroys a session object at the end of a function: defer t.destroy(h, &err).
+func (t *Token) destroy(h pkcs11.ObjectHandle, err *error) {
+	if e := t.ck.DestroyObject(t.session, h); e != nil && *err == nil {
+		*err = failed("destroy a session object", e)
+	}
+}
+
+// template is what an object is made by or asked for.
+type template = []*pkcs11.Attribute
+
+var attr = pkcs11.NewAttribute
+
+// publicTemplate describes an RSA public key as an object.
+func publicTemplate(key *rsa.PublicKey, more ...*pkcs11.Attribute) template {
+	return append(template{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
+		attr(pkcs11.CKA_MODULUS, key.N.Bytes()),
+		attr(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E)).Bytes()),
+	}, more...)
+}
+
+// oaepParams are those of RSA-OAEP with SHA-1, MGF1-SHA-1 and no source data,
+// which the vault asks for. SoftHSM 2.6.1 knows no other.
+var oaepParams = pkcs11.NewOAEPParams(pkcs11.CKM_SHA_1, pkcs11.CKG_MGF1_SHA1, pkcs11.CKZ_DATA_SPECIFIED, nil)
+
+// mechanism is one mechanism for a call.
+func mechanism(id uint, params any) []*pkcs11.Mechanism {
+	return []*pkcs11.Mechanism{pkcs11.NewMechanism(id, params)}
+}
+
+func oaep() []*pkcs11.Mechanism { return mechanism(pkcs11.CKM_RSA_PKCS_OAEP, oaepParams) }
+
+// wrapMechanism is a way to wrap a private key: CKM_RSA_AES_KEY_WRAP does it in
+// one step, any other wraps it under an AES key that OAEP wraps under the KEK.
+type wrapMechanism struct {
+	id   uint
+	name string
+}
+
+// wrapMechanisms are tried in this order. The names of the vendor's values are
+// the vendors'; 0x210A is last, as tokens disagree on what it means.
+var wrapMechanisms = []wrapMechanism{
+	{pkcs11.CKM_RSA_AES_KEY_WRAP, "CKM_RSA_AES_KEY_WRAP"},
+	{0x0000210B, "CKM_AES_KEY_WRAP_KWP"},
+	{0x80000171, "CKM_AES_KWP (Luna)"},
+	{0x8000216F, "CKM_CLOUDHSM_AES_KEY_WRAP_ZERO_PAD"},
+	{pkcs11.CKM_AES_KEY_WRAP_PAD, "CKM_AES_KEY_WRAP_PAD"},
+}
+
+func (m wrapMechanism) oneStep() bool { return m.id == pkcs11.CKM_RSA_AES_KEY_WRAP }
+
+// call is m for C_WrapKey and C_UnwrapKey.
+func (m wrapMechanism) call() []*pkcs11.Mechanism {
+	if m.oneStep() {
+		return mechanism(m.id, &pkcs11.RSAAESKeyWrapParams{AESKeyBits: 256, OAEPParams: *oaepParams})
+	}
+	return mechanism(m.id, nil)
+}

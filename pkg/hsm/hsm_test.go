@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hsm
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/miekg/pkcs11"
+
+	"keyferry/pkg/control"
+)
+
+// refused checks that err is the refusal of c.
+func refused(t testing.TB, err error, c control.Control) {
+	t.Helper()
+	if !control.Is(err, c) {
+		t.Errorf("got %v, want a refusal by %s", err, c.ID)
+	}
+}
+
+func TestFindModule(t *testing.T) {
+	dir := t.TempDir()
+	there := filepath.Join(dir, "module.so")
+	if err := os.WriteFile(there, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, places := range [][]string{{there}, {filepath.Join(dir, "absent.so"), there}} {
+		usual := usualPlaces
+		usualPlaces = places
+		got, err := FindModule("")
+		usualPlaces = usual
+		if err != nil || got != there {
+			t.Errorf("FindModule = %q, %v", got, err)
+		}
+	}
+	t.Chdir(dir)
+	if got, err := FindModule("module.so"); err != nil || got != there {
+		t.Errorf("a relative path gives %q, %v, not the absolute one", got, err)
+	}
+	for _, bad := range []string{filepath.Join(dir, "absent.so"), dir} {
+		_, err := FindModule(bad)
+		refused(t, err, control.HSMModule)
+	}
+	usual := usualPlaces
+	usualPlaces = []string{filepath.Join(dir, "absent.so")}
+	defer func() { usualPlaces = usual }()
+	_, err := FindModule("")
+	refused(t, err, control.HSMModule)
+}
+
+func TestOpen(t *testing.T) {
+	token, _ := newToken(t)
+	info := token.Info()
+	if info.Label != testLabel || info.Manufacturer != "SoftHSM project" || info.Serial == "" || !filepath.IsAbs(info.Module) {
+		t.Errorf("info %+v", info)
+	}
+	text, err := json.Marshal(info)
+	if err != nil || !strings.Contains(string(text), `"firmware":"2.`) {
+		t.Errorf("%s, %v", text, err)
+	}
+	_, err = Open(Config{Module: info.Module, TokenLabel: testLabel, PIN: testPIN})
+	refused(t, err, control.HSMModule) // one Token of a module at a time
+	if _, err := token.Import(vectorKey(t, "contoso-mode2")); err != nil {
+		t.Errorf("the open token suffered from the second Open: %v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	module, _ := softHSM(t, t.TempDir())
+	open := func(module, label, pin string) error {
+		token, err := Open(Config{Module: module, TokenLabel: label, PIN: []byte(pin)})
+		if err == nil {
+			t.Error("opened", token.Close())
+		}
+		return err
+	}
+	text := filepath.Join(t.TempDir(), "text.so")
+	if err := os.WriteFile(text, []byte("no library"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, open(text, testLabel, string(testPIN)), control.HSMModule)
+	refused(t, open(module, testLabel, string(testPIN)), control.HSMNoToken)
+
+	create := func(label string) {
+		t.Helper()
+		if err := CreateRehearsalToken(module, label, testPIN, testSOPIN); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create(testLabel)
+	refused(t, open(module, "another", string(testPIN)), control.HSMTokenLabel)
+	for _, pin := range []string{"00000000", "", "1", strings.Repeat("9", 300)} {
+		err := open(module, testLabel, pin)
+		refused(t, err, control.HSMPIN)
+		if pin == "00000000" && strings.Contains(err.Error(), pin) {
+			t.Errorf("the PIN is in the message: %v", err)
+		}
+	}
+	refused(t, CreateRehearsalToken(module, testLabel, testPIN, testSOPIN), control.HSMExists)
+	token := openToken(t, module) // the right PIN still works
+	if err := token.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	// A second token with the label, as only another program would make it.
+	err := visit(module, func(ctx *pkcs11.Ctx) error {
+		slot, err := freeSoftHSMSlot(ctx, "twin")
+		if err != nil {
+			return err
+		}
+		return ctx.InitToken(slot, string(testSOPIN), testLabel)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, open(module, testLabel, string(testPIN)), control.HSMTokenTwice)
+}
+
+func TestEnvironmentClass(t *testing.T) {
+	for _, c := range []control.Control{control.HSMModule, control.HSMNoToken, control.HSMTokenLabel, control.HSMTokenTwice, control.HSMPIN, control.HSMWrapUnproven} {
+		if c.Class != control.Environment {
+			t.Errorf("%s has class %d", c.ID, c.Class)
+		}
+	}
+}
+
+func TestRehearsalTokenOnlyInSoftHSM(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		info pkcs11.TokenInfo
+		ok   bool
+	}{
+		{"free SoftHSM slot", pkcs11.TokenInfo{ManufacturerID: "SoftHSM project"}, true},
+		{"slot in use", pkcs11.TokenInfo{ManufacturerID: "SoftHSM project", Flags: pkcs11.CKF_TOKEN_INITIALIZED}, false},
+		{"real HSM", pkcs11.TokenInfo{ManufacturerID: "ACME"}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			slot, err := freeSoftHSMSlot(&fake{
+				getSlotList:  func(bool) ([]uint, error) { return []uint{7}, nil },
+				getTokenInfo: func(uint) (pkcs11.TokenInfo, error) { return test.info, nil },
+			}, testLabel)
+			if test.ok && (err != nil || slot != 7) {
+				t.Errorf("slot %d, %v", slot, err)
+			}
+			if !test.ok {
+				refused(t, err, control.HSMRehearsal)
+			}
+		})
+	}
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hsm
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"testing"
+
+	"github.com/miekg/pkcs11"
+
+	"keyferry/pkg/control"
+)
+
+func TestKeep(t *testing.T) {
+	token, _ := newToken(t)
+	key := vectorKey(t, "contoso-mode2")
+	before := allObjects(t, token)
+	for _, retain := range []bool{false, true} {
+		proven := imported(t, token, key)
+		kept, err := proven.Keep(KeepOptions{Label: "contoso", RetainExtractable: retain})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := Attributes{Token: true, Private: true, Sensitive: true, Extractable: retain}
+		if kept.Attributes != want {
+			t.Errorf("retain %t: got %+v, want %+v", retain, kept.Attributes, want)
+		}
+		id, err := KeyID(&key.PublicKey)
+		if err != nil || !bytes.Equal(kept.ID, id) || kept.Label != "contoso" || kept.Adopted {
+			t.Errorf("%+v, %v", kept, err)
+		}
+		if err := kept.Remove(); err != nil {
+			t.Fatal(err)
+		}
+		if err := proven.session.Destroy(); err != nil {
+			t.Fatal(err)
+		}
+		if after := allObjects(t, token); after != before+1 { // the transport pair
+			t.Errorf("%d objects before, %d after", before, after)
+		}
+	}
+}
+
+func TestExists(t *testing.T) {
+	token, _ := newToken(t)
+	key, other := vectorKey(t, "contoso-mode2"), vectorKey(t, "contoso-anyone")
+	proven := imported(t, token, key)
+	kept, err := proven.Keep(KeepOptions{Label: "contoso"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, relist := range []bool{false, true} {
+		for _, test := range []struct {
+			name   string
+			label  string
+			public *rsa.PublicKey
+			resume bool
+			free   bool
+		}{
+			{"free", "fabrikam", &other.PublicKey, false, true},
+			{"free, resumed", "fabrikam", &other.PublicKey, true, true},
+			{"same key and label", "contoso", &key.PublicKey, false, false},
+			{"same key and label, resumed", "contoso", &key.PublicKey, true, true},
+			{"label in use", "contoso", &other.PublicKey, false, false},
+			{"label in use, resumed", "contoso", &other.PublicKey, true, false},
+			{"CKA_ID in use", "fabrikam", &key.PublicKey, false, false},
+			{"CKA_ID in use, resumed", "fabrikam", &key.PublicKey, true, false},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				token.listed = !relist
+				err := token.CheckFree(test.label, test.public, test.resume)
+				if test.free && err != nil {
+					t.Error(err)
+				}
+				if !test.free {
+					refused(t, err, control.HSMExists)
+				}
+			})
+		}
+	}
+	for _, o := range []KeepOptions{{Label: "contoso"}, {Label: "fabrikam"}} {
+		_, err := proven.Keep(o)
+		refused(t, err, control.HSMExists)
+	}
+	if err := kept.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if err := token.CheckFree("contoso", &key.PublicKey, false); err != nil {
+		t.Errorf("after its removal: %v", err)
+	}
+}
+
+func TestResume(t *testing.T) {
+	token, _ := newToken(t)
+	key := vectorKey(t, "contoso-mode2")
+	proven := imported(t, token, key)
+	kept, err := proven.Keep(KeepOptions{Label: "contoso"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := allObjects(t, token)
+	resume := func(want int) *Kept {
+		t.Helper()
+		again, err := proven.Keep(KeepOptions{Label: "contoso", Resume: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(again.made) != want || !bytes.Equal(again.ID, kept.ID) {
+			t.Errorf("made %d objects, want %d: %+v", len(again.made), want, again)
+		}
+		if now := allObjects(t, token); now != full {
+			t.Errorf("%d objects, want %d", now, full)
+		}
+		return again
+	}
+	again := resume(0)
+	if err := again.Remove(); err != nil || !again.Adopted || allObjects(t, token) != full {
+		t.Errorf("removing what was adopted: %v, %+v", err, again)
+	}
+	// Either half may be what an interrupted run left.
+	for i, h := range kept.made {
+		if err := token.ck.DestroyObject(token.session, h); err != nil {
+			t.Fatal(err)
+		}
+		token.listed = false
+		if got := resume(1).Adopted; got != (i == 1) {
+			t.Errorf("half %d: adopted %t", i, got)
+		}
+	}
+
+	// A key that stayed extractable is not taken up as one that did not, nor removed.
+	real := token.ck
+	defer func() { token.ck = real }()
+	token.ck = &fake{cryptoki: real, getAttribute: func(_ pkcs11.ObjectHandle, a *pkcs11.Attribute) ([]byte, error, bool) {
+		return []byte{1}, nil, a.Type == pkcs11.CKA_EXTRACTABLE
+	}}
+	_, err = proven.Keep(KeepOptions{Label: "contoso", Resume: true})
+	refused(t, err, control.HSMAttributes)
+	token.ck = real
+	if now := allObjects(t, token); now != full {
+		t.Errorf("%d objects, want %d", now, full)
+	}
+}
+
+// Another key behind the label and CKA_ID of ours is not taken for ours.
+func TestResumeRefusesImpostor(t *testing.T) {
+	key, other := vectorKey(t, "contoso-mode2"), vectorKey(t, "contoso-anyone")
+	id, err := KeyID(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := template{attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_LABEL, "contoso"), attr(pkcs11.CKA_ID, id)}
+	t.Run("other modulus", func(t *testing.T) {
+		token, _ := newToken(t)
+		if _, err := token.ck.CreateObject(token.session, publicTemplate(&other.PublicKey, named...)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := imported(t, token, key).Keep(KeepOptions{Label: "contoso", Resume: true})
+		refused(t, err, control.HSMExists)
+	})
+	t.Run("two of a class", func(t *testing.T) {
+		token, _ := newToken(t)
+		for range 2 {
+			if _, err := token.ck.CreateObject(token.session, publicTemplate(&key.PublicKey, named...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := imported(t, token, key).Keep(KeepOptions{Label: "contoso", Resume: true})
+		refused(t, err, control.HSMExists)
+	})
+	t.Run("private key that does not work", func(t *testing.T) {
+		token, _ := newToken(t)
+		proven := imported(t, token, key)
+		if _, err := proven.Keep(KeepOptions{Label: "contoso"}); err != nil {
+			t.Fatal(err)
+		}
+		token.ck = &fake{cryptoki: token.ck, sign: func(b []byte) ([]byte, error) { return b[1:], nil }}
+		_, err := proven.Keep(KeepOptions{Label: "contoso", Resume: true})
+		refused(t, err, control.HSMPossession)
+	})
+}
+
+func TestKeepFailureLeavesNothing(t *testing.T) {
+	token, _ := newToken(t)
+	real := token.ck
+	defer func() { token.ck = real }()
+	proven := imported(t, token, vectorKey(t, "contoso-mode2"))
+	before := allObjects(t, token)
+	full := func(template) error { return pkcs11.Error(pkcs11.CKR_DEVICE_MEMORY) }
+	for name, f := range map[string]*fake{
+		"private key not stored": {copyObject: func() error { return full(nil) }},
+		"public key not stored":  {createObject: full},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f.cryptoki = real
+			token.ck = f
+			_, err := proven.Keep(KeepOptions{Label: "contoso"})
+			refused(t, err, control.HSMCall)
+			if after := allObjects(t, token); after != before {
+				t.Errorf("%d objects before, %d after", before, after)
+			}
+		})
+	}
+	for name, typ := range map[string]uint{"label": pkcs11.CKA_LABEL, "CKA_ID": pkcs11.CKA_ID, "modulus": pkcs11.CKA_MODULUS, "exponent": pkcs11.CKA_PUBLIC_EXPONENT} {
+		t.Run("another "+name+" stored", func(t *testing.T) {
+			token.ck = &fake{cryptoki: real, getAttribute: func(_ pkcs11.ObjectHandle, a *pkcs11.Attribute) ([]byte, error, bool) {
+				return []byte{3}, nil, a.Type == typ
+			}}
+			_, err := proven.Keep(KeepOptions{Label: "contoso"})
+			refused(t, err, control.HSMAttributes)
+			if after := allObjects(t, token); after != before {
+				t.Errorf("%d objects before, %d after", before, after)
+			}
+		})
+	}
+	t.Run("nor removed", func(t *testing.T) {
+		token.ck = &fake{cryptoki: real, createObject: full, destroyObject: func(pkcs11.ObjectHandle) error { return full(nil) }}
+		_, err := proven.Keep(KeepOptions{Label: "contoso"})
+		refused(t, err, control.HSMLeftover)
+		refused(t, err, control.HSMCall)
+		token.ck = real
+		if _, err := proven.Keep(KeepOptions{Label: "contoso", Resume: true}); err != nil {
+			t.Errorf("what was left cannot be taken up: %v", err)
+		}
+	})
+}
+
+func TestSigner(t *testing.T) {
+	module, _ := softHSM(t, t.TempDir())
+	if err := CreateRehearsalToken(module, testLabel, testPIN, testSOPIN); err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte("manifest"))
+	publics := map[SignerKind]crypto.PublicKey{}
+	for _, run := range []string{"created", "found again"} {
+		token := openToken(t, module)
+		for _, kind := range []SignerKind{RSA3072, ECDSAP256} {
+			var signer crypto.Signer
+			var err error
+			if run == "created" {
+				signer, err = token.CreateSigner("signer "+string(kind), kind)
+			} else {
+				signer, err = token.Signer("signer " + string(kind))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			signature, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch public := signer.Public().(type) {
+			case *rsa.PublicKey:
+				err = rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature)
+				if err != nil || public.N.BitLen() != 3072 || run == "found again" && !public.Equal(publics[kind]) {
+					t.Errorf("%s %s: %v", run, kind, err)
+				}
+			case *ecdsa.PublicKey:
+				if !ecdsa.VerifyASN1(public, digest[:], signature) || run == "found again" && !public.Equal(publics[kind]) {
+					t.Errorf("%s %s does not verify", run, kind)
+				}
+			}
+			publics[kind] = signer.Public()
+			_, err = token.CreateSigner("signer "+string(kind), kind)
+			refused(t, err, control.HSMExists)
+		}
+		_, err := token.Signer("absent")
+		refused(t, err, control.HSMSigner)
+		_, err = token.CreateSigner("odd", "rsa-512")
+		refused(t, err, control.HSMSigner)
+		key := vectorKey(t, "contoso-mode2")
+		refused(t, token.CheckFree("signer "+string(RSA3072), &key.PublicKey, false), control.HSMExists)
+		if err := token.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

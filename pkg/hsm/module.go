@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hsm
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/miekg/pkcs11"
+
+	"keyferry/pkg/control"
+)
+
+// usualPlaces is where Debian, Ubuntu, Fedora and a build from source put
+// SoftHSM 2. Absolute, so that the loader searches nothing by itself.
+var usualPlaces = []string{
+	"/usr/lib/softhsm/libsofthsm2.so",
+	"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+	"/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+	"/usr/lib64/pkcs11/libsofthsm2.so",
+	"/usr/lib64/softhsm/libsofthsm2.so",
+	"/usr/lib/pkcs11/libsofthsm2.so",
+	"/usr/local/lib/softhsm/libsofthsm2.so",
+}
+
+// FindModule returns the absolute path of the PKCS#11 module: the explicit one,
+// or else SoftHSM 2 in its usual places. Refuses (KF-HSM-MODULE) when there is
+// no such file.
+func FindModule(explicit string) (string, error) {
+	places := usualPlaces
+	if explicit != "" {
+		// A bare file name would make the loader search its own path.
+		path, err := filepath.Abs(explicit)
+		if err != nil {
+			return "", control.HSMModule.Refuse("the path of the PKCS#11 module cannot be resolved: %w", err)
+		}
+		places = []string{path}
+	}
+	for _, path := range places {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path, nil
+		}
+	}
+	return "", control.HSMModule.Refuse("there is no PKCS#11 module at %s", strings.Join(places, ", "))
+}
+
+// visit runs f on the initialised module and finalises it again.
+func visit(module string, f func(*pkcs11.Ctx) error) (err error) {
+	ctx := pkcs11.New(module)
+	if ctx == nil {
+		return moduleRefusal(module)
+	}
+	defer ctx.Destroy()
+	if err := ctx.Initialize(); err != nil {
+		return control.HSMModule.Refuse("the PKCS#11 module %s cannot be initialised: %w", module, err)
+	}
+	defer func() { err = errors.Join(err, failed("finalise the module", ctx.Finalize())) }()
+	return f(ctx)
+}
+
+func moduleRefusal(module string) error {
+	return control.HSMModule.Refuse("%s cannot be loaded as a PKCS#11 module", module)
+}
+
+// CreateRehearsalToken initialises SoftHSM's first free slot as a token with
+// the label and the two PINs. The caller wrote a configuration with a token
+// directory of its own and set SOFTHSM2_CONF to it; any other module than
+// SoftHSM is refused (KF-HSM-REHEARSAL), so that no real HSM is ever initialised,
+// and so is a label that is there already (KF-HSM-EXISTS).
+func CreateRehearsalToken(module, label string, pin, soPIN []byte) error {
+	return visit(module, func(ctx *pkcs11.Ctx) error {
+		slot, err := freeSoftHSMSlot(ctx, label)
+		if err != nil {
+			return err
+		}
+		if err := ctx.InitToken(slot, string(soPIN), label); err != nil {
+			return failed("initialise the rehearsal token", err)
+		}
+		session, err := ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+		if err != nil {
+			return failed("open a session on the rehearsal token", err)
+		}
+		if err := ctx.Login(session, pkcs11.CKU_SO, string(soPIN)); err != nil {
+			return failed("log its security officer in", err)
+		}
+		return failed("set the user PIN", ctx.InitPIN(session, string(pin)))
+	})
+}
+
+// freeSoftHSMSlot finds the first uninitialised slot.
+func freeSoftHSMSlot(ck cryptoki, label string) (uint, error) {
+	slots, err := ck.GetSlotList(true)
+	if err != nil {
+		return 0, failed("list its slots", err)
+	}
+	var free []uint
+	for _, slot := range slots {
+		info, err := ck.GetTokenInfo(slot)
+		switch {
+		case err != nil:
+			return 0, failed("describe a token", err)
+		case !strings.HasPrefix(info.ManufacturerID, "SoftHSM"):
+			return 0, control.HSMRehearsal.Refuse("the PKCS#11 module is of %s, not of SoftHSM", control.Quote(info.ManufacturerID))
+		case info.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0:
+			free = append(free, slot)
+		case info.Label == label:
+			return 0, control.HSMExists.Refuse("there is a token labelled %s already", control.Quote(label))
+		}
+	}
+	if len(free) == 0 {
+		return 0, control.HSMRehearsal.Refuse("SoftHSM has no uninitialised slot among %d", len(slots))
+	}
+	return free[0], nil
+}

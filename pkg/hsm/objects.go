@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hsm
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"errors"
+	"slices"
+
+	"github.com/miekg/pkcs11"
+
+	"keyferry/pkg/control"
+)
+
+// object is a private or public key stored in the token.
+type object struct {
+	handle pkcs11.ObjectHandle
+	class  uint // CKO_PRIVATE_KEY or CKO_PUBLIC_KEY
+	label  string
+	id     []byte // CKA_ID
+}
+
+// pair holds the handles of a key's stored halves, 0 where there is none.
+type pair struct{ private, public pkcs11.ObjectHandle }
+
+// CheckFree refuses (KF-HSM-EXISTS) when a private or public key in the token
+// has this label or the CKA_ID of this public key. With resume, the very same
+// key under this label is no refusal. It changes nothing.
+//
+// The token is listed once, at the first call: a search per key would cost
+// as much each time. A key that another program adds meanwhile is not seen.
+func (t *Token) CheckFree(label string, public *rsa.PublicKey, resume bool) error {
+	_, err := t.claim(label, public, resume)
+	return err
+}
+
+// claim is CheckFree, and returns what there is to resume.
+func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found pair, err error) {
+	id, err := KeyID(public)
+	if err != nil {
+		return found, err
+	}
+	if err := t.list(); err != nil {
+		return found, err
+	}
+	for _, o := range t.objects {
+		sameLabel, sameID := o.label == label, bytes.Equal(o.id, id)
+		if !sameLabel && !sameID {
+			continue
+		}
+		half := &found.private
+		if o.class == pkcs11.CKO_PUBLIC_KEY {
+			half = &found.public
+		}
+		if !resume || !sameLabel || !sameID || *half != 0 {
+			return pair{}, control.HSMExists.Refuse("the token has a key labelled %s with CKA_ID %x already; the new one is to be %s with %x", control.Quote(o.label), o.id, control.Quote(label), id)
+		}
+		stored, err := t.publicKey(o.handle)
+		if err != nil {
+			return pair{}, err
+		}
+		if !stored.Equal(public) {
+			return pair{}, control.HSMExists.Refuse("the token has another key under label %s and CKA_ID %x", control.Quote(label), id)
+		}
+		*half = o.handle
+	}
+	return found, nil
+}
+
+// checkLabel refuses (KF-HSM-EXISTS) a label in use.
+func (t *Token) checkLabel(label string) error {
+	if err := t.list(); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(t.objects, func(o object) bool { return o.label == label }) {
+		return control.HSMExists.Refuse("the token has a key labelled %s already", control.Quote(label))
+	}
+	return nil
+}
+
+// list fills t.objects, once.
+func (t *Token) list() error {
+	if t.listed {
+		return nil
+	}
+	var objects []object
+	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
+		handles, err := t.search(class)
+		if err != nil {
+			return failed("list its keys", err)
+		}
+		for _, h := range handles {
+			o, err := t.describe(h)
+			if err != nil {
+				return err
+			}
+			o.class = class
+			objects = append(objects, o)
+		}
+	}
+	t.objects, t.listed = objects, true
+	return nil
+}
+
+// search returns the token objects of a class.
+func (t *Token) search(class uint) (handles []pkcs11.ObjectHandle, err error) {
+	err = t.ck.FindObjectsInit(t.session, template{attr(pkcs11.CKA_CLASS, class), attr(pkcs11.CKA_TOKEN, true)})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, t.ck.FindObjectsFinal(t.session)) }()
+	for {
+		more, _, err := t.ck.FindObjects(t.session, 1000)
+		if err != nil || len(more) == 0 {
+			return handles, err
+		}
+		handles = append(handles, more...)
+	}
+}
+
+// describe reads an object's label and CKA_ID.
+func (t *Token) describe(h pkcs11.ObjectHandle) (object, error) {
+	got, err := t.ck.GetAttributeValue(t.session, h, template{attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_ID, nil)})
+	if err != nil {
+		return object{}, failed("describe a stored key", err)
+	}
+	return object{handle: h, label: string(got[0].Value), id: got[1].Value}, nil
+}
+
+// forget drops an object that is no longer there.
+func (t *Token) forget(h pkcs11.ObjectHandle) {
+	t.objects = slices.DeleteFunc(t.objects, func(o object) bool { return o.handle == h })
+}

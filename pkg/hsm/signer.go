@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hsm
+
+import (
+	"crypto"
+	"crypto/elliptic"
+	"crypto/rand"
+
+	"github.com/ThalesIgnite/crypto11"
+
+	"keyferry/pkg/control"
+)
+
+// SignerKind is a kind of key that signs bundles.
+type SignerKind string
+
+const (
+	RSA3072   SignerKind = "rsa-3072"
+	ECDSAP256 SignerKind = "ecdsa-p256"
+)
+
+// CreateSigner makes a key pair in the token that can sign and cannot leave.
+// Refuses a label in use (KF-HSM-EXISTS). The signer ends with the Token.
+func (t *Token) CreateSigner(label string, kind SignerKind) (crypto.Signer, error) {
+	if err := t.checkLabel(label); err != nil {
+		return nil, err
+	}
+	id := make([]byte, 32)
+	if _, err := rand.Read(id); err != nil {
+		return nil, err
+	}
+	t.listed = false // the token has a key more from here on
+	var signer crypto11.Signer
+	var err error
+	switch kind {
+	case RSA3072:
+		signer, err = t.crypto11.GenerateRSAKeyPairWithLabel(id, []byte(label), 3072)
+	case ECDSAP256:
+		signer, err = t.crypto11.GenerateECDSAKeyPairWithLabel(id, []byte(label), elliptic.P256())
+	default:
+		return nil, control.HSMSigner.Refuse("there is no signing key of kind %s, only %s and %s", control.Quote(string(kind)), RSA3072, ECDSAP256)
+	}
+	if err != nil {
+		return nil, failed("make a signing key", err)
+	}
+	return signer, nil
+}
+
+// Signer returns the one signing key with the label, for as long as the Token
+// is open. Refuses when there is none, or more than one (KF-HSM-SIGNER).
+func (t *Token) Signer(label string) (crypto.Signer, error) {
+	// crypto11 tells "not found" by an empty answer.
+	signers, err := t.crypto11.FindKeyPairs(nil, []byte(label))
+	if err != nil {
+		return nil, failed("find the signing key", err)
+	}
+	if len(signers) != 1 {
+		return nil, control.HSMSigner.Refuse("the token has %d key pairs labelled %s, not one", len(signers), control.Quote(label))
+	}
+	return signers[0], nil
+}
