@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"context"
+	"crypto/rsa"
+	"slices"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"keyferry/pkg/byok"
+	"keyferry/pkg/control"
+)
+
+// softwarePlatform is the hsmPlatform of a key that is kept in software.
+const softwarePlatform = "0"
+
+// tenantKeyOps is what a tenant key of Azure RMS may do.
+var tenantKeyOps = []string{"encrypt", "decrypt", "wrapKey", "unwrapKey", "sign", "verify"}
+
+// Import is a transfer blob on its way into the vault.
+type Import struct {
+	Name string            // of the key to be made
+	Blob []byte            // the whole .byok file
+	Want *rsa.PublicKey    // of the key that travelled
+	Tags map[string]string // name the ceremony; they tell a resumed import from a foreign key
+}
+
+// Imported is a key in the vault that was compared with the key that
+// travelled: in an HSM, same modulus and exponent, enabled.
+type Imported struct {
+	Key
+	Resumed bool // it was there already, by the same ceremony
+}
+
+// CheckImport makes every check that needs no change in the vault: the blob's
+// form, its KEK's vault, the name. It returns the key when this ceremony
+// imported it already, nil when the name is free.
+func (c *Client) CheckImport(ctx context.Context, in Import) (*Imported, error) {
+	if err := checkName(in.Name); err != nil {
+		return nil, err
+	}
+	blob, _, err := byok.ParseBlob(in.Blob)
+	if err != nil {
+		return nil, err
+	}
+	if !startsWith(blob.Header.KID, c.url+"/keys/") {
+		return nil, control.VaultKEKForeign.Refuse("the key was wrapped under the KEK %s, which is not in the vault %s", control.Quote(blob.Header.KID), c.url)
+	}
+	existing, err := c.Key(ctx, in.Name)
+	switch {
+	case control.Is(err, control.VaultKeyMissing):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !existing.Public.Equal(in.Want):
+		return nil, control.VaultKeyExists.Refuse("the vault has another key under the name %s: %s", in.Name, existing.KID)
+	case !carries(existing.Tags, in.Tags):
+		return nil, control.VaultKeyExists.Refuse("the vault has this key under the name %s already, but not from this ceremony: %s", in.Name, existing.KID)
+	}
+	return checkImported(existing, in.Want, true)
+}
+
+// ImportKey imports the blob as an HSM key and compares what the vault says of
+// it with the key that travelled (KF-VAULT-NOT-HSM, KF-VAULT-KEY-MISMATCH). A
+// key that this ceremony imported before is compared and returned as Resumed.
+func (c *Client) ImportKey(ctx context.Context, in Import) (*Imported, error) {
+	if done, err := c.CheckImport(ctx, in); done != nil || err != nil {
+		return done, err
+	}
+	tags := map[string]*string{}
+	for name, text := range in.Tags {
+		tags[name] = &text
+	}
+	answer, err := c.keys.ImportKey(once(ctx), in.Name, azkeys.ImportKeyParameters{
+		Key: &azkeys.JSONWebKey{
+			Kty:    to.Ptr(azkeys.KeyTypeRSAHSM),
+			KeyOps: pointers[azkeys.KeyOperation](tenantKeyOps),
+			T:      in.Blob,
+		},
+		HSM:           to.Ptr(true),
+		KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(true)},
+		Tags:          tags,
+	}, nil)
+	if err != nil {
+		return nil, explain(ctx, "importing the key "+in.Name+" into the vault", err)
+	}
+	key, err := c.read(in.Name, answer.KeyBundle)
+	if err != nil {
+		return nil, err
+	}
+	return checkImported(key, in.Want, false)
+}
+
+// carries reports whether tags has all of want, which must name something.
+func carries(tags, want map[string]string) bool {
+	for name, text := range want {
+		if got, ok := tags[name]; !ok || got != text {
+			return false
+		}
+	}
+	return len(want) > 0
+}
+
+func checkImported(key *Key, want *rsa.PublicKey, resumed bool) (*Imported, error) {
+	ops := slices.Sorted(slices.Values(key.Ops))
+	switch {
+	case !key.Public.Equal(want):
+		return nil, control.VaultKeyMismatch.Refuse("the vault's key %s has another modulus or exponent than the key that travelled", key.KID)
+	case key.Type != string(azkeys.KeyTypeRSAHSM):
+		return nil, control.VaultNotHSM.Refuse("the vault's key %s is of the type %s, not RSA-HSM", key.KID, control.Quote(key.Type))
+	case key.HSMPlatform == softwarePlatform:
+		return nil, control.VaultNotHSM.Refuse("the vault keeps the key %s in software (hsmPlatform 0), not in an HSM", key.KID)
+	case !slices.Equal(ops, slices.Sorted(slices.Values(tenantKeyOps))):
+		return nil, control.VaultKeyState.Refuse("the vault's key %s may do %s, not what was asked for", key.KID, control.Quote(strings.Join(key.Ops, ", ")))
+	case !key.Enabled:
+		return nil, control.VaultKeyState.Refuse("the vault's key %s is disabled", key.KID)
+	}
+	return &Imported{Key: *key, Resumed: resumed}, nil
+}
