@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package durable is the only place where Keyferry creates, replaces or
+// extends a file. What it reports as written has reached the disk, and under
+// its final name there is the whole file or none: a crash leaves at most a
+// hidden .NAME.part, which the next run of the same command removes.
+//
+// Above each function stand the system calls that carry the promise, in their
+// order. The calls on one directory are not safe for concurrent use; a state
+// directory is locked for the length of a command (see [Lock]).
+package durable
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"keyferry/pkg/control"
+)
+
+// partName is the hidden sibling under which path comes into being.
+func partName(path string) string {
+	path = filepath.Clean(path) // dir/ is a name, too
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".part")
+}
+
+// Create writes data to path, which must not exist (KF-RUN-OUTPUT-EXISTS).
+//
+//	unlink .part; open .part O_EXCL; write; fsync; close; rename NOREPLACE; fsync directory
+func Create(path string, data []byte, perm fs.FileMode) error {
+	return create(path, perm, writeAll(data), publishNew)
+}
+
+// File is one file for [CreateAll].
+type File struct {
+	Path string
+	Data []byte
+}
+
+// CreateAll creates all files, none of which may exist, or leaves none of them
+// behind. Missing directories are made.
+func CreateAll(files []File, perm fs.FileMode) error {
+	for _, f := range files {
+		if err := CheckAbsent(f.Path); err != nil {
+			return err
+		}
+	}
+	for i, f := range files {
+		err := MkdirAll(filepath.Dir(f.Path), 0o700)
+		if err == nil {
+			err = Create(f.Path, f.Data, perm)
+		}
+		if err != nil {
+			for _, done := range files[:i] {
+				err = errors.Join(err, Remove(done.Path))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// Replace writes data to path, in place of what may be there.
+//
+//	unlink .part; open .part O_EXCL; write; fsync; close; rename; fsync directory
+func Replace(path string, data []byte, perm fs.FileMode) error {
+	return create(path, perm, writeAll(data), os.Rename)
+}
+
+// CreateFrom is [Create] for content that is written in pieces. When fill
+// fails, nothing is left behind.
+func CreateFrom(path string, perm fs.FileMode, fill func(io.Writer) error) error {
+	return create(path, perm, func(f *os.File) error { return fill(f) }, publishNew)
+}
+
+func writeAll(data []byte) func(*os.File) error {
+	return func(f *os.File) error {
+		_, err := f.Write(data)
+		return err
+	}
+}
+
+func create(path string, perm fs.FileMode, fill func(*os.File) error, publish func(part, path string) error) error {
+	part := partName(path)
+	if err := writePart(part, perm, fill); err != nil {
+		return errors.Join(err, unlink(part))
+	}
+	if err := publish(part, path); err != nil {
+		return errors.Join(err, unlink(part))
+	}
+	return syncParent(path)
+}
+
+func writePart(part string, perm fs.FileMode, fill func(*os.File) error) error {
+	f, err := openPart(part, perm)
+	if err != nil {
+		return err
+	}
+	err = fill(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// openPart never follows what an attacker may have planted under the part's
+// name: it removes the name, and O_EXCL refuses to open anything there.
+func openPart(part string, perm fs.FileMode) (*os.File, error) {
+	if err := unlink(part); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+}
+
+// unlink removes a file that may not be there.
+func unlink(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Append writes data, one record, at offset at of path, which it creates when
+// absent, and cuts off what was behind: at is the length up to which the
+// caller has found the file good, and a torn record of a crash ends there. A
+// record that can't be written whole is cut off again (a file that was absent
+// may then stay, empty).
+//
+//	open O_CREAT; ftruncate at; pwrite; fsync; close; fsync directory
+func Append(path string, at int64, data []byte, perm fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, perm)
+	if err != nil {
+		return err
+	}
+	err = f.Truncate(at)
+	if err == nil {
+		_, err = f.WriteAt(data, at)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		err = errors.Join(err, f.Truncate(at))
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return syncParent(path)
+}
+
+// MkdirAll makes path and its missing parents.
+//
+//	for each: mkdir; fsync parent
+func MkdirAll(path string, perm fs.FileMode) error {
+	path = filepath.Clean(path)
+	info, err := os.Stat(path)
+	if err == nil {
+		if !info.IsDir() {
+			return control.OutputExists.Refuse("%s is not a directory", path)
+		}
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := MkdirAll(filepath.Dir(path), perm); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, perm); err != nil {
+		return err
+	}
+	return syncParent(path)
+}
+
+// NewDir makes the directory path, which must not exist or be empty, with the
+// content that fill puts into the directory it is given; that one gets its
+// final name when fill is done. When fill fails, nothing is left behind.
+//
+//	rm -r .part; mkdir .part; fill; fsync each file and directory in it; rename; fsync parent
+func NewDir(path string, perm fs.FileMode, fill func(dir string) error) error {
+	entries, err := os.ReadDir(path)
+	if len(entries) > 0 || errors.Is(err, syscall.ENOTDIR) {
+		return exists(path)
+	}
+	part := partName(path)
+	err = os.RemoveAll(part)
+	if err == nil {
+		err = os.Mkdir(part, perm)
+	}
+	if err == nil {
+		err = fill(part)
+	}
+	if err == nil {
+		err = syncTree(part)
+	}
+	if err == nil {
+		err = publishDir(part, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(part))
+	}
+	return syncParent(path)
+}
+
+// Remove deletes the file or the directory path with all in it.
+//
+//	rename .part; fsync parent; rm -r .part
+func Remove(path string) error {
+	part := partName(path)
+	if err := os.RemoveAll(part); err != nil {
+		return err
+	}
+	if err := os.Rename(path, part); err != nil {
+		return err
+	}
+	if err := syncParent(path); err != nil {
+		return err
+	}
+	return os.RemoveAll(part)
+}
+
+// CheckAbsent refuses a path at which there is something already.
+func CheckAbsent(path string) error {
+	_, err := os.Lstat(path)
+	switch {
+	case err == nil:
+		return exists(path)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return err
+}
+
+// RemoveIfThere is [Remove] for what may not exist.
+func RemoveIfThere(path string) error {
+	if err := Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Move renames a directory or file to path, which must not exist.
+//
+//	rename NOREPLACE; fsync both directories
+func Move(from, path string) error {
+	if err := publishNew(from, path); err != nil {
+		return err
+	}
+	return errors.Join(syncParent(path), syncParent(from))
+}
+
+// Scratch opens a new file in dir that has no name: it is gone when it is
+// closed, also when the process is killed.
+//
+//	unlink .part; open .part O_EXCL; unlink .part
+func Scratch(dir string) (*os.File, error) {
+	f, err := openPart(partName(filepath.Join(dir, "scratch")), 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func exists(path string) error { return control.OutputExists.Refuse("%s exists already", path) }
+
+// syncParent makes the name of path durable.
+func syncParent(path string) error { return syncFile(filepath.Dir(filepath.Clean(path))) }
+
+// syncFile fsyncs a file or a directory.
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func syncTree(root string) error {
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !entry.IsDir() && !entry.Type().IsRegular() {
+			return nil
+		}
+		return syncFile(path)
+	})
+}

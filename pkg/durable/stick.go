@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package durable
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"keyferry/pkg/control"
+)
+
+// ToStick copies content to path on a removable medium, where it must not
+// exist, and proves that the medium gives back what was written: the copy is
+// read again past the page cache and compared by SHA-256. A copy that differs
+// is removed (KF-RUN-READ-BACK).
+//
+//	as Create; then fadvise DONTNEED; read; compare
+func ToStick(path string, content io.Reader, perm os.FileMode) error {
+	return toStick(path, content, perm, dropCache)
+}
+
+func toStick(path string, content io.Reader, perm os.FileMode, dropCache func(*os.File) error) error {
+	written := sha256.New()
+	err := CreateFrom(path, perm, func(w io.Writer) error {
+		_, err := io.Copy(io.MultiWriter(w, written), content)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	read, err := digestFromMedium(path, dropCache)
+	if err == nil && bytes.Equal(read, written.Sum(nil)) {
+		return nil
+	}
+	if removeErr := Remove(path); removeErr != nil {
+		return control.ReadBack.Refuse("%s does not read back as written, and can't be removed: %w", filepath.Base(path), removeErr)
+	}
+	if err != nil {
+		return control.ReadBack.Refuse("%s can't be read back: %w", filepath.Base(path), err)
+	}
+	return control.ReadBack.Refuse("%s does not read back as written", filepath.Base(path))
+}
+
+// IsOnStick reports whether the medium holds data, and nothing else, at path:
+// what a run that was stopped between writing and reading back may have left.
+func IsOnStick(path string, data []byte) (bool, error) {
+	read, err := digestFromMedium(path, dropCache)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	want := sha256.Sum256(data)
+	return bytes.Equal(read, want[:]), err
+}
+
+func digestFromMedium(path string, dropCache func(*os.File) error) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := dropCache(f); err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return nil, err
+	}
+	return h.Sum(nil), nil
+}
