@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package keyid
+
+import (
+	"strings"
+	"testing"
+
+	"keyferry/pkg/control"
+)
+
+func TestCheck(t *testing.T) {
+	for _, good := range []string{"a", "0", "-", "contoso-slc-2", strings.Repeat("k", 127)} {
+		if err := Check("key identifier", good); err != nil || !Valid(good) {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", strings.Repeat("k", 128), "Contoso", "a_b", "a.b", "a/b", "..", "a b", "a\n", "\na", "a\x00", "ключ", "ſ", "a\xff"} {
+		if err := Check("key identifier", bad); !control.Is(err, control.CommandLine) || Valid(bad) {
+			t.Errorf("%q: got %v, want %s", bad, err, control.CommandLine.ID)
+		}
+	}
+}
+
+// What is refused is quoted, and what it may be is said.
+func TestCheckSays(t *testing.T) {
+	err := Check("name", "a\x1b[2J")
+	if err == nil || !strings.Contains(err.Error(), `"a\x1b[2J" can't be a name`) {
+		t.Errorf("got %v", err)
+	}
+}

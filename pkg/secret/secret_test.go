@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package secret
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"keyferry/pkg/control"
+)
+
+func TestFromFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		content, want string
+		refused       *control.Control
+	}{
+		"plain":            {"Passw0rd!", "Passw0rd!", nil},
+		"line feed":        {"Passw0rd!\n", "Passw0rd!", nil},
+		"Windows editor":   {"\ufeffPassw0rd!\r\n", "Passw0rd!", nil},
+		"spaces belong":    {" a b \n", " a b ", nil},
+		"one line end":     {"a\n\n", "a\n", nil},
+		"not ASCII":        {"пароль€𝄞$`\"'\\\n", "пароль€𝄞$`\"'\\", nil},
+		"empty":            {"", "", &control.SecretEmpty},
+		"only a line end":  {"\r\n", "", &control.SecretEmpty},
+		"a file too large": {strings.Repeat("x", maxSize+1), "", &control.SecretEmpty},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "secret")
+			if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := FromFile(path)
+			if c.refused != nil {
+				if !control.Is(err, *c.refused) {
+					t.Fatalf("got %q, %v; want %s", got, err, c.refused.ID)
+				}
+				return
+			}
+			if err != nil || string(got) != c.want {
+				t.Fatalf("got %q, %v; want %q", got, err, c.want)
+			}
+		})
+	}
+	if _, err := FromFile(filepath.Join(t.TempDir(), "none")); !control.Is(err, control.InputFile) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+// A shell hands over <(command) as /dev/fd/N.
+func TestFromFD(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteString("secret\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	fd, err := syscall.Dup(int(r.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := FromFile(fmt.Sprintf("/dev/fd/%d", fd)); err != nil || string(got) != "secret" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := FromFD(9999); !control.Is(err, control.InputFile) {
+		t.Errorf("closed descriptor: %v", err)
+	}
+}
