@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ledger keeps the record of a ceremony: an append-only file of JSON
+// lines, each of which holds the SHA-256 of the line before it.
+//
+//	{"seq":1,"time":"2026-11-23T14:00:00Z","previous":"SHA256:000…","event":"init","data":{…}}
+//	{"seq":2,"time":"2026-11-23T14:05:00Z","previous":"SHA256:9f3…","event":"trust","data":{…}}
+//
+// A line is hashed as it stands in the file, without its line feed; the first
+// one's previous is 32 zero bytes. Opening a ledger checks the whole chain. A
+// last line without line feed is a record that a crash tore: it was never
+// reported as written, so it does not count, and the next record takes its
+// place. That last records were left out, or the very last one changed, the
+// chain alone can't show; its head, noted elsewhere, does.
+//
+// What the events are, and what state they add up to, is the matter of the side
+// that keeps the ledger.
+package ledger
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/strictjson"
+)
+
+// maxLine bounds a record in bytes.
+const maxLine = 1 << 20
+
+// Entry is one record.
+type Entry struct {
+	Seq      uint64                  `json:"seq"` // from 1
+	Time     time.Time               `json:"time"`
+	Previous fingerprint.Fingerprint `json:"previous"`
+	Event    string                  `json:"event"`
+	Data     json.RawMessage         `json:"data"`
+}
+
+// Read decodes the entry's data into v.
+func (e Entry) Read(v any) error {
+	if err := strictjson.Unmarshal(e.Data, maxLine, v); err != nil {
+		return control.LedgerBroken.Refuse("record %d (%s) can't be understood: %w", e.Seq, control.Quote(e.Event), err)
+	}
+	return nil
+}
+
+// Ledger is an open ledger.
+type Ledger struct {
+	path    string
+	entries []Entry
+	head    fingerprint.Fingerprint // of the last line
+	size    int64                   // of all whole lines
+}
+
+// Open reads the ledger at path; one that is absent is empty. A broken chain
+// is refused (KF-LEDGER-CHAIN).
+func Open(path string) (*Ledger, error) {
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l := &Ledger{path: path}
+	for {
+		line, rest, whole := bytes.Cut(data, []byte("\n"))
+		if !whole {
+			return l, nil
+		}
+		if err := l.take(line); err != nil {
+			return nil, err
+		}
+		data = rest
+	}
+}
+
+func (l *Ledger) take(line []byte) error {
+	var e Entry
+	if err := strictjson.Unmarshal(line, maxLine, &e); err != nil {
+		return control.LedgerBroken.Refuse("record %d of the ledger can't be understood: %w", len(l.entries)+1, err)
+	}
+	if e.Seq != uint64(len(l.entries)+1) || e.Previous != l.head {
+		return control.LedgerBroken.Refuse("record %d of the ledger does not follow the one before it", len(l.entries)+1)
+	}
+	l.entries = append(l.entries, e)
+	l.head = fingerprint.Of(line)
+	l.size += int64(len(line)) + 1
+	return nil
+}
+
+// Append adds a record, durably. data is anything that encodes to JSON.
+func (l *Ledger) Append(now time.Time, event string, data any) error {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	line, err := json.Marshal(Entry{uint64(len(l.entries) + 1), now.UTC().Truncate(time.Second), l.head, event, raw})
+	if err != nil {
+		return err
+	}
+	next := *l
+	if err := next.take(line); err != nil {
+		return err // what can't be read again is not written
+	}
+	if err := durable.Append(l.path, l.size, append(line, '\n'), 0o600); err != nil {
+		return err
+	}
+	*l = next
+	return nil
+}
+
+// Entries returns the records, oldest first. The caller must not change them.
+func (l *Ledger) Entries() []Entry { return l.entries }
+
+// Head is the SHA-256 of the last record: it stands for the whole ledger.
+func (l *Ledger) Head() fingerprint.Fingerprint { return l.head }
