@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package trust makes and checks what the two sides publish about themselves
+// and pin of each other: the security world and the KEK packages of the online
+// side, and the card of the offline side.
+//
+// # Packages
+//
+// BYOK-SecurityWorld-pkg-<region>-<n> and BYOK-KEK-pkg-<region>-<n> are one
+// JSON object of two strings, on one line:
+//
+//	{"content":"{…}","signature":"-----BEGIN SSH SIGNATURE-----\n…"}
+//
+// The content is a JSON document of its own; what is signed, as SSHSIG in the
+// namespace keyferry-package-v1, is its bytes:
+//
+//	jq -j .content FILE > content; jq -j .signature FILE > content.sig
+//	ssh-keygen -Y verify -f allowed_signers -I online -n keyferry-package-v1 -s content.sig < content
+//
+// A security world is signed by the key that it names, which proves possession
+// and no more: trust comes from its fingerprint, the SHA-256 of the file
+// (sha256sum), read aloud once and pinned. A KEK package is signed by the key
+// that the pinned security world names, carries that world's fingerprint, and
+// must agree with it in region, vault and rehearsal or real.
+package trust
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/sshsig"
+	"keyferry/pkg/strictjson"
+)
+
+const (
+	namespace   = "keyferry-package-v1"
+	maxPackage  = 1 << 20 // bytes; an attestation takes some tens of KiB
+	worldFormat = "keyferry-security-world-v1"
+	kekFormat   = "keyferry-kek-v1"
+)
+
+// Regions are the regions of Microsoft's BYOK toolset, which name packages.
+var Regions = []string{
+	"NA", "EU", "AP", "LATAM", "JPN", "KOREA", "SA", "UAE", "AUS", "USGOV", "USDOD",
+	"CANADA", "GERMANY", "INDIA", "FRANCE", "UK", "SUI",
+}
+
+// CheckRegion refuses a region that Microsoft's toolset does not know.
+func CheckRegion(region string) error {
+	if !slices.Contains(Regions, region) {
+		return control.CommandLine.Refuse("%s is not a region", control.Quote(region)).WithHint("the regions are %s", fmt.Sprint(Regions))
+	}
+	return nil
+}
+
+// envelope is a package as it stands in its file.
+type envelope struct {
+	Content   string `json:"content"`
+	Signature string `json:"signature"`
+}
+
+func seal(signer crypto.Signer, content any) ([]byte, error) {
+	data, err := json.Marshal(content)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := sshsig.Sign(signer, namespace, data)
+	if err != nil {
+		return nil, err
+	}
+	file, err := json.Marshal(envelope{string(data), string(signature)})
+	return append(file, '\n'), err
+}
+
+// decode reads a document in the one spelling that json.Marshal has for it: so
+// no field can be left out either.
+func decode(data []byte, v any) error {
+	if err := strictjson.Unmarshal(data, maxPackage, v); err != nil {
+		return err
+	}
+	again, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(again, data) {
+		return errors.New("a field is missing, or it is not spelled as Keyferry spells it")
+	}
+	return nil
+}
+
+// unseal checks a package's signature and decodes its content, from the bytes
+// that were verified, into v. by is the key that must have signed; nil takes
+// the key that did, which is returned.
+func unseal(file []byte, by *sshsig.PublicKey, v any) (sshsig.PublicKey, error) {
+	var e envelope
+	line, whole := bytes.CutSuffix(file, []byte("\n"))
+	if !whole {
+		return sshsig.PublicKey{}, control.PackageFormat.Refuse("this is not a package, or it is cut off: its line does not end")
+	}
+	if err := decode(line, &e); err != nil {
+		return sshsig.PublicKey{}, control.PackageFormat.Refuse("this is not a package: %w", err)
+	}
+	signature, err := sshsig.Parse([]byte(e.Signature))
+	if err != nil {
+		return sshsig.PublicKey{}, control.PackageSignature.Refuse("the package's signature can't be read: %w", err)
+	}
+	if by != nil && !signature.Key.Equal(*by) {
+		return sshsig.PublicKey{}, control.PackageSignature.Refuse("the package is signed by %s, not by the security world's key %s",
+			signature.Key.Fingerprint(), by.Fingerprint())
+	}
+	if err := signature.Verify(namespace, []byte(e.Content)); err != nil {
+		return sshsig.PublicKey{}, control.PackageSignature.Refuse("the package's signature: %w", err)
+	}
+	if err := decode([]byte(e.Content), v); err != nil {
+		return sshsig.PublicKey{}, control.PackageFormat.Refuse("the package's content: %w", err)
+	}
+	return signature.Key, nil
+}
+
+// WorldName is the file name of a security world package.
+func WorldName(region string, number int) string {
+	return fmt.Sprintf("BYOK-SecurityWorld-pkg-%s-%d", region, number)
+}
+
+// KEKName is the file name of a KEK package.
+func KEKName(region string, number int) string {
+	return fmt.Sprintf("BYOK-KEK-pkg-%s-%d", region, number)
+}
+
+// Fingerprint is what stands for a package or card when people compare: the
+// SHA-256 of its file.
+func Fingerprint(file []byte) fingerprint.Fingerprint { return fingerprint.Of(file) }
