@@ -27,6 +27,7 @@ var (
 	TPDCSPMode     = tpd("CSP-MODE", "export the domain again from a server whose CSP suits its cryptographic mode: PROV_RSA_AES (24), in mode 1 also PROV_RSA_FULL (1)")
 	TPDMode        = tpd("MODE", "AD RMS knows RSA-1024 with SHA-1 (mode 1) and RSA-2048 with SHA-256 (mode 2) only")
 	TPDMode1       = tpd("MODE1", "import this TPD into Azure RMS as a Microsoft-managed key, with its key and without a key URL, and leave it archived")
+	TPDNotMode1    = tpd("NOT-MODE1", "import this key as an HSM key: only a key that cannot become one is carried as Microsoft-managed")
 	TPDKeyAbsent   = tpd("KEY-ABSENT", "give the export itself, not its keyless copy; a key that lives in an HSM is not in an export")
 	TPDKeyPresent  = tpd("KEY-PRESENT", "give the keyless copy (no_key_tpd_….xml), never the export itself")
 	TPDKeyEmbedded = tpd("KEY-EMBEDDED", "export the domain again: a keyless copy of this file would still carry the key")
@@ -47,6 +48,7 @@ var (
 	TPDChainSignature = tpd("CHAIN-SIGNATURE", "a certificate of the chain was changed, or not issued by whom it names: find out where the file comes from")
 	TPDValidity       = tpd("VALIDITY", "check this machine's clock; a certificate past its validity still opens old content")
 	TPDHierarchy      = tpd("HIERARCHY", "compare the root key's fingerprint with that of another export of the same organisation")
+	TPDRoot           = tpd("ROOT", "compare the root key's fingerprint with the one that you pinned; find out where the file comes from before you pin another")
 	TPDURL            = tpd("URL", "check the cluster URLs of the AD RMS server")
 )
 

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli is the common part of both command lines: finding the command,
+// its flags and help, exit codes, errors with hints, confirmation, and the
+// command lines of Microsoft's tools, which work too.
+//
+// The rules of the terminal, all kept here:
+//
+//   - a command's result goes to standard output, for people, or with --json as
+//     one JSON document;
+//   - all else (progress, notes, warnings, errors) goes to standard error, each
+//     line headed by the program's name;
+//   - secrets are asked on the terminal itself and never echoed;
+//   - an error is one sentence with its control ID, then a hint.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/control"
+)
+
+// App is one binary's command line.
+type App struct {
+	Name     string // offline or online
+	Summary  string // for people who ask for help
+	Commands []Command
+	Seeds    []Seed // command lines of Microsoft's tools
+	Version  string
+}
+
+// Command is one command. Setup declares its flags and returns what runs it.
+type Command struct {
+	Name    string // one or two words
+	Summary string // a few words
+	Usage   string // hand-written: synopsis, flags, example
+	Setup   func(flags *pflag.FlagSet) Run
+}
+
+// Run carries a command out. args are its positional arguments.
+type Run func(ctx context.Context, io *IO, args []string) error
+
+// Main runs the program with the process's arguments and streams, and returns
+// its exit code. An interrupt cancels the context.
+func (a *App) Main() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return a.Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}
+
+// Run runs the program and returns its exit code (see [control.Class]; 0 is
+// success).
+func (a *App) Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	io := &IO{program: a.Name, stdin: stdin, stdout: stdout, stderr: stderr, interrupted: ctx.Done()}
+	io.JSON = slices.Contains(args, "--json") // for what fails before the flags are read
+	err := a.run(ctx, io, args)
+	if err == nil {
+		err = io.failed // a result that could not be printed
+	}
+	if err == nil {
+		return 0
+	}
+	return io.fail(err)
+}
+
+func (a *App) run(ctx context.Context, io *IO, args []string) error {
+	args, err := a.translateSeed(io, args)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(args) == 0:
+		fmt.Fprint(io.stderr, a.help())
+		return control.CommandLine.Refuse("no command was given")
+	case args[0] == "help" || args[0] == "--help" || args[0] == "-h":
+		io.Print(a.help())
+		return nil
+	case args[0] == "--version":
+		io.Print(a.Version + "\n")
+		return nil
+	}
+	cmd, rest := a.find(args)
+	if cmd == nil && strings.HasPrefix(args[0], "-") { // not shown: it may hold a password
+		return control.CommandLine.Refuse("the first argument is a flag: want a command").
+			WithHint("the commands are: %s", a.names())
+	}
+	if cmd == nil {
+		return control.CommandLine.Refuse("%s is not a command of %s", control.Quote(args[0]), a.Name).
+			WithHint("the commands are: %s", a.names())
+	}
+	return a.runCommand(ctx, io, cmd, rest)
+}
+
+func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, args []string) error {
+	flags := pflag.NewFlagSet(cmd.Name, pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.Usage = func() {}
+	run := cmd.Setup(flags)
+	flags.StringVar(&io.State, "state", "", "")
+	flags.BoolVar(&io.JSON, "json", io.JSON, "")
+	flags.BoolVar(&io.Yes, "yes", false, "")
+	flags.BoolVar(&io.Verbose, "verbose", false, "")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) && asksForHelp(args) {
+			io.Print(cmd.help(a.Name))
+			return nil
+		}
+		return flagError(cmd.Name, err).WithHint("see `%s %s --help`", a.Name, cmd.Name)
+	}
+	if io.State == "" {
+		state, err := defaultState(a.Name)
+		if err != nil {
+			return err
+		}
+		io.State = state
+	}
+	return run(ctx, io, flags.Args())
+}
+
+// asksForHelp tells -h from what pflag takes for it, such as -hsm-pin.
+func asksForHelp(args []string) bool {
+	return slices.Contains(args, "-h") || slices.Contains(args, "--help")
+}
+
+// flagError does not repeat what may be a secret, as pflag would: the value of
+// a flag for secrets, or of a long flag with one dash.
+func flagError(command string, err error) *control.Refusal {
+	var unknown *pflag.NotExistError
+	if errors.Is(err, pflag.ErrHelp) || errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "" {
+		return control.CommandLine.Refuse("%s: a flag with one dash is unknown: flags begin with two", command)
+	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) && invalid.GetFlag().Value.Type() == secretType {
+		return control.CommandLine.Refuse("%s: the value of --%s can't be used", command, invalid.GetFlag().Name)
+	}
+	return control.CommandLine.Refuse("%s: %w", command, err)
+}
+
+// find returns the command that args begin with, by two words or one, and
+// what follows.
+func (a *App) find(args []string) (*Command, []string) {
+	for words := min(2, len(args)); words > 0; words-- {
+		name := strings.Join(args[:words], " ")
+		for i := range a.Commands {
+			if a.Commands[i].Name == name {
+				return &a.Commands[i], args[words:]
+			}
+		}
+	}
+	return nil, nil
+}
+
+func (a *App) names() string {
+	var names []string
+	for _, c := range a.Commands {
+		names = append(names, c.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (a *App) help() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nUsage: %s COMMAND [flags]\n\nCommands, in the order of the ceremony:\n", a.Summary, a.Name)
+	for _, c := range a.Commands {
+		fmt.Fprintf(&b, "  %-18s %s\n", c.Name, c.Summary)
+	}
+	fmt.Fprintf(&b, "\nEach command explains itself: %s COMMAND --help\n", a.Name)
+	return b.String()
+}
+
+const commonHelp = `
+Every command takes
+  --state DIR    state directory (default: $KEYFERRY_STATE, else
+                 $XDG_STATE_HOME/keyferry-%s)
+  --json         print the result as one JSON document
+  --yes          do not ask for confirmation
+  --verbose      say more on standard error
+Exit codes: 0 done, 1 refused, 2 usage, 3 environment, 4 run it again to go on
+`
+
+func (c *Command) help(program string) string {
+	return strings.TrimLeft(c.Usage, "\n") + fmt.Sprintf(commonHelp, program)
+}
+
+// NoArguments refuses positional arguments. It does not repeat them: one may
+// be a password that was meant for the flag before it.
+func NoArguments(args []string) error {
+	if len(args) > 0 {
+		return control.CommandLine.Refuse("%d arguments belong to no flag", len(args)).
+			WithHint("a password goes in a file (--…-file PATH) or is typed at the prompt; the other flags take their value as --flag VALUE")
+	}
+	return nil
+}
+
+// OneArgument returns the only positional argument, which is a what.
+func OneArgument(args []string, what string) (string, error) {
+	if len(args) != 1 {
+		return "", control.CommandLine.Refuse("want one %s, got %d", what, len(args))
+	}
+	return args[0], nil
+}
+
+// Require refuses flags that were left out or are empty.
+func Require(flags *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		if !flags.Changed(name) || flags.Lookup(name).Value.String() == "" {
+			return control.CommandLine.Refuse("--%s is missing", name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/control"
+)
+
+// outcome is what a run of the program left.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+// run runs an App with the one command "test", which takes the usual flags, and
+// those that setup declares.
+type program struct {
+	setup func(flags *pflag.FlagSet) Run
+	stdin string
+}
+
+func (p program) run(t *testing.T, args ...string) outcome {
+	t.Helper()
+	t.Setenv("KEYFERRY_STATE", "/state")
+	var stdout, stderr bytes.Buffer
+	code := testApp(p.setup).Run(t.Context(), args, strings.NewReader(p.stdin), &stdout, &stderr)
+	return outcome{code, stdout.String(), stderr.String()}
+}
+
+func testApp(setup func(flags *pflag.FlagSet) Run) *App {
+	return &App{
+		Name:    "offline",
+		Summary: "offline: a test",
+		Version: "keyferry offline, test",
+		Commands: []Command{
+			{Name: "test", Summary: "tests", Usage: "\nUsage: offline test\n", Setup: setup},
+			{Name: "test verify", Summary: "tests more", Usage: "Usage: offline test verify\n", Setup: func(*pflag.FlagSet) Run {
+				return func(_ context.Context, io *IO, args []string) error { return io.Result(args, "verified") }
+			}},
+		},
+		Seeds: []Seed{testSeed},
+	}
+}
+
+// does is a program whose command needs no flags of its own.
+func does(run func(io *IO) error) program {
+	return program{setup: func(*pflag.FlagSet) Run {
+		return func(_ context.Context, io *IO, args []string) error {
+			if err := NoArguments(args); err != nil {
+				return err
+			}
+			return run(io)
+		}
+	}}
+}
+
+// refusedBy checks exit code and control of an outcome.
+func (o outcome) refusedBy(t *testing.T, c control.Control, says ...string) {
+	t.Helper()
+	if o.code != int(c.Class) || !strings.Contains(o.stderr, "["+c.ID+"]") {
+		t.Errorf("exit code %d, %q; want %d and %s", o.code, o.stderr, c.Class, c.ID)
+	}
+	for _, s := range says {
+		if !strings.Contains(o.stderr, s) {
+			t.Errorf("%q does not say %q", o.stderr, s)
+		}
+	}
+}
+
+func (o outcome) done(t *testing.T, stdout string) {
+	t.Helper()
+	if o.code != 0 || o.stdout != stdout {
+		t.Errorf("exit code %d, stdout %q, stderr %q; want %q", o.code, o.stdout, o.stderr, stdout)
+	}
+}
+
+func TestFindingTheCommand(t *testing.T) {
+	p := does(func(io *IO) error { return io.Result(map[string]int{"n": 1}, "done") })
+	p.run(t, "test").done(t, "done\n")
+	p.run(t, "test", "verify").done(t, "verified\n")
+	p.run(t, "test", "--json").done(t, "{\n  \"n\": 1\n}\n")
+	p.run(t, "--version").done(t, "keyferry offline, test\n")
+
+	none := p.run(t)
+	none.refusedBy(t, control.CommandLine, "no command", "Commands, in the order of the ceremony", "test verify")
+	if none.stdout != "" {
+		t.Errorf("stdout: %q", none.stdout)
+	}
+	p.run(t, "toast").refusedBy(t, control.CommandLine, `"toast" is not a command of offline`, "hint: the commands are: test, test verify")
+	p.run(t, "test", "--nonsense").refusedBy(t, control.CommandLine, "unknown flag: --nonsense", "see `offline test --help`")
+	p.run(t, "test", "--state").refusedBy(t, control.CommandLine, "flag needs an argument: --state")
+	p.run(t, "test", "extra").refusedBy(t, control.CommandLine, "1 arguments belong to no flag")
+}
+
+func TestHelp(t *testing.T) {
+	p := does(func(*IO) error { return control.MachineFailed.Refuse("the command ran") })
+	for _, args := range [][]string{{"help"}, {"--help"}, {"-h"}} {
+		got := p.run(t, args...)
+		got.done(t, got.stdout)
+		for _, s := range []string{"offline: a test", "test verify", "tests more", "offline COMMAND --help"} {
+			if !strings.Contains(got.stdout, s) {
+				t.Errorf("%s: %q lacks %q", args, got.stdout, s)
+			}
+		}
+	}
+	for _, args := range [][]string{{"test", "--help"}, {"test", "-h"}, {"test", "--yes", "--help"}} {
+		got := p.run(t, args...)
+		got.done(t, got.stdout)
+		if !strings.HasPrefix(got.stdout, "Usage: offline test\n") || !strings.Contains(got.stdout, "keyferry-offline") || got.stderr != "" {
+			t.Errorf("%s: stdout %q, stderr %q", args, got.stdout, got.stderr)
+		}
+	}
+	// pflag takes -hsm-pin for -h
+	p.run(t, "test", "-hsm-pin").refusedBy(t, control.CommandLine, "flags begin with two")
+}
+
+// Whatever stands in the wrong place may be a password.
+func TestMisplacedPasswordIsNotShown(t *testing.T) {
+	p := program{setup: func(flags *pflag.FlagSet) Run {
+		AddSecretFlags(flags, "protection-password", "protection password", true)
+		return func(_ context.Context, _ *IO, args []string) error { return NoArguments(args) }
+	}}
+	for name, args := range map[string][]string{
+		"value after a blank":      {"test", "--protection-password", "hunter2"},
+		"one dash":                 {"test", "-protection-password=hunter2"},
+		"one dash, -h":             {"test", "-hunter2"},
+		"before the command":       {"--protection-password=hunter2", "test"},
+		"file descriptor":          {"test", "--protection-password-fd=hunter2"},
+		"argument":                 {"test", "hunter2", "hunter2"},
+		"seed, value with a dash":  {"-Import", "-Password", "-hunter2"},
+		"seed, one value too many": {"-Import", "-Path", "f", "hunter2"},
+		"seed, colon":              {"-Import", "-Password:hunter2"},
+		"after the flags":          {"test", "--", "hunter2"},
+	} {
+		for _, json := range []string{"--json=false", "--json"} {
+			got := p.run(t, append(args, json)...)
+			got.refusedBy(t, control.CommandLine)
+			if strings.Contains(got.stdout+got.stderr, "hunter2") {
+				t.Errorf("%s: it is shown: %s%s", name, got.stdout, got.stderr)
+			}
+		}
+	}
+}
+
+func TestDefaultState(t *testing.T) {
+	p := does(func(io *IO) error { return io.Result(nil, io.State) })
+	for _, c := range []struct{ flag, keyferry, xdg, home, want string }{
+		{"/flag", "/k", "/x", "/h", "/flag"},
+		{"", "/k", "/x", "/h", "/k"},
+		{"", "", "/x", "/h", "/x/keyferry-offline"},
+		{"", "", "", "/h", "/h/.local/state/keyferry-offline"},
+	} {
+		t.Setenv("KEYFERRY_STATE", c.keyferry)
+		t.Setenv("XDG_STATE_HOME", c.xdg)
+		t.Setenv("HOME", c.home)
+		args := []string{"test"}
+		if c.flag != "" {
+			args = append(args, "--state", c.flag)
+		}
+		var stdout bytes.Buffer
+		code := testApp(p.setup).Run(t.Context(), args, nil, &stdout, io.Discard)
+		if got := stdout.String(); code != 0 || got != c.want+"\n" {
+			t.Errorf("%+v: got %q, exit code %d", c, got, code)
+		}
+	}
+	t.Setenv("HOME", "")
+	var stderr bytes.Buffer
+	code := testApp(p.setup).Run(t.Context(), []string{"test"}, nil, io.Discard, &stderr)
+	outcome{code, "", stderr.String()}.refusedBy(t, control.StateMissing)
+}
+
+func TestPlaces(t *testing.T) {
+	p := does(func(io *IO) error {
+		io.Note("a note\nof two lines")
+		io.Warn("a warning")
+		io.Detail("a detail")
+		return io.Result(nil, "the result\n")
+	})
+	got := p.run(t, "test")
+	got.done(t, "the result\n")
+	if got.stderr != "offline: a note\noffline: of two lines\noffline: warning: a warning\n" {
+		t.Errorf("stderr: %q", got.stderr)
+	}
+	if got := p.run(t, "test", "--verbose"); !strings.Contains(got.stderr, "offline: a detail\n") {
+		t.Errorf("stderr: %q", got.stderr)
+	}
+}
+
+// A result that can't be printed is not success.
+func TestResultThatCannotBePrinted(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	p := does(func(io *IO) error { return io.Result(nil, "x") })
+	for _, args := range [][]string{{"test"}, {"test", "--json"}, {"help"}, {"test", "--help"}, {"--version"}} {
+		var stderr bytes.Buffer
+		t.Setenv("KEYFERRY_STATE", "/state")
+		code := testApp(p.setup).Run(t.Context(), args, nil, full, &stderr)
+		outcome{code, "", stderr.String()}.refusedBy(t, control.DiskFull)
+	}
+}
+
+func TestRequire(t *testing.T) {
+	p := program{setup: func(flags *pflag.FlagSet) Run {
+		flags.String("a", "default", "")
+		flags.StringArray("b", nil, "")
+		return func(context.Context, *IO, []string) error { return Require(flags, "a", "b") }
+	}}
+	p.run(t, "test", "--a", "x", "--b", "y").done(t, "")
+	p.run(t, "test", "--b", "y").refusedBy(t, control.CommandLine, "--a is missing")
+	p.run(t, "test", "--a", "x").refusedBy(t, control.CommandLine, "--b is missing")
+	p.run(t, "test", "--a", "", "--b", "y").refusedBy(t, control.CommandLine, "--a is missing")
+}
+
+func TestOneArgument(t *testing.T) {
+	p := program{setup: func(*pflag.FlagSet) Run {
+		return func(_ context.Context, io *IO, args []string) error {
+			file, err := OneArgument(args, "bundle")
+			if err != nil {
+				return err
+			}
+			return io.Result(nil, file)
+		}
+	}}
+	p.run(t, "test", "f").done(t, "f\n")
+	p.run(t, "test").refusedBy(t, control.CommandLine, "want one bundle, got 0")
+	p.run(t, "test", "f", "g").refusedBy(t, control.CommandLine, "want one bundle, got 2")
+}

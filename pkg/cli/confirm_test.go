@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+)
+
+func confirms(stdin string, questions ...string) program {
+	p := does(func(io *IO) error {
+		for _, q := range questions {
+			if err := io.Confirm(q); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	p.stdin = stdin
+	return p
+}
+
+func TestConfirm(t *testing.T) {
+	for _, yes := range []string{"Yes\n", "Yes\r\n", "Yes", "Yes\nNo\n"} {
+		got := confirms(yes, "Really?").run(t, "test")
+		got.done(t, "")
+		if got.stderr != "offline: Really?\noffline: answer Yes to go on: " {
+			t.Errorf("stderr: %q", got.stderr)
+		}
+	}
+	for _, no := range []string{"yes\n", "YES\n", "Y\n", "y\n", " Yes\n", "Yes \n", "Yes!\n", "No\n", "No", "\n", "\nYes\n", "Yesterday\n", "Yes\x00\n", strings.Repeat("Yes", 1000)} {
+		confirms(no, "Really?").run(t, "test").refusedBy(t, control.NotConfirmed)
+	}
+	confirms("", "Really?").run(t, "test").refusedBy(t, control.NoTerminal, "nobody is there to answer: Really?")
+	confirms("", "Really?").run(t, "test", "--yes").done(t, "")
+	confirms("No\n", "Really?").run(t, "test", "--yes=false").refusedBy(t, control.NotConfirmed)
+}
+
+// Each question takes its own line, also from a pipe.
+func TestConfirmTwice(t *testing.T) {
+	confirms("Yes\nYes\n", "One?", "Two?").run(t, "test").done(t, "")
+	confirms("Yes\nNo\n", "One?", "Two?").run(t, "test").refusedBy(t, control.NotConfirmed)
+	confirms("Yes\n", "One?", "Two?").run(t, "test").refusedBy(t, control.NoTerminal, "Two?")
+}
+
+// An answer that never ends is read no further than any answer is long.
+func TestConfirmEndlessAnswer(t *testing.T) {
+	o := &IO{program: "offline", stdin: endless{}, stderr: io.Discard}
+	if err := o.Confirm("Really?"); !control.Is(err, control.NotConfirmed) {
+		t.Errorf("got %v, want %s", err, control.NotConfirmed.ID)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return copy(b, "x"), nil }
+
+// An interrupt ends the wait for an answer that nobody gives.
+func TestConfirmInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	p := does(func(io *IO) error {
+		interrupt()
+		return io.Confirm("Really?")
+	})
+	r, w := io.Pipe()
+	defer w.Close()
+	var stderr bytes.Buffer
+	t.Setenv("KEYFERRY_STATE", "/state")
+	code := testApp(p.setup).Run(ctx, []string{"test"}, r, io.Discard, &stderr)
+	outcome{code, "", stderr.String()}.refusedBy(t, control.Interrupted)
+}
+
+func TestConfirmFingerprint(t *testing.T) {
+	is := fingerprint.Of([]byte("card"))
+	other := fingerprint.Of([]byte("another card"))
+	for name, c := range map[string]struct {
+		expected, stdin string
+		yes, rehearsal  bool
+		refused         *control.Control
+	}{
+		"as String":                {expected: is.String()},
+		"as hex":                   {expected: is.Hex()},
+		"as upper-case hex":        {expected: strings.ToUpper(is.Hex())},
+		"as grouped hex":           {expected: is.Grouped()},
+		"as base64":                {expected: is.SSH()},
+		"as base64, real, --yes":   {expected: is.SSH(), yes: true},
+		"another":                  {expected: other.String(), refused: &control.TrustFingerprint},
+		"another, --yes":           {expected: other.String(), yes: true, rehearsal: true, refused: &control.TrustFingerprint},
+		"another, answered Yes":    {expected: other.String(), stdin: "Yes\n", refused: &control.TrustFingerprint},
+		"cut":                      {expected: is.String()[:60], refused: &control.CommandLine},
+		"words":                    {expected: is.Words(), refused: &control.CommandLine},
+		"answered Yes":             {stdin: "Yes\n"},
+		"answered yes":             {stdin: "yes\n", refused: &control.NotConfirmed},
+		"answered by nobody":       {refused: &control.NoTerminal},
+		"--yes in a rehearsal":     {yes: true, rehearsal: true},
+		"--yes in a real ceremony": {yes: true, stdin: "Yes\n", refused: &control.NotConfirmed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stderr bytes.Buffer
+			o := &IO{Yes: c.yes, program: "online", stdin: strings.NewReader(c.stdin), stderr: &stderr}
+			err := o.ConfirmFingerprint("offline card", is, c.expected, c.rehearsal)
+			if c.refused == nil && err != nil || c.refused != nil && !control.Is(err, *c.refused) {
+				t.Fatalf("got %v", err)
+			}
+			if c.expected != "" {
+				return
+			}
+			for line := range strings.SplitSeq(is.Grouped()+"\n"+is.Words(), "\n") {
+				if !strings.Contains(stderr.String(), "online: "+line+"\n") {
+					t.Errorf("%q is not shown in %q", line, stderr.String())
+				}
+			}
+		})
+	}
+}
+
+func TestRefusalsOfAJoin(t *testing.T) {
+	a, b := control.TPDPassword.Refuse("a"), control.DiskFull.Refuse("b")
+	got := Refusals(errors.Join(errors.Join(a), nil, errors.Join(b, io.EOF)))
+	if len(got) != 3 || got[0] != a || got[1] != b || got[2].Control.ID != control.MachineFailed.ID {
+		t.Errorf("got %v", got)
+	}
+}

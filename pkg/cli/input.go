@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+)
+
+// maxInput bounds a file that is read whole, in bytes: a TPD with thousands of
+// templates has some 100 MB.
+const maxInput = 256 << 20
+
+// ReadInput reads a file that a person named, once, and not more of it than
+// Keyferry takes.
+func ReadInput(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, control.InputFile.Refuse("%w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxInput+1))
+	if err != nil {
+		return nil, control.InputFile.Refuse("%w", err)
+	}
+	if len(data) > maxInput {
+		return nil, control.InputFile.Refuse("%s is larger than %d bytes", path, maxInput)
+	}
+	return data, nil
+}
+
+// CheckOut refuses a directory that a person named for output and that is
+// neither there nor to be made in one that is.
+func CheckOut(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = os.Stat(filepath.Dir(filepath.Clean(path)))
+	}
+	if err != nil {
+		return control.InputFile.Refuse("--out: %w", err)
+	}
+	if !info.IsDir() {
+		return control.InputFile.Refuse("--out: %s is not a directory", path)
+	}
+	return nil
+}
+
+// ConfirmFingerprint has a person compare the fingerprint of what is about to
+// be pinned: with the one they were told (expected), or by an exact Yes, which
+// --yes stands for in a rehearsal only.
+func (o *IO) ConfirmFingerprint(what string, is fingerprint.Fingerprint, expected string, rehearsal bool) error {
+	if expected != "" {
+		want, err := fingerprint.Parse(expected)
+		if err != nil {
+			return control.CommandLine.Refuse("--fingerprint: %w", err)
+		}
+		if want != is {
+			return control.TrustFingerprint.Refuse("the fingerprint of the %s is %s, not %s", what, is, want)
+		}
+		return nil
+	}
+	o.Note("fingerprint of the %s:\n%s\n%s", what, is.Grouped(), is.Words())
+	if o.Yes && !rehearsal {
+		return control.NotConfirmed.Refuse("--yes can't confirm a fingerprint in a real ceremony").
+			WithHint("compare it and answer Yes, or give the one that was read aloud with --fingerprint")
+	}
+	return o.Confirm("Are these the words that the other side reads aloud?")
+}

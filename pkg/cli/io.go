@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"keyferry/pkg/control"
+)
+
+// IO is what a command sees of its surroundings: the flags that all commands
+// take, and the terminal.
+type IO struct {
+	State   string // state directory
+	JSON    bool
+	Yes     bool
+	Verbose bool
+
+	program        string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	interrupted    <-chan struct{}
+	failed         error // the first failure to print
+	printed        bool  // the one JSON document
+}
+
+// Print writes text for people to standard output.
+func (o *IO) Print(text string) {
+	if _, err := io.WriteString(o.stdout, text); err != nil && o.failed == nil {
+		o.failed = control.MachineFailed.Refuse("the result could not be printed: %w", err)
+	}
+}
+
+// Result prints what the command found out: doc as JSON with --json, else the
+// text for people, with a line feed if it lacks one.
+func (o *IO) Result(doc any, text string) error {
+	if !o.JSON {
+		o.Print(strings.TrimSuffix(text, "\n") + "\n")
+		return nil
+	}
+	data, err := json.MarshalIndent(doc, "", "  ")
+	if err != nil {
+		return err
+	}
+	o.Print(string(data) + "\n")
+	o.printed = true
+	return nil
+}
+
+// Note tells people what is being done.
+func (o *IO) Note(format string, args ...any) { o.say("", format, args) }
+
+// Warn tells people what they should know before they go on.
+func (o *IO) Warn(format string, args ...any) { o.say("warning: ", format, args) }
+
+// Detail tells what only --verbose shows.
+func (o *IO) Detail(format string, args ...any) {
+	if o.Verbose {
+		o.say("", format, args)
+	}
+}
+
+func (o *IO) say(head, format string, args []any) {
+	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
+		fmt.Fprintf(o.stderr, "%s: %s%s\n", o.program, head, line)
+	}
+}
+
+// Confirm asks for an exact Yes, which --yes stands for.
+func (o *IO) Confirm(question string) error {
+	if o.Yes {
+		return nil
+	}
+	fmt.Fprintf(o.stderr, "%s: %s\n%s: answer Yes to go on: ", o.program, question, o.program)
+	answered := make(chan string, 1)
+	go func() { answered <- readLine(o.stdin) }()
+	var answer string
+	select {
+	case answer = <-answered:
+	case <-o.interrupted:
+		fmt.Fprintln(o.stderr)
+		return control.Interrupted.Refuse("interrupted before the answer")
+	}
+	switch {
+	case answer == "":
+		fmt.Fprintln(o.stderr)
+		return control.NoTerminal.Refuse("nobody is there to answer: %s", question)
+	case strings.TrimRight(answer, "\r\n") != "Yes":
+		return control.NotConfirmed.Refuse("not confirmed")
+	}
+	return nil
+}
+
+// maxAnswer bounds a line that a person answers with, in bytes.
+const maxAnswer = 100
+
+// readLine reads no further than the line, so that the next question finds
+// its answer.
+func readLine(r io.Reader) string {
+	var line []byte
+	for b := make([]byte, 1); len(line) < maxAnswer && !bytes.HasSuffix(line, []byte("\n")); {
+		n, err := r.Read(b)
+		line = append(line, b[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	return string(line)
+}
+
+// fail prints err and returns the exit code that goes with it. With --json it
+// is the document too, unless the command has printed its own, which says it.
+func (o *IO) fail(err error) int {
+	refusals := Refusals(err)
+	type failure struct {
+		Control string `json:"control"`
+		Message string `json:"message"`
+		Hint    string `json:"hint"`
+	}
+	var doc struct {
+		Error  failure   `json:"error"` // the first
+		Errors []failure `json:"errors"`
+	}
+	for _, r := range refusals {
+		o.say("error: ", "%s", []any{r.Error()})
+		o.say("hint: ", "%s", []any{r.Hint})
+		doc.Errors = append(doc.Errors, failure{r.Control.ID, r.Message, r.Hint})
+	}
+	doc.Error = doc.Errors[0]
+	if o.JSON && !o.printed {
+		if err := o.Result(doc, ""); err != nil {
+			o.say("error: ", "%v", []any{err})
+		}
+	}
+	return int(refusals[0].Control.Class)
+}
+
+// Refusals turns any error into refusals, at least one: those that it joins,
+// the one that it wraps, or what the operating system's error stands for.
+func Refusals(err error) []*control.Refusal {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []*control.Refusal
+		for _, e := range joined.Unwrap() {
+			all = append(all, Refusals(e)...)
+		}
+		return all
+	}
+	return []*control.Refusal{refusal(err)}
+}
+
+// refusal looks for what stopped the run below a refusal too: an HSM or a
+// bundle may have met the full disk first.
+func refusal(err error) *control.Refusal {
+	var r *control.Refusal
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return control.DiskFull.Refuse("there is no room left: %w", err)
+	case errors.Is(err, context.Canceled) && !control.Is(err, control.Interrupted):
+		return control.Interrupted.Refuse("interrupted: %w", err)
+	case errors.As(err, &r):
+		return r
+	case errors.Is(err, fs.ErrNotExist):
+		return control.InputFile.Refuse("%w", err)
+	}
+	return control.MachineFailed.Refuse("%w", err)
+}
+
+// defaultState is $KEYFERRY_STATE, else keyferry-<side> in $XDG_STATE_HOME,
+// else in ~/.local/state.
+func defaultState(side string) (string, error) {
+	if dir := os.Getenv("KEYFERRY_STATE"); dir != "" {
+		return dir, nil
+	}
+	base := os.Getenv("XDG_STATE_HOME")
+	if base == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", control.StateMissing.Refuse("there is no home directory for the state: %w", err)
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(base, "keyferry-"+side), nil
+}

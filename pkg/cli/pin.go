@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/ledger"
+	"keyferry/pkg/state"
+)
+
+// Pin is what one side is about to pin of the other: a security world or an
+// offline card.
+type Pin struct {
+	What      string // names it to people
+	Path      string // where it came from
+	File      []byte // its bytes, whose SHA-256 is compared
+	Rehearsal bool
+	Keep      string // file of the state directory that holds the pin
+	Event     string // of the ledger
+	Data      any
+}
+
+// Fingerprint is what people compare.
+func (p Pin) Fingerprint() fingerprint.Fingerprint { return fingerprint.Of(p.File) }
+
+// Pin has a person compare the fingerprint (see [IO.ConfirmFingerprint]) and
+// pins. It refuses to replace another pin; the same one again is no error.
+func (o *IO) Pin(s *state.State, p Pin, expected string) error {
+	if p.Rehearsal != s.Rehearsal {
+		return control.TrustRehearsal.Refuse("the %s is for a %s ceremony, this state directory for a %s one", p.What, state.KindName(p.Rehearsal), s.Kind())
+	}
+	print := p.Fingerprint()
+	if pinned, err := os.ReadFile(s.Path(p.Keep)); err == nil {
+		if fingerprint.Of(pinned) != print {
+			return control.TrustPinned.Refuse("another %s is pinned, %s", p.What, fingerprint.Of(pinned))
+		}
+		o.Note("this %s is pinned already", p.What)
+		return p.record(s)
+	}
+	if err := o.ConfirmFingerprint(p.What+" "+filepath.Base(p.Path), print, expected, s.Rehearsal); err != nil {
+		return err
+	}
+	if err := durable.Create(s.Path(p.Keep), p.File, 0o600); err != nil {
+		return err
+	}
+	return p.record(s)
+}
+
+// record tells the ledger, unless it knows: there is one pin of a kind, and a
+// run may have been stopped between pinning and telling.
+func (p Pin) record(s *state.State) error {
+	if slices.ContainsFunc(s.Ledger.Entries(), func(e ledger.Entry) bool { return e.Event == p.Event }) {
+		return nil
+	}
+	return s.Ledger.Append(time.Now(), p.Event, p.Data)
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/control"
+)
+
+// readsSecrets is a program that prints the n secrets it got.
+func readsSecrets(n int, valueAllowed bool) program {
+	return program{setup: func(flags *pflag.FlagSet) Run {
+		s := AddSecretFlags(flags, "pw", "password", valueAllowed)
+		return func(ctx context.Context, io *IO, _ []string) error {
+			secrets, err := s.Read(ctx, io, n)
+			if err != nil {
+				return err
+			}
+			return io.Result(nil, string(bytes.Join(secrets, []byte("|"))))
+		}
+	}}
+}
+
+func secretFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pw")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// secretFD returns a file descriptor that holds content; what reads it closes it.
+func secretFD(t *testing.T, content string) string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.WriteString(content); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	fd, err := syscall.Dup(int(r.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(fd)
+}
+
+func TestSecretSources(t *testing.T) {
+	one := readsSecrets(1, true)
+	one.run(t, "test", "--pw-file", secretFile(t, "in a file\n")).done(t, "in a file\n")
+	one.run(t, "test", "--pw-fd", secretFD(t, "in a pipe\n")).done(t, "in a pipe\n")
+	got := one.run(t, "test", "--pw=on the line")
+	got.done(t, "on the line\n")
+	if !strings.Contains(got.stderr, "warning: the password stood on the command line") || strings.Contains(got.stderr, "on the line") {
+		t.Errorf("stderr: %q", got.stderr)
+	}
+	if got := one.run(t, "test", "--pw-file", secretFile(t, "x")); got.stderr != "" {
+		t.Errorf("a file warns: %q", got.stderr)
+	}
+}
+
+func TestSecretsForSeveral(t *testing.T) {
+	three := readsSecrets(3, true)
+	three.run(t, "test", "--pw-file", secretFile(t, "a")).done(t, "a|a|a\n")
+	three.run(t, "test", "--pw-file", secretFile(t, "a"), "--pw=b", "--pw-fd", secretFD(t, "c")).done(t, "a|b|c\n")
+	three.run(t, "test", "--pw-fd", secretFD(t, "c"), "--pw=b", "--pw-file", secretFile(t, "a")).done(t, "c|b|a\n")
+	three.run(t, "test", "--pw=a", "--pw=b").refusedBy(t, control.CommandLine, "2 passwords were given for 3")
+	three.run(t, "test", "--pw=a", "--pw=b", "--pw=c", "--pw=d").refusedBy(t, control.CommandLine, "4 passwords were given for 3")
+	readsSecrets(1, true).run(t, "test", "--pw=a", "--pw=b").refusedBy(t, control.CommandLine, "2 passwords were given for 1")
+}
+
+func TestSecretsRefused(t *testing.T) {
+	one := readsSecrets(1, true)
+	one.run(t, "test", "--pw-file", filepath.Join(t.TempDir(), "none")).refusedBy(t, control.InputFile)
+	one.run(t, "test", "--pw-file", secretFile(t, "\n")).refusedBy(t, control.SecretEmpty)
+	one.run(t, "test", "--pw=").refusedBy(t, control.SecretEmpty)
+	one.run(t, "test", "--pw-fd", "9999").refusedBy(t, control.InputFile)
+	for _, fd := range []string{"hunter2", "-1", "4294967296", ""} {
+		got := one.run(t, "test", "--pw-fd="+fd)
+		got.refusedBy(t, control.CommandLine, "the value of --pw-fd can't be used")
+	}
+	readsSecrets(1, false).run(t, "test", "--pw=x").refusedBy(t, control.CommandLine, "unknown flag: --pw")
+}
+
+// The copies that several TPDs get are cleared one by one.
+func TestSecretsAreNotShared(t *testing.T) {
+	s := &SecretFlags{}
+	if err := s.addFile(secretFile(t, "abc")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Read(t.Context(), &IO{}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(got[0])
+	if string(got[1]) != "abc" || !s.Given() {
+		t.Errorf("got %q, given: %v", got[1], s.Given())
+	}
+	if one, err := s.ReadOne(t.Context(), &IO{}); err != nil || string(one) != "abc" {
+		t.Errorf("got %q, %v", one, err)
+	}
+	if (&SecretFlags{}).Given() {
+		t.Error("given, without a flag")
+	}
+}

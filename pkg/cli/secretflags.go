@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/secret"
+)
+
+// SecretFlags are the flags by which a command takes secrets: --NAME-file PATH
+// and --NAME-fd N, in any number and order, and where a value is allowed
+// --NAME=VALUE, which works and warns. Without any of them, or with a bare
+// --NAME, the secret is asked for on the terminal.
+type SecretFlags struct {
+	question string
+	sources  []func(context.Context, *IO) ([]byte, error)
+}
+
+// AddSecretFlags declares them. question is what a prompt asks for.
+func AddSecretFlags(flags *pflag.FlagSet, name, question string, valueAllowed bool) *SecretFlags {
+	s := &SecretFlags{question: question}
+	flags.Var(secretValue(s.addFile), name+"-file", "")
+	flags.Var(secretValue(s.addFD), name+"-fd", "")
+	if valueAllowed {
+		flags.Var(secretValue(s.addValue), name, "")
+		flags.Lookup(name).NoOptDefVal = askForIt
+	}
+	return s
+}
+
+// askForIt is what pflag hands over for --NAME without a value. A password
+// can't hold it: a line feed ends one.
+const askForIt = "\n"
+
+func (s *SecretFlags) addFile(path string) error {
+	s.sources = append(s.sources, func(context.Context, *IO) ([]byte, error) { return secret.FromFile(path) })
+	return nil
+}
+
+func (s *SecretFlags) addFD(text string) error {
+	fd, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return control.CommandLine.Refuse("a file descriptor is a small number")
+	}
+	s.sources = append(s.sources, func(context.Context, *IO) ([]byte, error) { return secret.FromFD(uint(fd)) })
+	return nil
+}
+
+func (s *SecretFlags) addValue(value string) error {
+	if value == askForIt {
+		return nil // as when no flag is used
+	}
+	s.sources = append(s.sources, func(_ context.Context, io *IO) ([]byte, error) {
+		if value == "" {
+			return nil, control.SecretEmpty.Refuse("the %s on the command line is empty", s.question)
+		}
+		io.Warn("the %s stood on the command line, where other programs and the shell's history can see it: use a file or the prompt", s.question)
+		return []byte(value), nil
+	})
+	return nil
+}
+
+func (s *SecretFlags) ask(ctx context.Context, _ *IO) ([]byte, error) {
+	return secret.Prompt(ctx, s.question)
+}
+
+// Given reports whether any of the flags was used.
+func (s *SecretFlags) Given() bool { return len(s.sources) > 0 }
+
+// Read returns n secrets: as many as sources were given, or one for all n; it
+// asks on the terminal when none was. The caller clears them.
+func (s *SecretFlags) Read(ctx context.Context, io *IO, n int) ([][]byte, error) {
+	sources := s.sources
+	if len(sources) == 0 {
+		sources = append(sources, s.ask)
+	}
+	if len(sources) != 1 && len(sources) != n {
+		return nil, control.CommandLine.Refuse("%d %ss were given for %d: want one for all, or one each", len(sources), s.question, n)
+	}
+	var secrets [][]byte
+	for _, source := range sources {
+		value, err := source(ctx, io)
+		if err != nil {
+			for _, s := range secrets {
+				clear(s)
+			}
+			return nil, err
+		}
+		secrets = append(secrets, value)
+	}
+	for len(secrets) < n {
+		secrets = append(secrets, append([]byte(nil), secrets[0]...))
+	}
+	return secrets, nil
+}
+
+// ReadOne returns the one secret.
+func (s *SecretFlags) ReadOne(ctx context.Context, io *IO) ([]byte, error) {
+	secrets, err := s.Read(ctx, io, 1)
+	if err != nil {
+		return nil, err
+	}
+	return secrets[0], nil
+}
+
+// secretValue adapts a function to pflag.Value.
+type secretValue func(string) error
+
+func (f secretValue) Set(s string) error { return f(s) }
+func (f secretValue) String() string     { return "" }
+func (f secretValue) Type() string       { return secretType }
+
+const secretType = "secret"
