@@ -11,7 +11,7 @@
 //
 //	{"content":"{…}","signature":"-----BEGIN SSH SIGNATURE-----\n…"}
 //
-// The content is a JSON document of its own; what is signed, as SSHSIG in the
+// The content is a JSON document of its own, one line with its line feed; what is signed, as SSHSIG in the
 // namespace keyferry-package-v1, is its bytes:
 //
 //	jq -j .content FILE > content; jq -j .signature FILE > content.sig
@@ -25,10 +25,7 @@
 package trust
 
 import (
-	"bytes"
 	"crypto"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -66,7 +63,7 @@ type envelope struct {
 }
 
 func seal(signer crypto.Signer, content any) ([]byte, error) {
-	data, err := json.Marshal(content)
+	data, err := strictjson.MarshalLine(content)
 	if err != nil {
 		return nil, err
 	}
@@ -74,24 +71,7 @@ func seal(signer crypto.Signer, content any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := json.Marshal(envelope{string(data), string(signature)})
-	return append(file, '\n'), err
-}
-
-// decode reads a document in the one spelling that json.Marshal has for it: so
-// no field can be left out either.
-func decode(data []byte, v any) error {
-	if err := strictjson.Unmarshal(data, maxPackage, v); err != nil {
-		return err
-	}
-	again, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(again, data) {
-		return errors.New("a field is missing, or it is not spelled as Keyferry spells it")
-	}
-	return nil
+	return strictjson.MarshalLine(envelope{string(data), string(signature)})
 }
 
 // unseal checks a package's signature and decodes its content, from the bytes
@@ -99,11 +79,7 @@ func decode(data []byte, v any) error {
 // the key that did, which is returned.
 func unseal(file []byte, by *sshsig.PublicKey, v any) (sshsig.PublicKey, error) {
 	var e envelope
-	line, whole := bytes.CutSuffix(file, []byte("\n"))
-	if !whole {
-		return sshsig.PublicKey{}, control.PackageFormat.Refuse("this is not a package, or it is cut off: its line does not end")
-	}
-	if err := decode(line, &e); err != nil {
+	if err := strictjson.UnmarshalLine(file, maxPackage, &e); err != nil {
 		return sshsig.PublicKey{}, control.PackageFormat.Refuse("this is not a package: %w", err)
 	}
 	signature, err := sshsig.Parse([]byte(e.Signature))
@@ -117,7 +93,7 @@ func unseal(file []byte, by *sshsig.PublicKey, v any) (sshsig.PublicKey, error) 
 	if err := signature.Verify(namespace, []byte(e.Content)); err != nil {
 		return sshsig.PublicKey{}, control.PackageSignature.Refuse("the package's signature: %w", err)
 	}
-	if err := decode([]byte(e.Content), v); err != nil {
+	if err := strictjson.UnmarshalLine([]byte(e.Content), maxPackage, v); err != nil {
 		return sshsig.PublicKey{}, control.PackageFormat.Refuse("the package's content: %w", err)
 	}
 	return signature.Key, nil
