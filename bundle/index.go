@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"regexp"
+	"strings"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/keyid"
+)
+
+var nameSyntax = regexp.MustCompile(`^[0-9a-z_][0-9a-z_.-]{0,149}$`)
+
+// check refuses paths that are not keys/<id>/<name> or a plain name, anything
+// twice, and sizes that together no bundle has: the index is signed, but what
+// it says may end up in file names and fill a disk.
+func (x Index) check() error {
+	seen := map[string]bool{indexName: true, keysDir: true}
+	left := int64(maxBundle)
+	take := func(prefix string, files []File) error {
+		for _, f := range files {
+			name, ok := strings.CutPrefix(f.Path, prefix)
+			if !ok || !nameSyntax.MatchString(name) || seen[f.Path] || f.Size < 0 || f.Size > left {
+				return control.BundleContents.Refuse("the index lists %s of %d bytes, which can't be", control.Quote(f.Path), f.Size)
+			}
+			seen[f.Path] = true
+			left -= f.Size
+		}
+		return nil
+	}
+	ids := map[string]bool{}
+	for _, k := range x.Keys {
+		if !keyid.Valid(k.ID) || ids[k.ID] {
+			return control.BundleContents.Refuse("the index lists the key %s, which can't be, or twice", control.Quote(k.ID))
+		}
+		ids[k.ID] = true
+		if k.Disposition != DispositionHSM {
+			return control.BundleContents.Refuse("the key %s has the disposition %s, which this version does not know", k.ID, control.Quote(k.Disposition))
+		}
+		if err := take(KeyPath(k.ID, ""), k.Files); err != nil {
+			return err
+		}
+	}
+	return take("", x.Files)
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/strictjson"
+)
+
+// ReceiptName is the path of the one file in a receipt.
+const ReceiptName = "receipt.json"
+
+const receiptFormat = "keyferry-receipt-v1"
+
+// ReceiptText is what a receipt says: what became of each key of a bundle.
+type ReceiptText struct {
+	Format  string                  `json:"format"`
+	Answers fingerprint.Fingerprint `json:"answers"` // manifest of the bundle
+	Keys    []Arrived               `json:"keys"`
+}
+
+// Arrived says what became of one key.
+type Arrived struct {
+	ID          string                  `json:"id"`
+	Key         fingerprint.Fingerprint `json:"key"`          // of the public key in the vault, as PKIX DER
+	KeyURL      string                  `json:"key_url"`      // with version
+	HSMPlatform string                  `json:"hsm_platform"` // as the vault says
+	WrappedBy   string                  `json:"wrapped_by"`
+	Tenant      string                  `json:"tenant"`  // Archived or Active
+	Refused     string                  `json:"refused"` // control ID and reason; empty when it arrived
+}
+
+// Encode writes the receipt's text.
+func (r ReceiptText) Encode() ([]byte, error) {
+	r.Format = receiptFormat
+	return strictjson.MarshalLine(r)
+}
+
+// ReadReceipt reads the text of a verified receipt.
+func (v *Verified) ReadReceipt() (*ReceiptText, error) {
+	data, err := v.ReadFile(ReceiptName)
+	if err != nil {
+		return nil, err
+	}
+	var r ReceiptText
+	if err := strictjson.Unmarshal(data, maxIndex, &r); err != nil {
+		return nil, control.BundleContents.Refuse("the receipt: %w", err)
+	}
+	if r.Format != receiptFormat {
+		return nil, control.BundleVersion.Refuse("the receipt's format is %s, not %s", control.Quote(r.Format), receiptFormat)
+	}
+	return &r, nil
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"keyferry/pkg/control"
+)
+
+const block = 512
+
+// header returns the one header that a member of that name and size may have.
+func header(name string, size int64) ([]byte, error) {
+	format := tar.FormatUSTAR
+	if len(name) > 100 {
+		format = tar.FormatPAX
+	}
+	var b bytes.Buffer
+	err := tar.NewWriter(&b).WriteHeader(&tar.Header{
+		Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, ModTime: time.Unix(0, 0), Format: format,
+	})
+	return b.Bytes(), err
+}
+
+// padding is how many zero bytes follow a member of that size.
+func padding(size int64) int64 { return -size & (block - 1) }
+
+// zeros are what pads a member, and, two blocks of them, what ends a tar.
+var zeros = make([]byte, 3*block)
+
+const trailer = 2 * block
+
+// tarWriter writes a canonical tar.
+type tarWriter struct{ w io.Writer }
+
+func (t tarWriter) add(name string, size int64, content io.Reader) error {
+	h, err := header(name, size)
+	if err != nil {
+		return fmt.Errorf("tar header of %s: %w", name, err)
+	}
+	if _, err := t.w.Write(h); err != nil {
+		return err
+	}
+	n, err := io.Copy(t.w, io.LimitReader(content, size+1))
+	if err != nil {
+		return err
+	}
+	if n != size {
+		return fmt.Errorf("%s changed while it was sealed: %d bytes, not %d", name, n, size)
+	}
+	_, err = t.w.Write(zeros[:padding(size)])
+	return err
+}
+
+func (t tarWriter) close() error {
+	_, err := t.w.Write(zeros[:trailer])
+	return err
+}
+
+// tarReader reads a canonical tar. It does not interpret headers: it knows, or
+// reads off the two fields name and size, which header must stand there, and
+// compares. So there is no dialect, link, device or path trick to refuse.
+type tarReader struct {
+	r    io.Reader
+	what string // names the tar in errors
+}
+
+func (t tarReader) refuse(format string, args ...any) error {
+	return control.BundleFormat.Refuse("%s: %w", t.what, fmt.Errorf(format, args...))
+}
+
+func (t tarReader) read(n int64) ([]byte, error) {
+	b := make([]byte, n)
+	if _, err := io.ReadFull(t.r, b); err != nil {
+		return nil, t.refuse("it ends too early, or can't be read: %w", err)
+	}
+	return b, nil
+}
+
+// next reads the header of a member whose name and size are not known yet.
+// name is empty at the end of the tar.
+func (t tarReader) next() (name string, size int64, err error) {
+	h, err := t.read(block)
+	if err != nil {
+		return "", 0, err
+	}
+	if bytes.Equal(h, zeros[:block]) {
+		return "", 0, t.end(trailer - block)
+	}
+	field, _, _ := bytes.Cut(h[:100], []byte{0})
+	name = string(field)
+	size, err = strconv.ParseInt(string(bytes.TrimRight(h[124:136], " \x00")), 8, 64)
+	if err != nil {
+		return "", 0, t.refuse("the size of member %s can't be read", control.Quote(name))
+	}
+	want, err := header(name, size)
+	if err != nil || !bytes.Equal(h, want) {
+		return "", 0, t.refuse("the header of member %s is not canonical", control.Quote(name))
+	}
+	return name, size, nil
+}
+
+// expect reads the header of a member that must be there.
+func (t tarReader) expect(name string, size int64) error {
+	want, err := header(name, size)
+	if err != nil {
+		return t.refuse("member %s: %w", control.Quote(name), err)
+	}
+	got, err := t.read(int64(len(want)))
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return t.refuse("where member %s of %d bytes should begin is something else", control.Quote(name), size)
+	}
+	return nil
+}
+
+// content reads a member's bytes into w, and the padding behind them.
+func (t tarReader) content(w io.Writer, size int64) error {
+	if n, err := io.CopyN(w, t.r, size); err != nil {
+		return t.refuse("a member ends after %d of %d bytes: %w", n, size, err)
+	}
+	pad, err := t.read(padding(size))
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(pad, zeros[:len(pad)]) {
+		return t.refuse("the padding is not zero")
+	}
+	return nil
+}
+
+// end reads the n zero bytes that are left, behind which there must be nothing.
+func (t tarReader) end(n int64) error {
+	got, err := t.read(n)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, zeros[:n]) {
+		return t.refuse("there is something where it should end")
+	}
+	if n, err := io.ReadFull(t.r, make([]byte, 1)); n != 0 || err != io.EOF {
+		return t.refuse("something follows its end")
+	}
+	return nil
+}
