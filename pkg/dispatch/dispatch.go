@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dispatch sends a side's bundle on its way: sealed in the state
+// directory, copied to the stick, recorded in the ledger.
+//
+// The bundle comes into being whole or not at all, as
+//
+//	sent/<sequence>/<file name>    the bundle
+//	sent/<sequence>/record.json    what the ledger will say of it
+//
+// A run that is killed on the way is taken up with that very bundle: a second
+// one under the same number would look like a fork to the receiver. A run that
+// fails before the copy on the stick is good leaves nothing behind.
+package dispatch
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"keyferry/bundle"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/state"
+	"keyferry/pkg/strictjson"
+)
+
+const recordName = "record.json"
+
+// Dispatch is a bundle to be sent. T is what the ledger will say of it.
+type Dispatch[T any] struct {
+	State    *state.State
+	Out      string // directory on the stick
+	Sequence uint64
+	Event    string                                      // of the ledger
+	Letter   func() (bundle.Letter, func() error, error) // what to seal, and what lets the signing key go
+	Record   func(*bundle.Sealed) T
+}
+
+// Check refuses what would stop Send at the stick: no place for it, or a file
+// in the bundle's place that is not this bundle.
+func Check(s *state.State, sequence uint64, out string) error {
+	if err := cli.CheckOut(out); err != nil {
+		return err
+	}
+	name := fileName(s, sequence)
+	there, err := os.ReadFile(filepath.Join(out, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		if sealed, err := os.ReadFile(filepath.Join(sentDir(s, sequence), name)); err == nil && bytes.Equal(there, sealed) {
+			return nil
+		}
+	}
+	return durable.CheckAbsent(filepath.Join(out, name))
+}
+
+func fileName(s *state.State, sequence uint64) string {
+	return bundle.Manifest{Sender: bundle.Party{Name: s.Name}, Sequence: sequence}.FileName()
+}
+
+// Send sends the bundle and returns its path on the stick and the record.
+func (d Dispatch[T]) Send() (path string, record T, err error) {
+	if err := Check(d.State, d.Sequence, d.Out); err != nil {
+		return "", record, err
+	}
+	dir := sentDir(d.State, d.Sequence)
+	_, err = os.Stat(dir)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if fresh {
+		err = d.seal(dir)
+	}
+	if err != nil {
+		return "", record, err
+	}
+	if path, err = Deliver(d.State, d.Sequence, d.Out); err != nil {
+		if fresh { // it was never out of this machine: nothing has happened
+			err = errors.Join(err, durable.Remove(dir))
+		}
+		return "", record, err
+	}
+	data, err := os.ReadFile(filepath.Join(dir, recordName))
+	if err == nil {
+		err = strictjson.Unmarshal(data, 1<<20, &record)
+	}
+	if err != nil {
+		return "", record, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
+	}
+	return path, record, d.State.Ledger.Append(time.Now(), d.Event, record)
+}
+
+func sentDir(s *state.State, sequence uint64) string {
+	return s.Path("sent", fmt.Sprint(sequence))
+}
+
+func (d Dispatch[T]) seal(dir string) error {
+	if err := durable.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return err
+	}
+	letter, release, err := d.Letter()
+	if err != nil {
+		return err
+	}
+	err = durable.NewDir(dir, 0o700, func(part string) error { return d.sealInto(part, letter) })
+	return errors.Join(err, release())
+}
+
+func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) (err error) {
+	scratch, err := durable.Scratch(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, scratch.Close()) }()
+	var file bytes.Buffer
+	sealed, err := bundle.Seal(&file, scratch, letter)
+	if err != nil {
+		return err
+	}
+	record, err := json.Marshal(d.Record(sealed))
+	if err != nil {
+		return err
+	}
+	return durable.CreateAll([]durable.File{
+		{Path: filepath.Join(dir, sealed.Manifest.FileName()), Data: file.Bytes()},
+		{Path: filepath.Join(dir, recordName), Data: record},
+	}, 0o600)
+}
+
+// Deliver copies a bundle that was sealed to the stick, and returns its path
+// there. The very same file on the stick is what an earlier run has written.
+func Deliver(s *state.State, sequence uint64, out string) (string, error) {
+	name := fileName(s, sequence)
+	data, err := os.ReadFile(filepath.Join(sentDir(s, sequence), name))
+	if err != nil {
+		return "", control.StateDamaged.Refuse("the sealed bundle can't be read: %w", err)
+	}
+	path := filepath.Join(out, name)
+	if there, err := durable.IsOnStick(path, data); there || err != nil {
+		return path, err
+	}
+	if err := durable.MkdirAll(out, 0o700); err != nil {
+		return "", err
+	}
+	return path, durable.ToStick(path, bytes.NewReader(data), 0o644)
+}
