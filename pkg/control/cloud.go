@@ -16,6 +16,7 @@ var (
 
 	VaultKeyExists  = cloud("KF-VAULT-KEY-EXISTS", Refused, "no key is ever given a second version: choose another name")
 	VaultKeyMissing = cloud("KF-VAULT-KEY-MISSING", Refused, "check the vault's URL, the key's name and its version")
+	VaultConflict   = cloud("KF-VAULT-CONFLICT", Environment, "wait a minute and run the same command again")
 	VaultKeyDeleted = cloud("KF-VAULT-KEY-DELETED", Refused, "a deleted key still holds this name: recover it, purge it, or choose another name")
 
 	VaultKEKType     = cloud("KF-VAULT-KEK-TYPE", Refused, "make a KEK with `online kek create`: an RSA key in the HSM of a Premium vault or a Managed HSM")
@@ -24,9 +25,11 @@ var (
 	VaultKEKValidity = cloud("KF-VAULT-KEK-VALIDITY", Refused, "make a new KEK with `online kek create`, or enable this one in the vault; check this machine's clock")
 	VaultKEKForeign  = cloud("KF-VAULT-KEK-FOREIGN", Refused, "a key can be imported only into the vault that holds its KEK: upload to that vault, or wrap the key again under this vault's KEK")
 
+	VaultCredential  = cloud("KF-VAULT-CREDENTIAL", Usage, "see --help for the ways to sign in and what each needs")
 	VaultSignIn      = cloud("KF-VAULT-SIGN-IN", Environment, "sign in to Azure again, to the tenant that owns the vault")
 	VaultRights      = cloud("KF-VAULT-RIGHTS", Environment, "the signed-in account needs the rights get, create and import on keys (role Key Vault Crypto Officer)")
 	VaultFirewall    = cloud("KF-VAULT-FIREWALL", Environment, "the vault's firewall does not let this machine in: add its address, or use a machine that is let in")
+	VaultSKU         = cloud("KF-VAULT-SKU", Environment, "HSM keys need a Premium vault or a Managed HSM: use another vault, or upgrade this one (`az keyvault update --name NAME --set properties.sku.name=premium`)")
 	VaultThrottled   = cloud("KF-VAULT-THROTTLED", Environment, "the vault asks to slow down: wait a minute and run the same command again")
 	VaultUnreachable = cloud("KF-VAULT-UNREACHABLE", Environment, "check the network, the proxy and the vault's URL, then run the same command again")
 	VaultRequest     = cloud("KF-VAULT-REQUEST", Refused, "the service says why; HSM keys need a Premium vault or a Managed HSM")

@@ -58,11 +58,14 @@ func (r *Refusal) WithHint(format string, args ...any) *Refusal {
 	return r
 }
 
-// About puts before the message what it is about, such as a file's name.
-func (r *Refusal) About(what string) *Refusal {
-	about := *r
-	about.Message = what + ": " + r.Message
-	return &about
+// About puts before an error's message what it is about, such as a file's name.
+func About(what string, err error) error {
+	if r, ok := err.(*Refusal); ok {
+		about := *r
+		about.Message = what + ": " + r.Message
+		return &about
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 func (r *Refusal) Error() string { return r.Message + " [" + r.Control.ID + "]" }

@@ -44,7 +44,7 @@ func TestRefusal(t *testing.T) {
 	if r.Error() != "f is there: file already exists [KF-RUN-OUTPUT-EXISTS]" || r.Hint != OutputExists.Hint {
 		t.Errorf("got %q, hint %q", r, r.Hint)
 	}
-	about := r.About("stick").WithHint("use %s", "another")
+	about := About("stick", r).(*Refusal).WithHint("use %s", "another")
 	if about.Message != "stick: f is there: file already exists" || about.Hint != "use another" {
 		t.Errorf("got %q, hint %q", about, about.Hint)
 	}
@@ -73,7 +73,7 @@ func TestIs(t *testing.T) {
 		"second of a join":   errors.Join(DiskFull.Refuse("y"), r),
 		"join below":         DiskFull.Refuse("more: %w", errors.Join(io.EOF, r)),
 		"with another hint":  StateBusy.Refuse("x").WithHint("y"),
-		"about another file": r.About("z"),
+		"about another file": About("z", r),
 	} {
 		if !Is(err, StateBusy) {
 			t.Errorf("%s: not found", name)
