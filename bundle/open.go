@@ -336,26 +336,43 @@ func (t tarReader) readFile(f File, sink func(File) io.Writer) error {
 	return nil
 }
 
-// maxInMemory bounds what [Verified.ReadFile] returns, in bytes.
+// maxInMemory bounds what [Verified.ReadFiles] returns together, in bytes.
 const maxInMemory = 512 << 20
 
 // ReadFile returns a file of the payload, verified once more.
 func (v *Verified) ReadFile(path string) ([]byte, error) {
-	i := slices.IndexFunc(v.Index.files(), func(f File) bool { return f.Path == path })
-	if i < 0 {
-		return nil, control.BundleContents.Refuse("the bundle has no %s", control.Quote(path))
+	files, err := v.ReadFiles(path)
+	return files[path], err
+}
+
+// ReadFiles returns files of the payload by their paths, verified once more, in
+// one pass over the payload.
+func (v *Verified) ReadFiles(paths ...string) (map[string][]byte, error) {
+	all := v.Index.files()
+	buffers := map[string]*bytes.Buffer{}
+	var total int64
+	for _, path := range paths {
+		i := slices.IndexFunc(all, func(f File) bool { return f.Path == path })
+		if i < 0 {
+			return nil, control.BundleContents.Refuse("the bundle has no %s", control.Quote(path))
+		}
+		if total += all[i].Size; total > maxInMemory {
+			return nil, control.BundleSize.Refuse("%s and what is read with it have more than the %d bytes allowed", control.Quote(path), maxInMemory)
+		}
+		buffers[path] = new(bytes.Buffer)
 	}
-	if size := v.Index.files()[i].Size; size > maxInMemory {
-		return nil, control.BundleSize.Refuse("%s has %d bytes, more than the %d allowed", control.Quote(path), size, maxInMemory)
-	}
-	var b bytes.Buffer
-	if _, err := v.walk(func(f File) io.Writer {
-		if f.Path == path {
-			return &b
+	_, err := v.walk(func(f File) io.Writer {
+		if b, wanted := buffers[f.Path]; wanted {
+			return b
 		}
 		return nil
-	}); err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
-	return b.Bytes(), nil
+	files := map[string][]byte{}
+	for path, b := range buffers {
+		files[path] = b.Bytes()
+	}
+	return files, nil
 }

@@ -5,6 +5,7 @@ package durable
 import (
 	"errors"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -71,12 +72,17 @@ func Lock(dir string) (unlock func() error, err error) {
 	return d.Close, nil
 }
 
-// CheckRoom refuses (KF-RUN-DISK-FULL) when the file system of dir has less
-// than that many bytes left. It is for what is written by others than this
-// package, such as a token in files, that do not say when a disk is full.
+// CheckRoom refuses (KF-RUN-DISK-FULL) when the file system of dir, which may
+// not exist yet in its parent, has less than that many bytes left. It is for
+// what must not be begun on a full disk: a change in a vault, or in a token in
+// files that does not say when its disk is full.
 func CheckRoom(dir string, bytes uint64) error {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
+	err := unix.Statfs(dir, &fs)
+	if errors.Is(err, unix.ENOENT) {
+		err = unix.Statfs(filepath.Dir(filepath.Clean(dir)), &fs)
+	}
+	if err != nil {
 		return &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	if free := fs.Bavail * uint64(fs.Bsize); free < bytes {
