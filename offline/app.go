@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command offline is the half of Keyferry that runs on the disconnected
+// workstation with the HSM: it takes a key out of a TPD export into the HSM and
+// seals what may leave, the wrapped key and the keyless TPD, into a bundle.
+//
+// Its files, in the order of the ceremony:
+//
+//	app.go        the commands
+//	init.go       makes the state directory; token.go, its HSM
+//	trust.go      pins the security world, checks packages
+//	inspect.go    reports on TPDs
+//	import.go     the import's flags and order; carry.go, its steps
+//	seal.go       outbox -> bundle on the stick
+//	receipt.go    closes the ledger
+//	status.go     shows the ledger: as keys, and as transcript
+//	history.go    what the ledger's events add up to
+package main
+
+import "keyferry/pkg/cli"
+
+// version is set by the build.
+var version = "development build"
+
+var app = &cli.App{
+	Name:    "offline",
+	Summary: "offline: Keyferry's disconnected side. Takes AD RMS keys from TPD exports into an HSM and seals them for the vault.",
+	Version: "keyferry offline, " + version,
+	Commands: []cli.Command{
+		initCommand,
+		trustCommand,
+		packagesCommand,
+		inspectCommand,
+		importCommand,
+		sealCommand,
+		receiptCommand,
+		statusCommand,
+		transcriptCommand,
+	},
+	Seeds: []cli.Seed{{
+		Switch:  "-ImportRmsCentrallyManagedKey",
+		Command: "import",
+		Params: []cli.Param{
+			{Name: "-TpdFilePath", Flag: "--tpd-file-path"},
+			{Name: "-ProtectionPassword", Flag: "--protection-password", Kind: cli.Optional},
+			{Name: "-KeyIdentifier", Flag: "--key-identifier"},
+			{Name: "-ExchangeKeyPackage", Flag: "--exchange-key-package"},
+			{Name: "-NewSecurityWorldPackage", Flag: "--new-security-world-package"},
+			{Name: "-Verbose", Flag: "--verbose", Kind: cli.Bare},
+		},
+	}},
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"keyferry/bundle"
+	"keyferry/pkg/byok"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/hsm"
+	"keyferry/pkg/state"
+	"keyferry/pkg/tpd"
+	"keyferry/pkg/trust"
+)
+
+// export is a TPD export that passed every check, on its way.
+type export struct {
+	id          string
+	raw         *tpd.Export
+	tpd         fingerprint.Fingerprint // of the file's bytes
+	domain      *tpd.Domain             // to be cleared
+	checked     *tpd.Checked
+	public      []byte                  // PKIX DER
+	fingerprint fingerprint.Fingerprint // of public
+	resume      bool                    // an earlier run was stopped while it changed the token
+	record      keyRecord
+}
+
+// readExports reads and checks all TPDs, and reports the problems of all.
+func (o *importOptions) readExports(ctx context.Context, io *cli.IO) ([]*export, error) {
+	passwords, err := o.password.Read(ctx, io, len(o.tpds))
+	if err != nil {
+		return nil, err
+	}
+	var exports []*export
+	var problems []error
+	for i, path := range o.tpds {
+		e, err := readExport(io, path, passwords[i])
+		clear(passwords[i])
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		e.id = o.ids[i]
+		exports = append(exports, e)
+	}
+	for i, e := range exports {
+		for _, other := range exports[:i] {
+			if e.fingerprint == other.fingerprint {
+				problems = append(problems, control.ImportExists.Refuse("%s and %s are the same key", other.id, e.id))
+			}
+		}
+	}
+	if len(problems) > 0 {
+		clearAll(exports)
+		return nil, errors.Join(problems...)
+	}
+	return exports, nil
+}
+
+func readExport(io *cli.IO, path string, password []byte) (*export, error) {
+	file, err := cli.ReadInput(path)
+	if err != nil {
+		return nil, err
+	}
+	e := &export{tpd: fingerprint.Of(file)}
+	if e.raw, err = tpd.Parse(file); err != nil {
+		return nil, control.About(filepath.Base(path), err)
+	}
+	if e.domain, err = e.raw.Decrypt(password); err != nil {
+		return nil, control.About(filepath.Base(path), err)
+	}
+	if e.checked, err = e.domain.Checked(time.Now()); err != nil {
+		e.domain.Clear()
+		return nil, control.About(filepath.Base(path), err)
+	}
+	if e.public, err = x509.MarshalPKIXPublicKey(e.checked.Public()); err != nil {
+		return nil, err
+	}
+	e.fingerprint = fingerprint.Of(e.public)
+	for _, f := range e.checked.Report().Findings {
+		io.Warn("%s: %s [%s]", filepath.Base(path), f.Message, f.Control)
+	}
+	io.Note("%s: every check holds; the key of SLC %s, %s", filepath.Base(path), e.checked.GUID(), e.fingerprint)
+	return e, nil
+}
+
+func clearAll(exports []*export) {
+	for _, e := range exports {
+		e.domain.Clear()
+	}
+}
+
+// carrier takes exports into the token and the outbox.
+type carrier struct {
+	io       *cli.IO
+	state    *state.State
+	token    *hsm.Token
+	kek      *trust.VerifiedKEK
+	retain   bool
+	wrap     *hsm.ProvenWrap // nil: in software
+	verdicts []hsm.Verdict
+}
+
+// chooseWrap settles where keys are wrapped. In the token, if that is proven;
+// in software only by the operator's word, or in a rehearsal.
+func (c *carrier) chooseWrap(asked string) error {
+	if asked == wrapSoftware {
+		c.io.Warn("the keys are wrapped in software, as asked with --wrap software; this is recorded")
+		return nil
+	}
+	var err error
+	c.wrap, c.verdicts, err = c.token.ProveWrap()
+	if control.Is(err, control.HSMWrapUnproven) && c.state.Rehearsal && asked == "" {
+		for _, v := range c.verdicts {
+			c.io.Detail("wrap mechanism %s: %s, %s", v.Mechanism, v.Result, v.Reason)
+		}
+		c.io.Warn("this token is not proven to wrap as the vault asks (--verbose says why) [%s]", control.HSMWrapUnproven.ID)
+		c.io.Warn("this is a rehearsal, so the keys are wrapped in software; a real ceremony would stop here")
+		return nil
+	}
+	return err
+}
+
+// carry brings one key into the token and the outbox. A dry run stops before
+// the first change: what it made in the token ends with the session.
+func (c *carrier) carry(e *export, dryRun bool) (err error) {
+	session, err := c.token.Import(e.checked.Key())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, session.Destroy()) }()
+	proven, err := session.Prove(e.checked.Public())
+	if err != nil {
+		return err
+	}
+	ciphertext, err := c.wrapped(e, proven)
+	if err != nil {
+		return err
+	}
+	c.io.Note("%s: in the token by %s; it signs and decrypts as its certificate says; wrapped in %s", e.id, session.Way, e.record.WrappedBy)
+	e.record.Import = session.Way
+	if dryRun {
+		return nil
+	}
+	return c.keep(e, proven, ciphertext)
+}
+
+// softwareWrap names what byok.Wrap does.
+const softwareWrap = "RSA-OAEP (SHA-1), AES-256-KWP"
+
+func (c *carrier) wrapped(e *export, key *hsm.ProvenKey) ([]byte, error) {
+	e.record = keyRecord{
+		Format: "keyferry-key-v1", ID: e.id, Time: time.Now().UTC().Truncate(time.Second), Report: e.checked.Report(),
+		Token: c.token.Info(), KEK: c.kek.KID(), Verdicts: c.verdicts,
+	}
+	if c.wrap != nil {
+		e.record.WrappedBy, e.record.Mechanism = "token", c.wrap.Mechanism()
+		return c.wrap.Wrap(key, c.kek.Public())
+	}
+	e.record.WrappedBy, e.record.Mechanism = "software", softwareWrap
+	return byok.Wrap(rand.Reader, e.checked.Key(), c.kek.Public())
+}
+
+// keep makes the key a token object and stages what leaves. The ledger knows
+// before the token does, so that a run that is killed between is taken up
+// again; a run that fails takes back what it did.
+func (c *carrier) keep(e *export, proven *hsm.ProvenKey, ciphertext []byte) error {
+	begun := importBegun{e.id, e.fingerprint}
+	if !e.resume {
+		if err := c.state.Ledger.Append(time.Now(), eventImportBegun, begun); err != nil {
+			return err
+		}
+	}
+	kept, err := proven.Keep(hsm.KeepOptions{Label: e.id, RetainExtractable: c.retain, Resume: e.resume})
+	clean := !control.Is(err, control.HSMLeftover)
+	if err == nil {
+		e.record.Attributes = kept.Attributes
+		if err = c.stage(e, ciphertext); err == nil {
+			return nil
+		}
+		if undo := kept.Remove(); undo != nil {
+			err, clean = errors.Join(err, undo), false
+		}
+	}
+	if e.resume || !clean { // something of this key may be in the token: it stays begun
+		return err
+	}
+	return errors.Join(err, c.state.Ledger.Append(time.Now(), eventImportUndone, begun))
+}
+
+// Names of the files of a key in the outbox and in the bundle.
+const (
+	wrappedName = "wrapped.bin"
+	recordName  = "key.json"
+	stagedName  = "staged.json" // in the outbox only: the key's entry in the index
+)
+
+func keylessName(id string) string { return "no_key_tpd_" + id + ".xml" }
+
+// stage writes the outbox's directory of the key, whole or not at all, then
+// the ledger.
+func (c *carrier) stage(e *export, ciphertext []byte) error {
+	record, err := json.MarshalIndent(e.record, "", "  ")
+	if err != nil {
+		return err
+	}
+	entry, err := json.Marshal(bundle.Key{
+		ID: e.id, Disposition: bundle.DispositionHSM, SLC: e.checked.GUID(), PublicKey: e.public,
+		KID: c.kek.KID(), WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Files: []bundle.File{},
+	})
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(c.state.Path("outbox"), 0o700); err != nil {
+		return err
+	}
+	outbox := c.state.Path("outbox", e.id)
+	if e.resume { // what a run that was killed may have staged, unknown to the ledger
+		if err := durable.RemoveIfThere(outbox); err != nil {
+			return err
+		}
+	}
+	err = durable.NewDir(outbox, 0o700, func(dir string) error {
+		for name, data := range map[string][]byte{
+			wrappedName: ciphertext, keylessName(e.id): e.raw.Keyless(), recordName: append(record, '\n'), stagedName: entry,
+		} {
+			if err := durable.Create(filepath.Join(dir, name), data, 0o600); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("stage %s: %w", e.id, err)
+	}
+	err = c.state.Ledger.Append(time.Now(), eventImported, imported{
+		ID: e.id, Key: e.fingerprint, SLC: e.checked.GUID(), TPD: e.tpd, KEK: c.kek.KID(),
+		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Wrapped: fingerprint.Of(ciphertext), Retained: c.retain,
+	})
+	if err != nil {
+		return errors.Join(err, durable.Remove(outbox))
+	}
+	return nil
+}

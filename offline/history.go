@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"slices"
+
+	"keyferry/bundle"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/ledger"
+)
+
+// Events of the offline ledger, in the order of the ceremony. "init" is
+// package state's.
+const (
+	eventTrust        = "trust"         // worldPinned
+	eventImportBegun  = "import-begun"  // importBegun: the token is about to be changed
+	eventImportUndone = "import-undone" // importBegun: it failed, and nothing is left in the token
+	eventImported     = "imported"      // imported
+	eventSealed       = "sealed"        // sealed
+	eventReceipt      = "receipt"       // received
+)
+
+type worldPinned struct {
+	World  fingerprint.Fingerprint `json:"world"`
+	Name   string                  `json:"name"`
+	Region string                  `json:"region"`
+	Vault  string                  `json:"vault"`
+}
+
+type importBegun struct {
+	ID  string                  `json:"id"`
+	Key fingerprint.Fingerprint `json:"key"` // of the public key as PKIX DER
+}
+
+type imported struct {
+	ID        string                  `json:"id"`
+	Key       fingerprint.Fingerprint `json:"key"`
+	SLC       string                  `json:"slc"`
+	TPD       fingerprint.Fingerprint `json:"tpd"` // of the export's bytes
+	KEK       string                  `json:"kek"`
+	WrappedBy string                  `json:"wrapped_by"`
+	Mechanism string                  `json:"mechanism"`
+	Wrapped   fingerprint.Fingerprint `json:"wrapped"` // of the ciphertext
+	Retained  bool                    `json:"retained_extractable"`
+}
+
+type sealed struct {
+	Bundle   string                  `json:"bundle"` // its id
+	Sequence uint64                  `json:"sequence"`
+	Manifest fingerprint.Fingerprint `json:"manifest"`
+	Keys     []string                `json:"keys"`
+}
+
+type received struct {
+	Sequence uint64                  `json:"sequence"` // of the receipt
+	Manifest fingerprint.Fingerprint `json:"manifest"`
+	Answers  fingerprint.Fingerprint `json:"answers"` // manifest of the bundle
+	Keys     []bundle.Arrived        `json:"keys"`
+}
+
+// Stages of a key on its way.
+const (
+	stageBegun    = "begun"   // a run was stopped while it changed the token
+	stageStaged   = "staged"  // in the token and in the outbox
+	stageSealed   = "sealed"  // on the stick
+	stageArrived  = "arrived" // the receipt says where
+	stageReturned = "refused" // the receipt says why not
+)
+
+// keyState is what the ledger says of a key.
+type keyState struct {
+	ID        string                  `json:"id"`
+	Stage     string                  `json:"stage"`
+	Key       fingerprint.Fingerprint `json:"key"`
+	SLC       string                  `json:"slc"`
+	WrappedBy string                  `json:"wrapped_by"`
+	Bundle    uint64                  `json:"bundle"` // sequence; 0 before it is sealed
+	KeyURL    string                  `json:"key_url"`
+	Tenant    string                  `json:"tenant"` // Archived or Active
+}
+
+// history is what the events of the ledger add up to.
+type history struct {
+	keys     []*keyState
+	bundles  []sealed
+	receipts []bundle.Taken
+}
+
+func readHistory(l *ledger.Ledger) (*history, error) {
+	h := &history{}
+	for _, e := range l.Entries() {
+		if err := h.take(e); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+func (h *history) take(e ledger.Entry) error {
+	switch e.Event {
+	case eventImportBegun:
+		var d importBegun
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		if h.key(d.ID) == nil {
+			h.keys = append(h.keys, &keyState{ID: d.ID, Key: d.Key, Stage: stageBegun})
+		}
+	case eventImportUndone:
+		var d importBegun
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		h.keys = slices.DeleteFunc(h.keys, func(k *keyState) bool { return k.ID == d.ID && k.Stage == stageBegun })
+	case eventImported:
+		var d imported
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		if k := h.key(d.ID); k != nil {
+			k.Stage, k.SLC, k.WrappedBy = stageStaged, d.SLC, d.WrappedBy
+		}
+	case eventSealed:
+		return h.takeSealed(e)
+	case eventReceipt:
+		return h.takeReceipt(e)
+	}
+	return nil
+}
+
+func (h *history) takeSealed(e ledger.Entry) error {
+	var d sealed
+	if err := e.Read(&d); err != nil {
+		return err
+	}
+	h.bundles = append(h.bundles, d)
+	for _, id := range d.Keys {
+		if k := h.key(id); k != nil {
+			k.Stage, k.Bundle = stageSealed, d.Sequence
+		}
+	}
+	return nil
+}
+
+func (h *history) takeReceipt(e ledger.Entry) error {
+	var d received
+	if err := e.Read(&d); err != nil {
+		return err
+	}
+	h.receipts = append(h.receipts, bundle.Taken{Sequence: d.Sequence, Manifest: d.Manifest})
+	for _, a := range d.Keys {
+		if k := h.key(a.ID); k != nil {
+			k.Stage, k.KeyURL, k.Tenant = stageArrived, a.KeyURL, a.Tenant
+			if a.Refused != "" {
+				k.Stage = stageReturned
+			}
+		}
+	}
+	return nil
+}
+
+// key returns the state of a key, nil if the ledger does not know it.
+func (h *history) key(id string) *keyState {
+	i := slices.IndexFunc(h.keys, func(k *keyState) bool { return k.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return h.keys[i]
+}
+
+// staged lists the keys that wait to be sealed, oldest first.
+func (h *history) staged() []string {
+	var ids []string
+	for _, k := range h.keys {
+		if k.Stage == stageStaged {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
+}
+
+// sealedIDs lists the keys that were sealed, oldest first.
+func (h *history) sealedIDs() []string {
+	var ids []string
+	for _, b := range h.bundles {
+		ids = append(ids, b.Keys...)
+	}
+	return ids
+}
+
+// lastBundle is the newest bundle sealed; zero if there is none.
+func (h *history) lastBundle() sealed {
+	if len(h.bundles) == 0 {
+		return sealed{}
+	}
+	return h.bundles[len(h.bundles)-1]
+}

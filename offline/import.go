@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/dispatch"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/hsm"
+	"keyferry/pkg/keyid"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/state"
+)
+
+var importCommand = cli.Command{
+	Name:    "import",
+	Summary: "take keys from TPD exports into the HSM, wrap them for the vault",
+	Usage: `
+Usage: offline import --tpd-file-path PATH --key-identifier ID
+                      --exchange-key-package PATH [flags]
+
+Checks the TPD and the packages, imports the key into the HSM, proves that the
+HSM has it, wraps it for the vault's KEK, writes the keyless TPD, and stages all
+of it in the outbox. Nothing is changed before everything was checked.
+
+  --tpd-file-path PATH               the TPD export; with --key-identifier, may
+  --key-identifier ID                be repeated: lower-case letters, digits, -
+  --protection-password-file PATH    the export's password: one for all, or one
+                                     each (or --protection-password-fd N, or
+                                     --protection-password to be asked)
+  --exchange-key-package PATH        BYOK-KEK-pkg-…
+  --new-security-world-package PATH  BYOK-SecurityWorld-pkg-…, the pinned one
+  --wrap hsm|software                default: hsm; a rehearsal takes software
+                                     where its token is not proven to wrap
+                                     exactly, and says so
+  --retain-extractable               leave the key in the HSM extractable
+  --hsm-pin-file PATH                the HSM's PIN (or --hsm-pin-fd N)
+  --out DIR                          seal the bundle to DIR at once
+  --dry-run                          make every check, change nothing
+
+Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
+           --protection-password-file pw --exchange-key-package BYOK-KEK-pkg-NA-1
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		var o importOptions
+		flags.StringArrayVar(&o.tpds, "tpd-file-path", nil, "")
+		flags.StringArrayVar(&o.ids, "key-identifier", nil, "")
+		flags.StringVar(&o.kek, "exchange-key-package", "", "")
+		flags.StringVar(&o.world, "new-security-world-package", "", "")
+		flags.StringVar(&o.wrap, "wrap", "", "")
+		flags.BoolVar(&o.retain, "retain-extractable", false, "")
+		flags.StringVar(&o.out, "out", "", "")
+		flags.BoolVar(&o.dryRun, "dry-run", false, "")
+		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
+		o.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
+		return func(ctx context.Context, io *cli.IO, args []string) error {
+			if err := cli.NoArguments(args); err != nil {
+				return err
+			}
+			if err := cli.Require(flags, "tpd-file-path", "key-identifier", "exchange-key-package"); err != nil {
+				return err
+			}
+			if err := o.check(); err != nil {
+				return err
+			}
+			if err := secret.Harden(); err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error { return o.run(ctx, io, s) })
+		}
+	},
+}
+
+type importOptions struct {
+	tpds, ids             []string
+	kek, world, wrap, out string
+	retain, dryRun        bool
+	password, pin         *cli.SecretFlags
+}
+
+// Values of --wrap.
+const (
+	wrapHSM      = "hsm"
+	wrapSoftware = "software"
+)
+
+func (o *importOptions) check() error {
+	if len(o.tpds) != len(o.ids) {
+		return control.CommandLine.Refuse("%d TPDs and %d key identifiers were given: want one each", len(o.tpds), len(o.ids))
+	}
+	seen := map[string]bool{}
+	for _, id := range o.ids {
+		if err := keyid.Check("key identifier", id); err != nil {
+			return err
+		}
+		if seen[id] || id == signerLabel {
+			return control.CommandLine.Refuse("the key identifier %s is taken", id)
+		}
+		seen[id] = true
+	}
+	if o.wrap != "" && o.wrap != wrapHSM && o.wrap != wrapSoftware {
+		return control.CommandLine.Refuse("--wrap is hsm or software, not %s", control.Quote(o.wrap))
+	}
+	return nil
+}
+
+// run checks everything, then changes the token and the outbox key by key.
+func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) error {
+	kek, err := verifyPackages(s, o.kek, o.world)
+	if err != nil {
+		return err
+	}
+	io.Note("packages: the KEK %s holds under the pinned security world", kek.KID())
+	h, err := readHistory(s.Ledger)
+	if err != nil {
+		return err
+	}
+	if o.out != "" {
+		if err := dispatch.Check(s, h.lastBundle().Sequence+1, o.out); err != nil {
+			return err
+		}
+	}
+	exports, err := o.readExports(ctx, io)
+	if err != nil {
+		return err
+	}
+	defer clearAll(exports)
+	todo, err := remaining(h, exports)
+	if err != nil {
+		return err
+	}
+	if err := checkRoom(s, todo); err != nil {
+		return err
+	}
+	settings, err := readTokenSettings(s)
+	if err != nil {
+		return err
+	}
+	token, err := settings.open(ctx, io, s, o.pin)
+	if err != nil {
+		return err
+	}
+	c := &carrier{io: io, state: s, token: token, kek: kek, retain: o.retain}
+	if err = o.carryAll(c, todo); err == nil {
+		err = o.finish(ctx, c, todo)
+	}
+	return errors.Join(err, token.Close())
+}
+
+// checkRoom wants room for the keyless TPDs, and for the rest of what an import
+// writes with much to spare: SoftHSM, whose token is in the state directory,
+// loses keys without a word when its disk is full.
+func checkRoom(s *state.State, exports []*export) error {
+	room := 1 << 20
+	for _, e := range exports {
+		room += len(e.raw.Keyless())
+	}
+	return durable.CheckRoom(s.Dir, uint64(room))
+}
+
+func (o *importOptions) carryAll(c *carrier, todo []*export) error {
+	for _, e := range todo {
+		if err := c.token.CheckFree(e.id, e.checked.Public(), e.resume); err != nil {
+			return err
+		}
+	}
+	if err := c.chooseWrap(o.wrap); err != nil {
+		return err
+	}
+	for _, e := range todo {
+		if err := c.carry(e, o.dryRun); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish reports, and seals if asked to.
+func (o *importOptions) finish(ctx context.Context, c *carrier, done []*export) error {
+	if o.out != "" && !o.dryRun {
+		return (&sealOptions{out: o.out, token: c.token}).run(ctx, c.io, c.state)
+	}
+	var records []keyRecord
+	var text strings.Builder
+	for _, e := range done {
+		records = append(records, e.record)
+		fmt.Fprintf(&text, "%s: RSA-%d key of SLC %s, wrapped in %s by %s\n", e.id, e.checked.Public().N.BitLen(), e.checked.GUID(), e.record.WrappedBy, e.record.Mechanism)
+	}
+	if o.dryRun {
+		text.WriteString("Dry run: every check holds, nothing was changed")
+	} else {
+		text.WriteString("Staged in the outbox; seal the bundle with: offline seal --out DIR")
+	}
+	return c.io.Result(map[string]any{"dry_run": o.dryRun, "keys": records}, text.String())
+}
+
+// remaining leaves out what an interrupted run of the same command has staged
+// already, and refuses what the ledger knows otherwise. Nothing left to do is a
+// refusal as well: the keys are there already.
+func remaining(h *history, exports []*export) ([]*export, error) {
+	var todo []*export
+	var last error
+	for _, e := range exports {
+		k := h.key(e.id)
+		switch {
+		case k == nil:
+			todo = append(todo, e)
+		case k.Key == e.fingerprint && k.Stage == stageBegun:
+			e.resume = true
+			todo = append(todo, e)
+		case k.Key == e.fingerprint && k.Stage == stageStaged:
+			last = control.ImportExists.Refuse("the key %s is staged already", e.id)
+		default:
+			return nil, control.ImportExists.Refuse("the key identifier %s is taken by an earlier import (%s)", e.id, k.Stage)
+		}
+	}
+	for _, k := range h.keys {
+		for _, e := range todo {
+			if k.Key == e.fingerprint && k.ID != e.id {
+				return nil, control.ImportExists.Refuse("this key was imported already, as %s", k.ID)
+			}
+		}
+	}
+	if len(todo) == 0 {
+		return nil, last
+	}
+	return todo, nil
+}
+
+// keyRecord is key.json: what was found and done, for the record. Nothing in
+// it is secret.
+type keyRecord struct {
+	Format     string         `json:"format"`
+	ID         string         `json:"id"`
+	Time       time.Time      `json:"time"`
+	Report     any            `json:"tpd"`
+	Token      hsm.Info       `json:"token"`
+	Import     string         `json:"imported_by"` // the PKCS#11 call
+	Attributes hsm.Attributes `json:"attributes"`  // as the token reports them
+	KEK        string         `json:"kek"`
+	WrappedBy  string         `json:"wrapped_by"` // token or software
+	Mechanism  string         `json:"mechanism"`
+	Verdicts   []hsm.Verdict  `json:"wrap_verdicts"`
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/sshsig"
+	"keyferry/pkg/state"
+	"keyferry/pkg/trust"
+)
+
+var initCommand = cli.Command{
+	Name:    "init",
+	Summary: "make this side's identities and state directory",
+	Usage: `
+Usage: offline init --rehearsal [flags]
+       offline init --hsm-token LABEL [flags]
+
+Makes the state directory with the identities of the disconnected side, and the
+offline card, which the connected side pins with "online trust". A rehearsal
+gets a private SoftHSM 2 token; a real ceremony names the token of its HSM.
+
+  --rehearsal           a rehearsal: never mixes with a real ceremony
+  --name NAME           heads this side's bundles (default: offline)
+  --out DIR             write the offline card to DIR as well
+  --hsm-module PATH     PKCS#11 module (default: SoftHSM 2 in its usual places)
+  --hsm-token LABEL     label of the HSM's token
+  --hsm-pin-file PATH   its PIN (or --hsm-pin-fd N; default: the terminal)
+  --signer file|hsm     where the key that signs bundles lives
+                        (default: hsm; in a rehearsal: file)
+  --classic-recipient   an X25519 age identity instead of the post-quantum
+                        hybrid, for stock age before 1.3
+
+Example: offline init --rehearsal --name vault-room --out /media/stick
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		var o initOptions
+		flags.BoolVar(&o.rehearsal, "rehearsal", false, "")
+		flags.StringVar(&o.name, "name", "offline", "")
+		flags.StringVar(&o.out, "out", "", "")
+		flags.StringVar(&o.module, "hsm-module", "", "")
+		flags.StringVar(&o.token, "hsm-token", "", "")
+		flags.StringVar(&o.signer, "signer", "", "")
+		flags.BoolVar(&o.classic, "classic-recipient", false, "")
+		o.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
+		return o.run
+	},
+}
+
+type initOptions struct {
+	rehearsal, classic               bool
+	name, out, module, token, signer string
+	pin                              *cli.SecretFlags
+}
+
+func (o *initOptions) run(ctx context.Context, io *cli.IO, args []string) error {
+	if err := cli.NoArguments(args); err != nil {
+		return err
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	if err := secret.Harden(); err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(io.State)
+	if err != nil {
+		return err
+	}
+	var card []byte
+	out := filepath.Join(o.out, trust.CardName(o.name))
+	written := false
+	meta := state.Meta{Side: state.Offline, Name: o.name, Rehearsal: o.rehearsal, Created: time.Now()}
+	options := state.Options{ClassicRecipient: o.classic, SignerElsewhere: o.signer == signerHSM}
+	err = state.Create(dir, meta, options, func(s *state.State) error {
+		if card, err = o.fill(ctx, io, s, dir); err != nil || o.out == "" {
+			return err
+		}
+		err := durable.CreateAll([]durable.File{{Path: out, Data: card}}, 0o644)
+		written = err == nil
+		return err
+	})
+	if err != nil && written {
+		return errors.Join(err, durable.Remove(out))
+	}
+	if err != nil {
+		return err
+	}
+	return o.report(io, dir, card)
+}
+
+// check completes the options, and refuses those that don't go together.
+func (o *initOptions) check() error {
+	if o.signer == "" {
+		o.signer = signerHSM
+		if o.rehearsal {
+			o.signer = signerFile
+		}
+	}
+	switch {
+	case o.signer != signerFile && o.signer != signerHSM:
+		return control.CommandLine.Refuse("--signer is file or hsm, not %s", control.Quote(o.signer))
+	case o.rehearsal && (o.token != "" || o.pin.Given()):
+		return control.CommandLine.Refuse("a rehearsal has a token and a PIN of its own: --hsm-token and --hsm-pin don't go with it")
+	case !o.rehearsal && (o.token == "" || o.module == ""):
+		return control.CommandLine.Refuse("a real ceremony needs its HSM: --hsm-module and --hsm-token").
+			WithHint("for a rehearsal, which needs neither, add --rehearsal")
+	case o.out != "": // before a key is made in the HSM
+		return errors.Join(cli.CheckOut(o.out), durable.CheckAbsent(filepath.Join(o.out, trust.CardName(o.name))))
+	}
+	return nil
+}
+
+// fill makes the token's settings, in a rehearsal the token too, and the card.
+// final is where the state directory will be.
+func (o *initOptions) fill(ctx context.Context, io *cli.IO, s *state.State, final string) ([]byte, error) {
+	settings, signer, err := o.settleToken(ctx, io, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.WriteJSON(tokenFile, settings); err != nil {
+		return nil, err
+	}
+	public, err := sshsig.NewPublicKey(signer)
+	if err != nil {
+		return nil, err
+	}
+	recipient, err := s.Recipient()
+	if err != nil {
+		return nil, err
+	}
+	card, err := trust.Card{Name: s.Name, Created: s.Created, Rehearsal: s.Rehearsal, Signer: public, Recipient: recipient}.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.Create(s.Path(trust.CardName(s.Name)), card, 0o644); err != nil {
+		return nil, err
+	}
+	if !s.Rehearsal {
+		return card, nil
+	}
+	return card, writeSoftHSMConf(s.Dir, final)
+}
+
+func (o *initOptions) report(io *cli.IO, dir string, file []byte) error {
+	card, err := trust.OpenCard(file)
+	if err != nil {
+		return err
+	}
+	print := trust.Fingerprint(file)
+	path := filepath.Join(dir, trust.CardName(o.name))
+	if o.out != "" {
+		path = filepath.Join(o.out, trust.CardName(o.name))
+	}
+	doc := map[string]any{
+		"state": dir, "kind": state.KindName(o.rehearsal), "name": o.name, "card": path, "fingerprint": print,
+		"signer": card.Signer, "signer_fingerprint": card.Signer.Fingerprint(), "recipient": card.Recipient,
+	}
+	return io.Result(doc, fmt.Sprintf(`The state directory (%s) is %s
+The offline card is %s
+Its fingerprint, to be read aloud at "online trust":
+%s
+%s
+%s
+Next: online trust %s`, state.KindName(o.rehearsal), dir, path, print, print.Grouped(), print.Words(), path))
+}

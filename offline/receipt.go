@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/bundle"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/sshsig"
+	"keyferry/pkg/state"
+	"keyferry/pkg/trust"
+)
+
+var receiptCommand = cli.Command{
+	Name:    "receipt",
+	Summary: "take the connected side's receipt and close the ledger",
+	Usage: `
+Usage: offline receipt FILE
+
+Checks that the receipt is from the pinned connected side and answers a bundle
+that this side sealed, that each key that was sent is the key that arrived, and
+records where it is.
+
+Example: offline receipt /media/stick/keyferry-online-1.kfb
+`,
+	Setup: func(*pflag.FlagSet) cli.Run {
+		return func(_ context.Context, io *cli.IO, args []string) error {
+			path, err := cli.OneArgument(args, "receipt")
+			if err != nil {
+				return err
+			}
+			if err := secret.Harden(); err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error { return takeReceipt(io, s, path) })
+		}
+	},
+}
+
+func takeReceipt(io *cli.IO, s *state.State, path string) error {
+	h, err := readHistory(s.Ledger)
+	if err != nil {
+		return err
+	}
+	v, text, err := openReceipt(s, h, path)
+	if err != nil {
+		return err
+	}
+	if err := h.compare(text); err != nil {
+		return err
+	}
+	if !v.Again {
+		err := s.Ledger.Append(time.Now(), eventReceipt, received{v.Manifest.Sequence, v.Digest, text.Answers, text.Keys})
+		if err != nil {
+			return err
+		}
+	}
+	return io.Result(map[string]any{"answers": text.Answers, "keys": text.Keys, "again": v.Again}, describeReceipt(text))
+}
+
+func describeReceipt(r *bundle.ReceiptText) string {
+	var lines []string
+	ending := "What was sent is what arrived. The ledger is closed for this bundle."
+	for _, k := range r.Keys {
+		switch {
+		case k.Refused != "":
+			lines = append(lines, fmt.Sprintf("%s: did not arrive: %s", k.ID, k.Refused))
+			ending = "Not all that was sent has arrived. A later receipt may tell more."
+		case k.Tenant == "":
+			lines = append(lines, fmt.Sprintf("%s: arrived in the vault as %s; of the tenant nothing is known", k.ID, k.KeyURL))
+		default:
+			lines = append(lines, fmt.Sprintf("%s: arrived in the vault as %s, %s in the tenant", k.ID, k.KeyURL, strings.ToLower(k.Tenant)))
+		}
+	}
+	return strings.Join(append(lines, ending), "\n")
+}
+
+func openReceipt(s *state.State, h *history, path string) (v *bundle.Verified, text *bundle.ReceiptText, err error) {
+	pins, err := receiptPins(s, h)
+	if err != nil {
+		return nil, nil, err
+	}
+	stick, err := os.Open(path)
+	if err != nil {
+		return nil, nil, control.InputFile.Refuse("%w", err)
+	}
+	defer stick.Close()
+	scratch, err := durable.Scratch(s.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, scratch.Close()) }()
+	if v, err = bundle.Open(stick, scratch, pins); err != nil {
+		return nil, nil, err
+	}
+	text, err = v.ReadReceipt()
+	return v, text, err
+}
+
+func receiptPins(s *state.State, h *history) (bundle.Pins, error) {
+	w, _, err := pinnedWorld(s)
+	if err != nil {
+		return bundle.Pins{}, err
+	}
+	identity, err := s.AgeIdentity()
+	if err != nil {
+		return bundle.Pins{}, err
+	}
+	self, err := ownKey(s)
+	if err != nil {
+		return bundle.Pins{}, err
+	}
+	return bundle.Pins{
+		Purpose: bundle.Receipt, Receiver: self.Fingerprint(), SenderName: w.Name, Sender: w.Signer,
+		Rehearsal: s.Rehearsal, Identity: identity, Taken: h.receipts,
+	}, nil
+}
+
+// ownKey is this side's public signing key, as its card has it: a receipt can
+// be taken without the HSM.
+func ownKey(s *state.State) (sshsig.PublicKey, error) {
+	file, err := os.ReadFile(s.Path(trust.CardName(s.Name)))
+	if err != nil {
+		return sshsig.PublicKey{}, control.StateDamaged.Refuse("this side's card can't be read: %w", err)
+	}
+	card, err := trust.OpenCard(file)
+	if err != nil {
+		return sshsig.PublicKey{}, err
+	}
+	return card.Signer, nil
+}
+
+// compare holds a receipt against what was sent.
+func (h *history) compare(r *bundle.ReceiptText) error {
+	i := slices.IndexFunc(h.bundles, func(b sealed) bool { return b.Manifest == r.Answers })
+	if i < 0 {
+		return control.ReceiptUnknown.Refuse("the receipt answers the manifest %s, which this side did not seal", r.Answers)
+	}
+	var answered []string
+	for _, a := range r.Keys {
+		k := h.key(a.ID)
+		if k == nil || a.Refused == "" && a.Key != k.Key {
+			return control.ReceiptDiffers.Refuse("the key %s that arrived is not the key that was sent", control.Quote(a.ID))
+		}
+		answered = append(answered, a.ID)
+	}
+	if !slices.Equal(answered, h.bundles[i].Keys) {
+		return control.ReceiptDiffers.Refuse("the receipt speaks of the keys %q, the bundle held %q", answered, h.bundles[i].Keys)
+	}
+	return nil
+}

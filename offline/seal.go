@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/bundle"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/dispatch"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/hsm"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/state"
+)
+
+var sealCommand = cli.Command{
+	Name:    "seal",
+	Summary: "seal the outbox into one bundle on the stick",
+	Usage: `
+Usage: offline seal --out DIR [flags]
+
+Seals all staged keys into the bundle keyferry-<name>-<number>.kfb in DIR:
+signed by this side, encrypted to the pinned connected side. The copy on the
+stick is read back and compared. The outbox is empty afterwards; a copy of the
+bundle stays in the state directory.
+
+  --out DIR            where to write the bundle
+  --hsm-pin-file PATH  the HSM's PIN, where it signs (or --hsm-pin-fd N)
+
+Example: offline seal --out /media/stick
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		var o sealOptions
+		flags.StringVar(&o.out, "out", "", "")
+		o.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
+		return func(ctx context.Context, io *cli.IO, args []string) error {
+			if err := errors.Join(cli.NoArguments(args), cli.Require(flags, "out")); err != nil {
+				return err
+			}
+			if err := secret.Harden(); err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error { return o.run(ctx, io, s) })
+		}
+	},
+}
+
+type sealOptions struct {
+	out   string
+	pin   *cli.SecretFlags
+	token *hsm.Token // open already, in an import
+}
+
+func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error {
+	h, err := readHistory(s.Ledger)
+	if err != nil {
+		return err
+	}
+	if err := clearOutbox(s, h.sealedIDs()); err != nil { // an earlier run may have been stopped before it did
+		return err
+	}
+	staged := h.staged()
+	if len(staged) == 0 {
+		return control.BundleEmpty.Refuse("no key is staged")
+	}
+	path, done, err := dispatch.Dispatch[sealed]{
+		State: s, Out: o.out, Sequence: h.lastBundle().Sequence + 1, Event: eventSealed,
+		Letter: func() (bundle.Letter, func() error, error) { return o.letter(ctx, io, s, h, staged) },
+		Record: func(b *bundle.Sealed) sealed {
+			return sealed{b.Manifest.ID, b.Manifest.Sequence, b.Digest, staged}
+		},
+	}.Send()
+	if err != nil {
+		return err
+	}
+	if err := clearOutbox(s, done.Keys); err != nil {
+		return err
+	}
+	return o.report(io, path, done)
+}
+
+// clearOutbox removes what is in a bundle.
+func clearOutbox(s *state.State, ids []string) error {
+	for _, id := range ids {
+		if err := durable.RemoveIfThere(s.Path("outbox", id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// letter gathers what is sealed. release lets the signing key go.
+func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h *history, staged []string) (l bundle.Letter, release func() error, err error) {
+	w, _, err := pinnedWorld(s)
+	if err != nil {
+		return l, nil, err
+	}
+	recipient, err := w.AgeRecipient()
+	if err != nil {
+		return l, nil, err
+	}
+	transcript, err := os.ReadFile(s.Path("ledger.jsonl"))
+	if err != nil {
+		return l, nil, err
+	}
+	last := h.lastBundle()
+	l = bundle.Letter{
+		Purpose: bundle.KeyTransfer, Sender: s.Name, Receiver: w.Signer.Fingerprint(), Recipient: recipient,
+		Sequence: last.Sequence + 1, Previous: last.Manifest, Rehearsal: s.Rehearsal, Created: time.Now(),
+		Files: []bundle.Content{{Path: "transcript.jsonl", Data: transcript}},
+	}
+	for _, id := range staged {
+		k, err := stagedKey(s, id)
+		if err != nil {
+			return l, nil, err
+		}
+		l.Keys = append(l.Keys, k)
+	}
+	settings, err := readTokenSettings(s)
+	if err != nil {
+		return l, nil, err
+	}
+	l.Signer, release, err = settings.signer(ctx, io, s, o.pin, o.token)
+	return l, release, err
+}
+
+// stagedKey reads a key from the outbox.
+func stagedKey(s *state.State, id string) (bundle.KeyContent, error) {
+	dir := s.Path("outbox", id)
+	var k bundle.KeyContent
+	if err := s.ReadJSON(filepath.Join("outbox", id, stagedName), &k.Key); err != nil {
+		return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
+	}
+	for _, name := range []string{wrappedName, keylessName(id), recordName} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
+		}
+		k.Contents = append(k.Contents, bundle.Content{Path: bundle.KeyPath(id, name), Data: data})
+	}
+	return k, nil
+}
+
+func (o *sealOptions) report(io *cli.IO, path string, done sealed) error {
+	doc := map[string]any{"bundle": path, "id": done.Bundle, "sequence": done.Sequence, "manifest": done.Manifest, "keys": slices.Clone(done.Keys)}
+	return io.Result(doc, fmt.Sprintf("Sealed: %s, with %s\nThe manifest's fingerprint:\n%s\n%s\nThe copy was read back and compared. The stick may be pulled.",
+		path, strings.Join(done.Keys, ", "), done.Manifest.Grouped(), done.Manifest.Words()))
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/hsm"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/state"
+)
+
+// Where the key that signs bundles lives.
+const (
+	signerFile = "file"
+	signerHSM  = "hsm"
+)
+
+// signerLabel is the label of the signing key in the token.
+const signerLabel = "keyferry-bundle-signer"
+
+// tokenFile keeps the tokenSettings in the state directory. A rehearsal's
+// token is beside it:
+//
+//	token/softhsm2.conf    where SoftHSM finds the token
+//	token/tokens/          the token
+//	token/pin              its PIN, random: it guards a rehearsal
+const tokenFile = "token.json"
+
+// tokenSettings say which token this side uses. The PIN of a real one is never
+// kept.
+type tokenSettings struct {
+	Module string `json:"module"`
+	Label  string `json:"label"`
+	Serial string `json:"serial"`
+	Signer string `json:"signer"` // file or hsm
+}
+
+// settleToken finds the token, in a rehearsal makes it, makes the signing key
+// in it where it is to live there, and returns the settings to keep and the key
+// that checks signatures. It opens the token once: its PIN is asked once.
+func (o *initOptions) settleToken(ctx context.Context, io *cli.IO, s *state.State) (settings tokenSettings, public crypto.PublicKey, err error) {
+	module, err := hsm.FindModule(o.module)
+	if err != nil {
+		return settings, nil, err
+	}
+	settings = tokenSettings{Module: module, Label: o.token, Signer: o.signer}
+	if s.Rehearsal {
+		settings.Label = "keyferry-rehearsal"
+		if err := createRehearsalToken(s, settings); err != nil {
+			return settings, nil, err
+		}
+	}
+	token, err := settings.open(ctx, io, s, o.pin)
+	if err != nil {
+		return settings, nil, err
+	}
+	defer func() { err = errors.Join(err, token.Close()) }()
+	settings.Serial = token.Info().Serial
+	var signer crypto.Signer
+	if o.signer == signerHSM {
+		signer, err = token.CreateSigner(signerLabel, hsm.ECDSAP256)
+	} else {
+		signer, err = s.Signer()
+	}
+	if err != nil {
+		return settings, nil, err
+	}
+	return settings, signer.Public(), nil
+}
+
+func createRehearsalToken(s *state.State, settings tokenSettings) error {
+	if err := durable.MkdirAll(s.Path("token", "tokens"), 0o700); err != nil {
+		return err
+	}
+	pin := []byte(rand.Text())
+	defer clear(pin)
+	if err := durable.Create(s.Path("token", "pin"), pin, 0o600); err != nil {
+		return err
+	}
+	if err := useSoftHSMConf(s); err != nil {
+		return err
+	}
+	return hsm.CreateRehearsalToken(settings.Module, settings.Label, pin, pin)
+}
+
+// softHSMConf is the path of SoftHSM's configuration, below the state directory.
+var softHSMConf = filepath.Join("token", "softhsm2.conf")
+
+// writeSoftHSMConf writes, into the state directory at dir, the configuration
+// for a state directory at final, if it is not there yet: SoftHSM wants absolute
+// paths, and a state directory may be moved.
+func writeSoftHSMConf(dir, final string) error {
+	path := filepath.Join(dir, softHSMConf)
+	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", filepath.Join(final, "token", "tokens"))
+	if is, err := os.ReadFile(path); err == nil && string(is) == conf {
+		return nil
+	}
+	return durable.Replace(path, []byte(conf), 0o600)
+}
+
+// useSoftHSMConf tells the module, which reads the environment, where its
+// configuration is.
+func useSoftHSMConf(s *state.State) error {
+	if err := writeSoftHSMConf(s.Dir, s.Dir); err != nil {
+		return err
+	}
+	return os.Setenv("SOFTHSM2_CONF", s.Path(softHSMConf))
+}
+
+func readTokenSettings(s *state.State) (tokenSettings, error) {
+	var settings tokenSettings
+	if err := s.ReadJSON(tokenFile, &settings); err != nil {
+		return settings, control.StateDamaged.Refuse("%s can't be read: %w", s.Path(tokenFile), err)
+	}
+	return settings, nil
+}
+
+// open logs in to the token. A rehearsal's PIN is in the state directory
+// unless another is given.
+func (t tokenSettings) open(ctx context.Context, io *cli.IO, s *state.State, pins *cli.SecretFlags) (*hsm.Token, error) {
+	var pin []byte
+	var err error
+	if s.Rehearsal {
+		if err := useSoftHSMConf(s); err != nil {
+			return nil, err
+		}
+	}
+	if s.Rehearsal && !pins.Given() {
+		pin, err = secret.FromFile(s.Path("token", "pin"))
+	} else {
+		pin, err = pins.ReadOne(ctx, io)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer clear(pin)
+	token, err := hsm.Open(hsm.Config{Module: t.Module, TokenLabel: t.Label, PIN: pin})
+	if err != nil {
+		return nil, err
+	}
+	if serial := token.Info().Serial; t.Serial != "" && serial != t.Serial {
+		token.Close()
+		return nil, control.HSMTokenLabel.Refuse("the token %s has the serial number %s; the one of this ceremony has %s", control.Quote(t.Label), control.Quote(serial), t.Serial)
+	}
+	return token, nil
+}
+
+// signer returns what signs bundles, and the function that lets it go. token is
+// one that is open already, or nil.
+func (t tokenSettings) signer(ctx context.Context, io *cli.IO, s *state.State, pins *cli.SecretFlags, token *hsm.Token) (crypto.Signer, func() error, error) {
+	nothing := func() error { return nil }
+	if t.Signer == signerFile {
+		signer, err := s.Signer()
+		return signer, nothing, err
+	}
+	if token != nil {
+		signer, err := token.Signer(signerLabel)
+		return signer, nothing, err
+	}
+	token, err := t.open(ctx, io, s, pins)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, err := token.Signer(signerLabel)
+	if err != nil {
+		return nil, nil, errors.Join(err, token.Close())
+	}
+	return signer, token.Close, nil
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/state"
+	"keyferry/pkg/trust"
+)
+
+var trustCommand = cli.Command{
+	Name:    "trust",
+	Summary: "pin the security world of the connected side",
+	Usage: `
+Usage: offline trust SECURITY-WORLD-PACKAGE [--fingerprint SHA256:…]
+
+Pins the connected side: its vault, who signs KEK packages and receipts, and to
+whom bundles are encrypted. Compare the words with those that "online kek
+create" showed, read aloud by a person you know.
+
+  --fingerprint SHA256:…   the expected fingerprint; without it you are asked.
+                           --yes answers for you in a rehearsal only
+
+Example: offline trust /media/stick/BYOK-SecurityWorld-pkg-NA-1
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		expected := flags.String("fingerprint", "", "")
+		return func(_ context.Context, io *cli.IO, args []string) error {
+			path, err := cli.OneArgument(args, "security world package")
+			if err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error { return pinWorld(io, s, path, *expected) })
+		}
+	},
+}
+
+// worldFile is where the pinned security world's package is kept.
+const worldFile = "security-world"
+
+// withState runs f in the open state directory.
+func withState(io *cli.IO, f func(s *state.State) error) error {
+	s, err := state.Open(io.State, state.Offline)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(s), s.Close())
+}
+
+func pinWorld(io *cli.IO, s *state.State, path, expected string) error {
+	file, err := cli.ReadInput(path)
+	if err != nil {
+		return err
+	}
+	w, err := trust.OpenWorld(file)
+	if err != nil {
+		return err
+	}
+	pin := cli.Pin{
+		What: "security world", Path: path, File: file, Rehearsal: w.Rehearsal, Keep: worldFile,
+		Event: eventTrust, Data: worldPinned{trust.Fingerprint(file), w.Name, w.Region, w.Vault},
+	}
+	if err := io.Pin(s, pin, expected); err != nil {
+		return err
+	}
+	return io.Result(worldDoc(w, pin.Fingerprint()), fmt.Sprintf("Pinned: the security world of %s, region %s, vault %s\nNext: offline import", w.Name, w.Region, w.Vault))
+}
+
+func worldDoc(w *trust.World, print fingerprint.Fingerprint) map[string]any {
+	return map[string]any{"fingerprint": print, "name": w.Name, "region": w.Region, "vault": w.Vault, "signer": w.Signer, "kind": state.KindName(w.Rehearsal)}
+}
+
+// pinnedWorld returns the pinned security world and its fingerprint.
+func pinnedWorld(s *state.State) (*trust.World, fingerprint.Fingerprint, error) {
+	file, err := os.ReadFile(s.Path(worldFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fingerprint.Fingerprint{}, control.TrustNone.Refuse("no security world is pinned")
+	}
+	if err != nil {
+		return nil, fingerprint.Fingerprint{}, err
+	}
+	w, err := trust.OpenWorld(file)
+	return w, trust.Fingerprint(file), err
+}
+
+var packagesCommand = cli.Command{
+	Name:    "packages verify",
+	Summary: "check the packages of the connected side against the pin",
+	Usage: `
+Usage: offline packages verify -k BYOK-KEK-pkg-… -w BYOK-SecurityWorld-pkg-…
+
+Checks that the security world is the pinned one, and that the KEK package holds
+under it: signature, region, vault, import only, size, validity.
+
+  -k, --exchange-key-package PATH        the KEK package
+  -w, --new-security-world-package PATH  the security world package
+
+Example: offline packages verify -k BYOK-KEK-pkg-NA-1 -w BYOK-SecurityWorld-pkg-NA-1
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		kek := flags.StringP("exchange-key-package", "k", "", "")
+		world := flags.StringP("new-security-world-package", "w", "", "")
+		return func(_ context.Context, io *cli.IO, args []string) error {
+			if err := errors.Join(cli.NoArguments(args), cli.Require(flags, "exchange-key-package", "new-security-world-package")); err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error {
+				v, err := verifyPackages(s, *kek, *world)
+				if err != nil {
+					return err
+				}
+				doc := map[string]any{"result": "SUCCESS", "kid": v.KID(), "bits": v.Public().N.BitLen()}
+				return io.Result(doc, fmt.Sprintf("KEK: %s, RSA-%d, import only\nResult: SUCCESS", v.KID(), v.Public().N.BitLen()))
+			})
+		}
+	},
+}
+
+// verifyPackages holds a KEK package against the pinned security world. The
+// world's package need not be given again; one that is must be the pinned one.
+func verifyPackages(s *state.State, kekPath, worldPath string) (*trust.VerifiedKEK, error) {
+	w, pin, err := pinnedWorld(s)
+	if err != nil {
+		return nil, err
+	}
+	if worldPath != "" {
+		file, err := cli.ReadInput(worldPath)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := trust.OpenWorld(file); err != nil {
+			return nil, err
+		}
+		if got := trust.Fingerprint(file); got != pin {
+			return nil, control.TrustFingerprint.Refuse("the security world's fingerprint is %s, the pinned one's %s", got, pin)
+		}
+	}
+	file, err := cli.ReadInput(kekPath)
+	if err != nil {
+		return nil, err
+	}
+	return w.OpenKEK(file, pin, time.Now())
+}
