@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command online is the half of Keyferry that runs on the connected
+// workstation: it makes the key exchange key in the vault, checks the bundle
+// that comes over the gap, and brings what is in it into the vault and the
+// Azure RMS tenant. It never sees a clear key.
+//
+// Its files, in the order of the ceremony:
+//
+//	app.go        the commands
+//	init.go       makes the state directory and the security world
+//	kek.go        makes or fetches the KEK, writes the packages
+//	trust.go      pins the offline side's card
+//	verify.go     opens and checks a bundle
+//	package.go    writes .byok and keyless TPD files
+//	upload.go     vault and tenant, step by step; plan.go, which steps
+//	receipt.go    seals the answer
+//	importtpd.go  one .byok and keyless TPD without their bundle
+//	status.go     shows what the ledger says
+//	cloud.go      the vault and the tenant: Azure, or the practice cloud
+//	history.go    what the ledger's events add up to
+package main
+
+import "keyferry/pkg/cli"
+
+// version is set by the build.
+var version = "development build"
+
+var app = &cli.App{
+	Name:    "online",
+	Summary: "online: Keyferry's connected side. Brings what the disconnected side sealed into the key vault and Azure RMS.",
+	Version: "keyferry online, " + version,
+	Commands: []cli.Command{
+		initCommand,
+		kekCreateCommand,
+		kekFetchCommand,
+		trustCommand,
+		verifyCommand,
+		packageCommand,
+		uploadCommand,
+		receiptCommand,
+		importTPDCommand,
+		statusCommand,
+	},
+	Seeds: []cli.Seed{{
+		Switch:  "-ImportAadrmTpd",
+		Command: "import-tpd",
+		Params: []cli.Param{
+			{Name: "-TpdFile", Flag: "--tpd-file"},
+			{Name: "-ProtectionPassword", Flag: "--protection-password", Kind: cli.Optional},
+			{Name: "-HsmKeyFile", Flag: "--hsm-key-file"},
+			{Name: "-Active", Flag: "--active"},
+			{Name: "-Verbose", Flag: "--verbose", Kind: cli.Bare},
+		},
+	}},
+}

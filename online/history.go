@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"slices"
+
+	"keyferry/bundle"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/ledger"
+)
+
+// Events of the online ledger, in the order of the ceremony. "init" is package
+// state's.
+const (
+	eventKEK         = "kek"          // kekPackaged
+	eventTrust       = "trust"        // cardPinned
+	eventAccepted    = "accepted"     // accepted: an upload began
+	eventKeyImported = "key-imported" // keyImported
+	eventTPDImported = "tpd-imported" // tpdImported
+	eventActivated   = "activated"    // activated
+	eventReceipt     = "receipt"      // answered
+)
+
+type kekPackaged struct {
+	KID     string                  `json:"kid"`
+	Number  int                     `json:"number"`
+	Package fingerprint.Fingerprint `json:"package"`
+}
+
+type cardPinned struct {
+	Card fingerprint.Fingerprint `json:"card"`
+	Name string                  `json:"name"`
+}
+
+type accepted struct {
+	Bundle   string                  `json:"bundle"` // its id
+	Sequence uint64                  `json:"sequence"`
+	Manifest fingerprint.Fingerprint `json:"manifest"`
+	Keys     []string                `json:"keys"`
+}
+
+type keyImported struct {
+	Manifest    fingerprint.Fingerprint `json:"manifest"`
+	ID          string                  `json:"id"`
+	Key         fingerprint.Fingerprint `json:"key"` // of the vault's public key as PKIX DER
+	KeyURL      string                  `json:"key_url"`
+	HSMPlatform string                  `json:"hsm_platform"`
+	WrappedBy   string                  `json:"wrapped_by"`
+}
+
+type tpdImported struct {
+	ID     string `json:"id"`
+	SLC    string `json:"slc"`
+	Status string `json:"status"`
+}
+
+type activated struct {
+	ID string `json:"id"`
+}
+
+type answered struct {
+	Sequence uint64                  `json:"sequence"`
+	Manifest fingerprint.Fingerprint `json:"manifest"` // the receipt's
+	Answers  fingerprint.Fingerprint `json:"answers"`
+	Keys     []bundle.Arrived        `json:"keys"`
+}
+
+// history is what the events of the ledger add up to.
+type history struct {
+	keks     []kekPackaged
+	accepted []accepted
+	keys     []*bundle.Arrived // what became of each key, oldest first
+	answers  []answered
+}
+
+func readHistory(l *ledger.Ledger) (*history, error) {
+	h := &history{}
+	for _, e := range l.Entries() {
+		if err := h.take(e); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+func (h *history) take(e ledger.Entry) error {
+	switch e.Event {
+	case eventKEK:
+		return collect(e, &h.keks)
+	case eventAccepted:
+		return collect(e, &h.accepted)
+	case eventReceipt:
+		return collect(e, &h.answers)
+	case eventKeyImported:
+		var d keyImported
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		h.keys = slices.DeleteFunc(h.keys, func(k *bundle.Arrived) bool { return k.ID == d.ID })
+		h.keys = append(h.keys, &bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, WrappedBy: d.WrappedBy})
+	case eventTPDImported:
+		var d tpdImported
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		if k := h.key(d.ID); k != nil {
+			k.Tenant = d.Status
+		}
+	case eventActivated:
+		var d activated
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		h.activate(d.ID)
+	}
+	return nil
+}
+
+// collect appends an event's data to a list of its kind.
+func collect[T any](e ledger.Entry, list *[]T) error {
+	var d T
+	if err := e.Read(&d); err != nil {
+		return err
+	}
+	*list = append(*list, d)
+	return nil
+}
+
+// activate makes one key active and archives the former.
+func (h *history) activate(id string) {
+	for _, k := range h.keys {
+		switch {
+		case k.ID == id:
+			k.Tenant = statusActive
+		case k.Tenant == statusActive:
+			k.Tenant = statusArchived
+		}
+	}
+}
+
+// key returns what became of a key, nil if it is not in the vault yet.
+func (h *history) key(id string) *bundle.Arrived {
+	i := slices.IndexFunc(h.keys, func(k *bundle.Arrived) bool { return k.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return h.keys[i]
+}
+
+// taken lists the bundles whose upload began.
+func (h *history) taken() []bundle.Taken {
+	var taken []bundle.Taken
+	for _, a := range h.accepted {
+		taken = append(taken, bundle.Taken{Sequence: a.Sequence, Manifest: a.Manifest})
+	}
+	return taken
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/keyid"
+	"keyferry/pkg/state"
+	"keyferry/pkg/trust"
+	"keyferry/pkg/vault"
+)
+
+const defaultKEK = "keyferry-kek"
+
+var kekCreateCommand = cli.Command{
+	Name:    "kek create",
+	Summary: "make the key exchange key in the vault, write the packages",
+	Usage: `
+Usage: online kek create --out DIR [flags]
+
+Makes the key exchange key (KEK) in the vault's HSM, good for import alone, and
+writes BYOK-KEK-pkg-<region>-<n> and BYOK-SecurityWorld-pkg-<region>-<n> to DIR.
+Read the fingerprint aloud to the offline side.
+
+  --out DIR         where to write the packages
+  --kek-name NAME   the KEK's name in the vault (default: keyferry-kek)
+  --size BITS       2048, 3072 or 4096 (default: 4096)
+
+Example: online kek create --out /media/stick
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		o := kekFlags(flags)
+		bits := flags.Int("size", 4096, "")
+		return o.runner(flags, func(ctx context.Context, c *vault.Client) (*vault.KEK, error) {
+			kek, err := c.CreateKEK(ctx, o.name, *bits)
+			if r := new(control.Refusal); control.Is(err, control.VaultKeyExists) && errors.As(err, &r) {
+				return nil, r.WithHint("take the key that is there with `online kek fetch`, or choose another name with --kek-name")
+			}
+			return kek, err
+		})
+	},
+}
+
+var kekFetchCommand = cli.Command{
+	Name:    "kek fetch",
+	Summary: "take an existing key exchange key, write the packages",
+	Usage: `
+Usage: online kek fetch --out DIR [flags]
+
+As "online kek create", with a KEK that is in the vault already.
+
+  --out DIR         where to write the packages
+  --kek-name NAME   the KEK's name in the vault (default: keyferry-kek)
+
+Example: online kek fetch --kek-name transfer-kek --out /media/stick
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		o := kekFlags(flags)
+		return o.runner(flags, func(ctx context.Context, c *vault.Client) (*vault.KEK, error) {
+			return c.FetchKEK(ctx, o.name, "")
+		})
+	},
+}
+
+type kekOptions struct{ name, out string }
+
+func kekFlags(flags *pflag.FlagSet) *kekOptions {
+	o := &kekOptions{}
+	flags.StringVar(&o.name, "kek-name", defaultKEK, "")
+	flags.StringVar(&o.out, "out", "", "")
+	return o
+}
+
+func (o *kekOptions) runner(flags *pflag.FlagSet, get func(context.Context, *vault.Client) (*vault.KEK, error)) cli.Run {
+	return func(ctx context.Context, io *cli.IO, args []string) error {
+		if err := errors.Join(cli.NoArguments(args), cli.Require(flags, "out"), keyid.Check("KEK name", o.name)); err != nil {
+			return err
+		}
+		return withState(io, func(s *state.State) error { return o.run(ctx, io, s, get) })
+	}
+}
+
+// room is what the packages, the ledger and a practice KEK take, in bytes, with
+// much to spare.
+const room = 64 << 10
+
+// run checks that the packages can be written before it touches the vault.
+func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get func(context.Context, *vault.Client) (*vault.KEK, error)) error {
+	w, worldPackage, err := ownWorld(s)
+	if err != nil {
+		return err
+	}
+	h, err := readHistory(s.Ledger)
+	if err != nil {
+		return err
+	}
+	number := len(h.keks) + 1
+	world := durable.File{Path: filepath.Join(o.out, trust.WorldName(w.Region, w.Number)), Data: worldPackage}
+	out := filepath.Join(o.out, trust.KEKName(w.Region, number))
+	missing, err := o.missing(world, out)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(durable.CheckRoom(o.out, room), durable.CheckRoom(s.Dir, room)); err != nil {
+		return err
+	}
+	var kek *vault.KEK
+	err = withCloud(s, func(c cloud) error {
+		kek, err = get(ctx, c.vault)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	pin := trust.Fingerprint(worldPackage)
+	file, err := sealKEK(s, w, pin, number, kek)
+	if err != nil {
+		return err
+	}
+	if err := durable.CreateAll(append(missing, durable.File{Path: out, Data: file}), 0o644); err != nil {
+		return err
+	}
+	if err := s.Ledger.Append(time.Now(), eventKEK, kekPackaged{kek.KID, number, trust.Fingerprint(file)}); err != nil {
+		return err
+	}
+	return o.report(io, out, world.Path, kek, pin)
+}
+
+// missing refuses places that are taken, and returns what is to be written
+// beside the KEK package: the security world's, unless it is there already.
+func (o *kekOptions) missing(world durable.File, out string) ([]durable.File, error) {
+	if err := cli.CheckOut(o.out); err != nil {
+		return nil, err
+	}
+	if err := durable.CheckAbsent(out); err != nil {
+		return nil, err
+	}
+	if there, err := os.ReadFile(world.Path); err == nil && bytes.Equal(there, world.Data) {
+		return nil, nil
+	}
+	return []durable.File{world}, durable.CheckAbsent(world.Path)
+}
+
+// sealKEK makes the KEK's package and opens it as the offline side will.
+func sealKEK(s *state.State, w *trust.World, pin fingerprint.Fingerprint, number int, kek *vault.KEK) ([]byte, error) {
+	signer, err := s.Signer()
+	if err != nil {
+		return nil, err
+	}
+	public, err := x509.MarshalPKIXPublicKey(kek.Public)
+	if err != nil {
+		return nil, err
+	}
+	pkg := trust.KEK{
+		World: pin, Region: w.Region, Number: number, Created: time.Now().UTC().Truncate(time.Second), Rehearsal: s.Rehearsal,
+		KID: kek.KID, KeyOps: kek.Ops, PublicKey: public, Attestation: kek.Attestation,
+	}
+	if !kek.Expires.IsZero() {
+		pkg.Expires = &kek.Expires
+	}
+	file, err := pkg.Seal(signer)
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.OpenKEK(file, pin, time.Now())
+	return file, err
+}
+
+func (o *kekOptions) report(io *cli.IO, out, world string, kek *vault.KEK, pin fingerprint.Fingerprint) error {
+	doc := map[string]any{
+		"kid": kek.KID, "bits": kek.Public.N.BitLen(), "kek_package": out, "security_world_package": world, "fingerprint": pin,
+	}
+	return io.Result(doc, fmt.Sprintf(`KEK: %s, RSA-%d, import only
+KEK package: %s
+Security world package: %s
+Its fingerprint, to be read aloud at "offline trust":
+%s
+%s
+%s`, kek.KID, kek.Public.N.BitLen(), out, world, pin, pin.Grouped(), pin.Words()))
+}

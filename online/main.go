@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import "os"
+
+func main() { os.Exit(app.Main()) }

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"keyferry/bundle"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/keyid"
+	"keyferry/pkg/rms"
+	"keyferry/pkg/tpd"
+	"keyferry/pkg/vault"
+)
+
+// Statuses of a key in the tenant, as receipts have them.
+const (
+	statusActive   = string(rms.Active)
+	statusArchived = string(rms.Archived)
+)
+
+// plan is what an upload will do.
+type plan struct {
+	steps    []*step
+	active   *step                   // nil: all stay archived
+	manifest fingerprint.Fingerprint // of the bundle; zero without one
+	accept   *accepted               // to be recorded first; nil if it was, or without a bundle
+}
+
+// step is one key's way into the vault and the tenant.
+type step struct {
+	transfer
+	public       *rsa.PublicKey // of the key that travels
+	password     []byte         // of the keyless TPD
+	friendlyName string
+	vaultName    string
+	tags         map[string]string // in the vault: they tell a resumed import from a foreign key
+	keyURL       string            // once the key is in the vault
+}
+
+func (s *step) vaultImport() vault.Import {
+	return vault.Import{Name: s.vaultName, Blob: s.blob, Want: s.public, Tags: s.tags}
+}
+
+func (p *plan) clear() {
+	for _, s := range p.steps {
+		clear(s.password)
+	}
+}
+
+func (p *plan) describe() []string {
+	var lines []string
+	for _, s := range p.steps {
+		lines = append(lines, fmt.Sprintf("import %s into the vault as %s, and its TPD (SLC %s) into the tenant as %s", s.key.ID, s.vaultName, s.key.SLC, control.Quote(s.friendlyName)))
+	}
+	if p.active != nil {
+		lines = append(lines, "make "+p.active.key.ID+" active")
+	}
+	return lines
+}
+
+// plan checks all that can be known without the cloud.
+func (o *uploadOptions) plan(ctx context.Context, io *cli.IO, v *bundle.Verified) (*plan, error) {
+	if err := o.checkNames(v.Index.Keys); err != nil {
+		return nil, err
+	}
+	passwords, err := o.password.Read(ctx, io, len(v.Index.Keys))
+	if err != nil {
+		return nil, err
+	}
+	p, err := o.steps(v, passwords)
+	if err != nil {
+		for _, password := range passwords {
+			clear(password)
+		}
+		return nil, err
+	}
+	return p, nil
+}
+
+// steps makes a step of each key, and reports the problems of all.
+func (o *uploadOptions) steps(v *bundle.Verified, passwords [][]byte) (*plan, error) {
+	transfers, err := readTransfers(v)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{manifest: v.Digest}
+	if !v.Again {
+		p.accept = acceptance(v)
+	}
+	var problems []error
+	for i, t := range transfers {
+		s, err := newStep(t, passwords[i])
+		if err != nil {
+			problems = append(problems, control.About(t.key.ID, err))
+			continue
+		}
+		s.vaultName = o.vaultName(t.key.ID)
+		s.tags = map[string]string{"keyferry-bundle": v.Manifest.ID, "keyferry-slc": t.key.SLC}
+		if t.key.ID == o.active {
+			p.active = s
+		}
+		p.steps = append(p.steps, s)
+	}
+	return p, errors.Join(problems...)
+}
+
+// vaultName is the key's name in the vault: its identifier, if no other was
+// given.
+func (o *uploadOptions) vaultName(id string) string {
+	if name, ok := o.names[id]; ok {
+		return name
+	}
+	return id
+}
+
+// checkNames refuses key identifiers that the bundle does not hold, and names
+// that the vault would not take.
+func (o *uploadOptions) checkNames(keys []bundle.Key) error {
+	holds := func(id string) bool { return slices.ContainsFunc(keys, func(k bundle.Key) bool { return k.ID == id }) }
+	if o.active != "" && !holds(o.active) {
+		return control.CommandLine.Refuse("--active: the bundle holds no key %s", control.Quote(o.active))
+	}
+	for id, name := range o.names {
+		if !holds(id) {
+			return control.CommandLine.Refuse("--vault-key-name: the bundle holds no key %s", control.Quote(id))
+		}
+		if err := keyid.Check("vault key name", name); err != nil {
+			return err
+		}
+	}
+	used := map[string]bool{}
+	for _, k := range keys {
+		name := o.vaultName(k.ID)
+		if used[name] {
+			return control.CommandLine.Refuse("two keys of the bundle would get the name %s in the vault", name)
+		}
+		used[name] = true
+	}
+	return nil
+}
+
+func acceptance(v *bundle.Verified) *accepted {
+	a := &accepted{v.Manifest.ID, v.Manifest.Sequence, v.Digest, []string{}}
+	for _, k := range v.Index.Keys {
+		a.Keys = append(a.Keys, k.ID)
+	}
+	return a
+}
+
+// newStep opens the keyless TPD, as the tenant will, and checks that it belongs
+// to the key that travels.
+func newStep(t transfer, password []byte) (*step, error) {
+	public, err := publicKey(t.key)
+	if err != nil {
+		return nil, err
+	}
+	checked, err := checkKeyless(t.keyless, password)
+	if err != nil {
+		return nil, err
+	}
+	if !checked.Public().Equal(public) || checked.GUID() != t.key.SLC {
+		return nil, control.RMSKeyMismatch.Refuse("the keyless TPD is of the key %s, the bundle's index says %s", checked.GUID(), control.Quote(t.key.SLC))
+	}
+	return &step{transfer: t, public: public, password: password, friendlyName: checked.Report().SLC.ServerName}, nil
+}
+
+func publicKey(k bundle.Key) (*rsa.PublicKey, error) {
+	parsed, err := x509.ParsePKIXPublicKey(k.PublicKey)
+	if err != nil {
+		return nil, control.BundleContents.Refuse("the public key of %s can't be read: %w", k.ID, err)
+	}
+	public, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		return nil, control.BundleContents.Refuse("the public key of %s is not an RSA key", k.ID)
+	}
+	return public, nil
+}
+
+func checkKeyless(keyless, password []byte) (*tpd.CheckedKeyless, error) {
+	export, err := tpd.Parse(keyless)
+	if err != nil {
+		return nil, err
+	}
+	domain, err := export.Decrypt(password)
+	if err != nil {
+		return nil, err
+	}
+	return domain.CheckedKeyless(time.Now())
+}

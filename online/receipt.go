@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/bundle"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/dispatch"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/state"
+)
+
+var receiptCommand = cli.Command{
+	Name:    "receipt",
+	Summary: "seal the answer: what became of each key",
+	Usage: `
+Usage: online receipt BUNDLE --out DIR
+
+Seals a receipt for a bundle whose upload was begun: what became of each key,
+signed by this side, encrypted to the offline side. Asked again, it writes the
+same receipt again.
+
+  --out DIR   where to write the receipt
+
+Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		out := flags.String("out", "", "")
+		return func(_ context.Context, io *cli.IO, args []string) error {
+			path, err := cli.OneArgument(args, "bundle")
+			if err != nil {
+				return err
+			}
+			if err := cli.Require(flags, "out"); err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error {
+				return withBundle(s, path, func(h *history, v *bundle.Verified) error { return answer(io, s, h, v, *out) })
+			})
+		}
+	},
+}
+
+// answer sends the receipt. One that says the same as the last is that one
+// again.
+func answer(io *cli.IO, s *state.State, h *history, v *bundle.Verified, out string) error {
+	keys, err := h.became(v)
+	if err != nil {
+		return err
+	}
+	var path string
+	if last := h.lastAnswer(v.Digest); last != nil && slices.Equal(last.Keys, keys) {
+		path, err = dispatch.Deliver(s, last.Sequence, out)
+	} else {
+		path, _, err = dispatch.Dispatch[answered]{
+			State: s, Out: out, Sequence: uint64(len(h.answers)) + 1, Event: eventReceipt,
+			Letter: func() (bundle.Letter, func() error, error) { return receiptLetter(s, h, v.Digest, keys) },
+			Record: func(b *bundle.Sealed) answered {
+				return answered{b.Manifest.Sequence, b.Digest, v.Digest, keys}
+			},
+		}.Send()
+	}
+	if err != nil {
+		return err
+	}
+	return io.Result(map[string]any{"receipt": path, "answers": v.Digest, "keys": keys},
+		fmt.Sprintf("Receipt: %s\nThe copy was read back and compared. The stick may be pulled.", path))
+}
+
+// became says what became of each key of a bundle whose upload was begun.
+func (h *history) became(v *bundle.Verified) ([]bundle.Arrived, error) {
+	if !v.Again {
+		return nil, control.ReceiptEarly.Refuse("the upload of this bundle was not begun")
+	}
+	var keys []bundle.Arrived
+	for _, k := range v.Index.Keys {
+		if arrived := h.key(k.ID); arrived != nil {
+			keys = append(keys, *arrived)
+			continue
+		}
+		keys = append(keys, bundle.Arrived{ID: k.ID, WrappedBy: k.WrappedBy, Refused: "not imported into the vault"})
+	}
+	return keys, nil
+}
+
+// lastAnswer is the newest receipt for a bundle, nil if there is none.
+func (h *history) lastAnswer(bundle fingerprint.Fingerprint) *answered {
+	for _, a := range slices.Backward(h.answers) {
+		if a.Answers == bundle {
+			return &a
+		}
+	}
+	return nil
+}
+
+func receiptLetter(s *state.State, h *history, answers fingerprint.Fingerprint, keys []bundle.Arrived) (l bundle.Letter, release func() error, err error) {
+	card, err := pinnedCard(s)
+	if err != nil {
+		return l, nil, err
+	}
+	recipient, err := card.AgeRecipient()
+	if err != nil {
+		return l, nil, err
+	}
+	signer, err := s.Signer()
+	if err != nil {
+		return l, nil, err
+	}
+	text, err := bundle.ReceiptText{Answers: answers, Keys: keys}.Encode()
+	if err != nil {
+		return l, nil, err
+	}
+	l = bundle.Letter{
+		Purpose: bundle.Receipt, Sender: s.Name, Signer: signer, Receiver: card.Signer.Fingerprint(), Recipient: recipient,
+		Sequence: uint64(len(h.answers)) + 1, Rehearsal: s.Rehearsal, Created: time.Now(),
+		Files: []bundle.Content{{Path: bundle.ReceiptName, Data: text}},
+	}
+	if n := len(h.answers); n > 0 {
+		l.Previous = h.answers[n-1].Manifest
+	}
+	return l, func() error { return nil }, nil
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/bundle"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/state"
+)
+
+var statusCommand = cli.Command{
+	Name:    "status",
+	Summary: "show KEKs, bundles and keys that the ledger knows",
+	Usage: `
+Usage: online status
+
+Shows the KEKs that were packaged, the bundles whose upload was begun, and what
+became of each key.
+
+Example: online status --json
+`,
+	Setup: func(*pflag.FlagSet) cli.Run {
+		return func(_ context.Context, io *cli.IO, args []string) error {
+			if err := cli.NoArguments(args); err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error { return showStatus(io, s) })
+		}
+	},
+}
+
+func showStatus(io *cli.IO, s *state.State) error {
+	h, err := readHistory(s.Ledger)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s (%s), %d records in the ledger, head %s\n", s.Name, s.Kind(), len(s.Ledger.Entries()), s.Ledger.Head())
+	for _, k := range h.keks {
+		fmt.Fprintf(&text, "KEK package %d: %s\n", k.Number, k.KID)
+	}
+	for _, a := range h.accepted {
+		fmt.Fprintf(&text, "bundle %d: %s, receipt %s\n", a.Sequence, strings.Join(a.Keys, ", "), receiptNumber(h.lastAnswer(a.Manifest)))
+	}
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "KEY\tTENANT\tKEY URL")
+	for _, k := range h.keys {
+		fmt.Fprintf(table, "%s\t%s\t%s\n", k.ID, k.Tenant, k.KeyURL)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return io.Result(map[string]any{
+		"name": s.Name, "kind": s.Kind(), "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(),
+		"keks": append([]kekPackaged{}, h.keks...), "bundles": append([]accepted{}, h.accepted...), "keys": append([]*bundle.Arrived{}, h.keys...),
+	}, text.String())
+}
+
+func receiptNumber(a *answered) string {
+	if a == nil {
+		return "not yet given"
+	}
+	return fmt.Sprintf("number %d", a.Sequence)
+}

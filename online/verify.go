@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/bundle"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/state"
+)
+
+var verifyCommand = cli.Command{
+	Name:    "verify",
+	Summary: "check a bundle; changes nothing",
+	Usage: `
+Usage: online verify BUNDLE
+
+Checks signature, approvals, receiver, sequence, digests and contents of a
+bundle from the stick, and shows what it holds. Changes nothing.
+
+Example: online verify /media/stick/keyferry-vault-room-1.kfb
+`,
+	Setup: func(*pflag.FlagSet) cli.Run {
+		return func(_ context.Context, io *cli.IO, args []string) error {
+			path, err := cli.OneArgument(args, "bundle")
+			if err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error {
+				return withBundle(s, path, func(_ *history, v *bundle.Verified) error { return showBundle(io, v) })
+			})
+		}
+	},
+}
+
+// withBundle reads a bundle from the stick once, checks it, and runs f on it.
+// The copy has no name and is gone when f returns.
+func withBundle(s *state.State, path string, f func(h *history, v *bundle.Verified) error) (err error) {
+	h, err := readHistory(s.Ledger)
+	if err != nil {
+		return err
+	}
+	pins, err := bundlePins(s, h)
+	if err != nil {
+		return err
+	}
+	stick, err := os.Open(path)
+	if err != nil {
+		return control.InputFile.Refuse("%w", err)
+	}
+	defer stick.Close()
+	scratch, err := durable.Scratch(s.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, scratch.Close()) }()
+	v, err := bundle.Open(stick, scratch, pins)
+	if err != nil {
+		return err
+	}
+	return f(h, v)
+}
+
+func bundlePins(s *state.State, h *history) (bundle.Pins, error) {
+	card, err := pinnedCard(s)
+	if err != nil {
+		return bundle.Pins{}, err
+	}
+	w, _, err := ownWorld(s)
+	if err != nil {
+		return bundle.Pins{}, err
+	}
+	identity, err := s.AgeIdentity()
+	if err != nil {
+		return bundle.Pins{}, err
+	}
+	return bundle.Pins{
+		Purpose: bundle.KeyTransfer, Receiver: w.Signer.Fingerprint(), SenderName: card.Name, Sender: card.Signer,
+		Rehearsal: s.Rehearsal, Approvers: w.Approvers, Threshold: w.Threshold, Identity: identity, Taken: h.taken(),
+	}, nil
+}
+
+func showBundle(io *cli.IO, v *bundle.Verified) error {
+	m := v.Manifest
+	var text strings.Builder
+	fmt.Fprintf(&text, "Bundle %s, number %d of %s, sealed %s\n", m.ID, m.Sequence, m.Sender.Name, m.Created.Format("2006-01-02 15:04 MST"))
+	fmt.Fprintf(&text, "The manifest's fingerprint:\n%s\n%s\n", v.Digest.Grouped(), v.Digest.Words())
+	for _, k := range v.Index.Keys {
+		fmt.Fprintf(&text, "%s: key of SLC %s, wrapped in %s by %s\n  for %s\n", k.ID, k.SLC, k.WrappedBy, k.Mechanism, k.KID)
+	}
+	if v.Again {
+		text.WriteString("This bundle was taken before; an upload goes on where it stopped.\n")
+	}
+	text.WriteString("Every check holds; nothing was changed.")
+	return io.Result(map[string]any{
+		"result": "SUCCESS", "manifest": m, "digest": v.Digest, "keys": v.Index.Keys, "approvals": len(v.Approvals), "again": v.Again,
+	}, text.String())
+}
