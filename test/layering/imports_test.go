@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package layering holds the rules of the project's layout: which package may
+// reach which, who creates files, who prints and exits, and what is linked into
+// the binary of the disconnected side. Each rule is shown to fail on a planted
+// breach as well.
+package layering
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// root is the module's directory.
+const root = "../.."
+
+// Names of packages and, with /..., of whole trees.
+var (
+	cloud    = []string{"keyferry/pkg/vault", "keyferry/pkg/rms", "keyferry/pkg/practice", "github.com/Azure/...", "net/http/..."}
+	hsm      = []string{"keyferry/pkg/hsm", "keyferry/pkg/airgap", "github.com/miekg/pkcs11/...", "github.com/ThalesIgnite/..."}
+	binaries = []string{"keyferry/offline/...", "keyferry/online/..."}
+	tests    = []string{"testing/..."} // a package that imports it is a helper of tests
+)
+
+// reach is a rule: what the packages depend on, directly or not, is none of
+// never.
+type reach struct {
+	name     string
+	packages []string
+	env      []string
+	never    []string
+	must     string // a dependency that shows that the list is the right one
+}
+
+var reaches = []reach{
+	{"offline reaches nothing of the online zone, nor net/http", []string{"./offline"}, []string{"CGO_ENABLED=1"},
+		slices.Concat(cloud, tests, []string{"keyferry/online/..."}), "keyferry/pkg/hsm"},
+	{"online reaches neither PKCS#11 nor cgo", []string{"./online"}, []string{"CGO_ENABLED=0"},
+		slices.Concat(hsm, tests, []string{"keyferry/offline/...", "runtime/cgo"}), "keyferry/pkg/vault"},
+	{"libraries reach no binary and no helper of tests", []string{"./pkg/...", "./bundle/..."}, []string{"CGO_ENABLED=1"},
+		slices.Concat(binaries, tests), "keyferry/pkg/control"},
+	{"bundle knows no HSM and no cloud", []string{"./bundle/..."}, []string{"CGO_ENABLED=1"},
+		slices.Concat(cloud, hsm), "filippo.io/age"},
+}
+
+// breaches returns the dependencies that match one of never.
+func breaches(deps, never []string) []string {
+	var found []string
+	for _, dep := range deps {
+		for _, pattern := range never {
+			tree, isTree := strings.CutSuffix(pattern, "/...")
+			if dep == tree || isTree && strings.HasPrefix(dep, tree+"/") {
+				found = append(found, dep)
+			}
+		}
+	}
+	return found
+}
+
+// goTool runs the go command in dir.
+func goTool(t *testing.T, dir string, env []string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return string(out)
+}
+
+func dependencies(t *testing.T, dir string, r reach) []string {
+	t.Helper()
+	return strings.Fields(goTool(t, dir, r.env, append([]string{"list", "-deps"}, r.packages...)...))
+}
+
+func TestReach(t *testing.T) {
+	for _, r := range reaches {
+		t.Run(r.name, func(t *testing.T) {
+			deps := dependencies(t, root, r)
+			for _, dep := range breaches(deps, r.never) {
+				t.Errorf("%s reaches %s", r.packages, dep)
+			}
+			if !slices.Contains(deps, r.must) {
+				t.Errorf("%s does not reach %s: this looks at the wrong packages", r.packages, r.must)
+			}
+			t.Logf("%d packages", len(deps))
+		})
+	}
+}
+
+// Each name that a rule forbids is found where it occurs: in a list for all of
+// them, in a real module for one of the standard library.
+func TestReachFindsBreaches(t *testing.T) {
+	for _, r := range reaches {
+		for _, pattern := range r.never {
+			name, isTree := strings.CutSuffix(pattern, "/...")
+			planted := []string{"fmt", name, name + "x"}
+			want := []string{name}
+			if isTree {
+				planted, want = append(planted, name+"/below"), append(want, name+"/below")
+			}
+			if got := breaches(planted, r.never); !slices.Equal(got, want) {
+				t.Errorf("%s: got %q, want %q", r.name, got, want)
+			}
+		}
+	}
+	dir := plant(t, map[string]string{
+		"go.mod":       "module planted\n\ngo 1.26\n",
+		"main.go":      "package main\n\nimport _ \"planted/deep\"\n\nfunc main() {}\n",
+		"deep/deep.go": "package deep\n\nimport _ \"net/http/httptest\"\n",
+	})
+	deps := dependencies(t, dir, reach{packages: []string{"."}})
+	if got := breaches(deps, cloud); !slices.Contains(got, "net/http") || !slices.Contains(got, "net/http/httptest") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestOnlineBuildsWithoutCgo(t *testing.T) {
+	goTool(t, root, []string{"CGO_ENABLED=0"}, "build", "-o", filepath.Join(t.TempDir(), "online"), "./online")
+}
+
+// dialling are the symbols of a binary that can open a connection. A name that
+// ends in a dot stands for all that begin with it.
+var dialling = []string{
+	"net.Dial", "net.DialTimeout", "net.DialTCP", "net.DialUDP", "net.DialUnix", "net.DialIP",
+	"net.(*Dialer).Dial", "net.(*Dialer).DialContext", "net.(*sysDialer).dialSingle", "net.(*sysDialer).dialTCP",
+	"net.(*Resolver).LookupHost", "net.(*Resolver).lookupIPAddr",
+	"crypto/tls.Dial", "crypto/tls.DialWithDialer", "crypto/tls.(*Dialer).Dial", "net/http.",
+}
+
+// dials returns the dialling symbols that the listing of `go tool nm` names.
+func dials(listing string) []string {
+	var found []string
+	for line := range strings.Lines(listing) {
+		fields := strings.Fields(line)
+		symbol := fields[len(fields)-1]
+		if slices.ContainsFunc(dialling, func(name string) bool {
+			return symbol == name || strings.HasSuffix(name, ".") && strings.HasPrefix(symbol, name)
+		}) {
+			found = append(found, symbol)
+		}
+	}
+	return found
+}
+
+// symbols builds the package in dir and lists what is linked.
+func symbols(t *testing.T, dir, pkg string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "binary")
+	goTool(t, dir, nil, "build", "-o", binary, pkg)
+	listing := goTool(t, dir, nil, "tool", "nm", binary)
+	if !strings.Contains(listing, " main.main\n") {
+		t.Fatalf("%s has no symbols: this shows nothing", pkg)
+	}
+	return listing
+}
+
+func TestOfflineLinksNoDialling(t *testing.T) {
+	listing := symbols(t, root, "./offline")
+	if found := dials(listing); len(found) > 0 {
+		t.Errorf("offline can dial: %q", found)
+	}
+	t.Logf("%d symbols, %d of package net", strings.Count(listing, "\n"), strings.Count(listing, " net."))
+}
+
+func TestDiallingIsFound(t *testing.T) {
+	for name, c := range map[string]struct{ imports, call, symbol string }{
+		"net.Dial": {`"net"`, `_, _ = net.Dial("tcp", "localhost:1")`, "net.(*Dialer).DialContext"},
+		"tls.Dial": {`"crypto/tls"`, `_, _ = tls.Dial("tcp", "localhost:1", nil)`, "net.(*Dialer).DialContext"},
+		"http.Get": {`"net/http"`, `_, _ = http.Get("http://localhost:1")`, "net/http.(*Client).do"},
+		"a lookup": {`"net"`, `_, _ = net.LookupHost("localhost")`, "net.(*Resolver).lookupIPAddr"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := plant(t, map[string]string{
+				"go.mod":  "module planted\n\ngo 1.26\n",
+				"main.go": fmt.Sprintf("package main\n\nimport %s\n\nfunc main() { %s }\n", c.imports, c.call),
+			})
+			found := dials(symbols(t, dir, "."))
+			if !slices.Contains(found, c.symbol) {
+				t.Errorf("got %q, want %s", found, c.symbol)
+			}
+		})
+	}
+}
+
+// plant writes a source tree with a breach.
+func plant(t *testing.T, tree map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range tree {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
