@@ -77,6 +77,7 @@ func TestJudgePKCS11Tool(t *testing.T) {
 	if err := rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:], signature); err != nil {
 		t.Error(err)
 	}
+	//lint:ignore SA1019 it is the key that is tested, not the padding
 	sealed, err := rsa.EncryptPKCS1v15(rand.Reader, &key.PublicKey, secret)
 	if err != nil {
 		t.Fatal(err)
