@@ -7,9 +7,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"keyferry/pkg/control"
 )
@@ -19,6 +19,13 @@ import (
 type encoding struct {
 	name string // as a declaration names it
 	mark int    // bytes of the byte order mark
+
+	order byteOrder // of UTF-16
+}
+
+type byteOrder interface {
+	binary.ByteOrder
+	binary.AppendByteOrder
 }
 
 const (
@@ -28,27 +35,23 @@ const (
 
 // decode returns the characters of data, in UTF-8 without byte order mark.
 func decode(data []byte) (string, encoding, error) {
-	var order binary.ByteOrder
 	switch {
 	case bytes.HasPrefix(data, []byte{0xEF, 0xBB, 0xBF}):
-		return string(data[3:]), encoding{utf8Name, 3}, nil
+		return stringOf(data[3:]), encoding{utf8Name, 3, nil}, nil
 	case bytes.HasPrefix(data, []byte{0xFF, 0xFE}):
-		order = binary.LittleEndian
+		return decodeUTF16(data[2:], binary.LittleEndian)
 	case bytes.HasPrefix(data, []byte{0xFE, 0xFF}):
-		order = binary.BigEndian
-	default:
-		return string(data), encoding{utf8Name, 0}, nil
+		return decodeUTF16(data[2:], binary.BigEndian)
 	}
-	text, err := decodeUTF16(data[2:], order)
-	return text, encoding{utf16Name, 2}, err
+	return stringOf(data), encoding{utf8Name, 0, nil}, nil
 }
 
-func decodeUTF16(data []byte, order binary.ByteOrder) (string, error) {
+func decodeUTF16(data []byte, order byteOrder) (string, encoding, error) {
+	enc := encoding{utf16Name, 2, order}
 	if len(data)%2 != 0 {
-		return "", errors.New("it begins as UTF-16 but has an odd number of bytes")
+		return "", enc, errors.New("it begins as UTF-16 but has an odd number of bytes")
 	}
-	var text strings.Builder
-	text.Grow(len(data) / 2)
+	text := make([]byte, 0, len(data)/2) // enough for ASCII
 	for i := 0; i < len(data); i += 2 {
 		r := rune(order.Uint16(data[i:]))
 		if utf16.IsSurrogate(r) {
@@ -56,12 +59,24 @@ func decodeUTF16(data []byte, order binary.ByteOrder) (string, error) {
 				r = utf16.DecodeRune(r, rune(order.Uint16(data[i:])))
 			}
 			if r < 0x10000 {
-				return "", fmt.Errorf("half a UTF-16 surrogate pair before byte %d", i)
+				return "", enc, fmt.Errorf("half a UTF-16 surrogate pair before byte %d", i)
 			}
 		}
-		text.WriteRune(r)
+		text = utf8.AppendRune(text, r)
 	}
-	return text.String(), nil
+	return stringOf(text), enc, nil
+}
+
+// Encode writes text as the document's source is written.
+func (d *Document) Encode(text string) []byte {
+	if d.encoding.name != utf16Name {
+		return []byte(text)
+	}
+	var b []byte
+	for _, unit := range utf16.Encode([]rune(text)) {
+		b = d.encoding.order.AppendUint16(b, unit)
+	}
+	return b
 }
 
 // SourceRange returns where the part from..to of the document's Text lies in
@@ -81,14 +96,45 @@ func (d *Document) sourceOffset(at int) int {
 	return d.encoding.mark + 2*units
 }
 
-var declared = regexp.MustCompile(`\sencoding\s*=\s*["']([^"']*)["']`)
-
-// checkDeclaration compares the encoding that an XML declaration names with
-// the one that the document is in; "" takes any.
-func checkDeclaration(declaration, encoding string) error {
-	found := declared.FindStringSubmatch(" " + declaration)
-	if found == nil || encoding == "" || strings.EqualFold(found[1], encoding) {
+// declaration reads <?xml version="1.0" encoding="…" standalone="…"?>, which may
+// be absent. The encoding that it names must be the given one; "" takes any.
+func (p *parser) declaration(encoding string) error {
+	const start, end = "<?xml", "?>"
+	if !strings.HasPrefix(p.s, start) || len(p.s) > len(start) && isName[p.s[len(start)]] {
 		return nil
 	}
-	return fmt.Errorf("it declares the encoding %s but is written in %s", control.Quote(found[1]), encoding)
+	p.at = len(start)
+	for _, item := range []struct {
+		name    string
+		needed  bool
+		accepts func(value string) bool
+	}{
+		{"version", true, func(value string) bool { return value == "1.0" }},
+		{"encoding", false, func(value string) bool { return value != "" }},
+		{"standalone", false, func(value string) bool { return value == "yes" || value == "no" }},
+	} {
+		if before := p.at; !p.space() || !strings.HasPrefix(p.s[p.at:], item.name) {
+			p.at = before
+			if item.needed {
+				return errors.New("the XML declaration has no version")
+			}
+			continue
+		}
+		name, _, value, err := p.attribute()
+		if err != nil {
+			return fmt.Errorf("the XML declaration: %w", err)
+		}
+		if name != item.name || !item.accepts(value) {
+			return fmt.Errorf("the XML declaration has the %s %s", name, control.Quote(value))
+		}
+		if item.name == "encoding" && encoding != "" && !strings.EqualFold(value, encoding) {
+			return fmt.Errorf("it declares the encoding %s but is written in %s", control.Quote(value), encoding)
+		}
+	}
+	p.space()
+	if !strings.HasPrefix(p.s[p.at:], end) {
+		return errors.New("the XML declaration does not end as it should")
+	}
+	p.at += len(end)
+	return nil
 }

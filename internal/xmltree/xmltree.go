@@ -3,60 +3,126 @@
 // Package xmltree reads a small, strict part of XML into a tree that knows
 // where each element lies in the text. It is the one place that reads XML.
 //
-// It takes what .NET's XmlSerializer and AD RMS write, elements that hold
-// either elements or text, and refuses the rest of XML: document types, entity
-// declarations, processing instructions, comments, text beside elements,
-// repeated attributes. None of that occurs in an export or a certificate, and
-// whatever is skipped by a reader is a place to hide something.
+// # What it takes
 //
-// Depth and number of elements are bounded; the size of the text is for the
-// caller to bound.
+// What .NET's XmlSerializer and AD RMS write: a declaration, elements that hold
+// either elements or text, attributes, the five named and the numeric character
+// references. A document is read once, from front to back; text without
+// references is a part of the input and is not copied.
+//
+// # What it refuses
+//
+// Whatever else XML has. None of it occurs in an export or a certificate, and
+// whatever a reader skips is a place to hide something. All that is accepted
+// here, encoding/xml (Strict) accepts too, as the same tree. It accepts more;
+// what is refused here all the same is this list, and a test holds it:
+//
+//	directives     document types, entity declarations and CDATA sections
+//	instructions   processing instructions, a declaration that is not first
+//	declaration    one that is not version, encoding, standalone in that order;
+//	               an encoding that the document is not in
+//	comments       anywhere
+//	mixed          text beside elements, or outside of the document
+//	documents      more or less than one root element, also in an empty text
+//	end            elements that are still open where the text ends
+//	names          outside of ASCII, or with a colon that parts no prefix
+//	namespaces     elements in a namespace; prefixes that are not declared, or
+//	               declared empty, or as xml or xmlns
+//	attributes     one that occurs twice in an element, by its name or its
+//	               namespace; no white space before one; in values line ends and
+//	               tabs, which readers disagree on, and ]]>
+//	references     numeric ones of no character: surrogates
+//	bounds         32 elements deep, 1,048,576 elements and as many attributes,
+//	               16 of them in an element, 16 namespaces in force, 2 GiB
 package xmltree
 
 import (
-	"bytes"
-	"encoding/xml"
 	"errors"
-	"fmt"
-	"io"
+	"iter"
 	"strings"
-
-	"keyferry/pkg/control"
+	"unsafe"
 )
 
-// Bounds of a document. XrML is 11 elements deep.
+// Bounds of a document. XrML is 11 elements deep, with 2 attributes.
 const (
 	maxDepth    = 32
-	maxElements = 1 << 20
+	maxElements = 1 << 20 // and as many attributes
+	maxAttrs    = 16
+	maxPrefixes = 16
+	maxLength   = 1<<31 - 1
 )
 
-// Document is a parsed document.
+// Document is a parsed document. Parsing another one with the same Document
+// takes the memory of its tree again, and with it all Nodes of the former one;
+// strings stay.
 type Document struct {
-	Root *Node
 	Text string // what was parsed: the characters of the source in UTF-8, no byte order mark
 
 	encoding encoding
+	elements []element
+	attrs    []Attr
 }
 
-// Node is an element. Its name, and its attributes' names, are local names;
-// in a namespace they are written {URI}name.
-type Node struct {
-	Name     string
-	Attrs    []Attr
-	Text     string // of an element without child elements
-	Children []*Node
-	// From, To bound the element in the document's Text, tags included.
-	From, To int
+// Node is an element and all elements in it, in the order of their start tags,
+// itself first. A nil Node, and so the result of a search that failed, has no
+// children, text or attributes.
+type Node []element
+
+type element struct {
+	name     string // without prefix: no element is in a namespace
+	text     string // of an element without child elements
+	attrs    []Attr
+	from, to int32 // in the document's Text, tags included
+	inner    int32 // where the start tag ends
+	size     int32 // elements from this one on that are in it, itself included
 }
 
 // Attr is an attribute. Namespace declarations are not among them.
-type Attr struct{ Name, Value string }
+type Attr struct {
+	Space string // URI of its namespace, "" for none
+	Name  string // without prefix
+	Value string
+}
 
-// Attr returns the value of the attribute, or "".
-func (n *Node) Attr(name string) string {
-	if n != nil {
-		for _, a := range n.Attrs {
-			if a.Name == name {
+// Root returns the root element.
+func (d *Document) Root() Node { return d.elements }
+
+// Name returns the element's name.
+func (n Node) Name() string {
+	if len(n) == 0 {
+		return ""
+	}
+	return n[0].name
+}
+
+// Text returns the text of an element without child elements.
+func (n Node) Text() string {
+	if len(n) == 0 {
+		return ""
+	}
+	return n[0].text
+}
+
+// Range bounds the element, tags included, in the document's Text.
+func (n Node) Range() (from, to int) { return int(n[0].from), int(n[0].to) }
+
+// Content bounds what is between the element's tags in the Text of its document.
+func (n Node) Content(d *Document) (from, to int) {
+	from = int(n[0].inner)
+	if from == int(n[0].to) { // one tag is all of it
+		return from, from
+	}
+	return from, strings.LastIndexByte(d.Text[:n[0].to], '<')
+}
+
+// Attr returns the value of the attribute in no namespace, or "".
+func (n Node) Attr(name string) string { return n.AttrIn("", name) }
+
+// AttrIn returns the value of the attribute in the namespace, or "".
+func (n Node) AttrIn(space, name string) string {
+	if len(n) > 0 {
+		for i := range n[0].attrs {
+			if a := &n[0].attrs[i]; a.Name == name && a.Space == space {
 				return a.Value
 			}
 		}
@@ -64,178 +130,120 @@ func (n *Node) Attr(name string) string {
 	return ""
 }
 
-// All returns the child elements of that name, in their order.
-func (n *Node) All(name string) []*Node {
-	var all []*Node
-	if n != nil {
-		for _, c := range n.Children {
-			if c.Name == name {
-				all = append(all, c)
+// Attrs returns how many attributes the element has.
+func (n Node) Attrs() int {
+	if len(n) == 0 {
+		return 0
+	}
+	return len(n[0].attrs)
+}
+
+// Children returns the child elements in their order.
+func (n Node) Children() iter.Seq[Node] {
+	return func(yield func(Node) bool) {
+		if len(n) == 0 {
+			return
+		}
+		for rest := n[1:]; len(rest) > 0; rest = rest[rest[0].size:] {
+			if !yield(rest[:rest[0].size]) {
+				return
 			}
 		}
 	}
-	return all
+}
+
+// Within returns all elements in this one, at any depth, in the order of their
+// start tags.
+func (n Node) Within() iter.Seq[Node] {
+	return func(yield func(Node) bool) {
+		for i := 1; i < len(n); i++ {
+			if !yield(n[i : i+int(n[i].size)]) {
+				return
+			}
+		}
+	}
+}
+
+// HasChildren reports whether there are child elements.
+func (n Node) HasChildren() bool { return len(n) > 1 }
+
+// All returns the child elements of that name, in their order.
+func (n Node) All(name string) iter.Seq[Node] {
+	return func(yield func(Node) bool) {
+		for child := range n.Children() {
+			if child[0].name == name && !yield(child) {
+				return
+			}
+		}
+	}
+}
+
+// Count returns how many child elements have that name.
+func (n Node) Count(name string) int {
+	count := 0
+	for range n.All(name) {
+		count++
+	}
+	return count
 }
 
 // One follows the path down; each step must be the only child element of its
-// name. It returns nil if there is none, or more than one. A nil node, and so
-// the result of a search that failed, has no children, text or attributes.
-func (n *Node) One(path ...string) *Node {
+// name. It returns nil if there is none, or more than one.
+func (n Node) One(path ...string) Node {
 	for _, name := range path {
-		all := n.All(name)
-		if len(all) != 1 {
-			return nil
+		var found Node
+		for child := range n.All(name) {
+			if found != nil {
+				return nil
+			}
+			found = child
 		}
-		n = all[0]
+		n = found
 	}
 	return n
 }
 
 // TextOf returns the text of the element that [Node.One] finds, or "".
-func (n *Node) TextOf(path ...string) string {
-	if found := n.One(path...); found != nil {
-		return found.Text
-	}
-	return ""
-}
+func (n Node) TextOf(path ...string) string { return n.One(path...).Text() }
 
 // Parse reads a document from bytes: UTF-8 with or without a byte order mark,
 // or UTF-16 with one. The encoding that the document declares, if any, must be
-// the one that it is in.
+// the one that it is in. The document refers to data, which must not be changed
+// from then on.
 func Parse(data []byte) (*Document, error) {
 	text, enc, err := decode(data)
 	if err != nil {
 		return nil, err
 	}
-	d := &Document{Text: text, encoding: enc}
-	return d, d.parse(enc.name)
+	d := &Document{encoding: enc}
+	return d, d.parse(text, enc.name)
 }
 
 // ParseText reads a document that is already a string of characters; an
 // encoding that it declares says nothing about it, as in .NET.
 func ParseText(text string) (*Document, error) {
-	d := &Document{Text: text}
-	return d, d.parse("")
+	d := &Document{}
+	return d, d.ParseText(text)
 }
 
-// reader is the state of one pass over a document.
-type reader struct {
-	open     []*Node        // from the root to the innermost open element
-	texts    []bytes.Buffer // the text of each open element
-	root     *Node          // once it has been opened
-	elements int
+// ParseText reads another document, as the function of that name does, into
+// the memory of this one.
+func (d *Document) ParseText(text string) error {
+	d.encoding = encoding{}
+	return d.parse(text, "")
 }
 
-// parse fills in d.Root. A declared encoding must be the given one; "" takes
+// parse fills in the tree. A declared encoding must be the given one; "" takes
 // any.
-func (d *Document) parse(encoding string) error {
-	dec := xml.NewDecoder(strings.NewReader(d.Text))
-	dec.CharsetReader = func(_ string, in io.Reader) (io.Reader, error) { return in, nil } // checkDeclaration judges
-	var r reader
-	for {
-		from := int(dec.InputOffset())
-		token, err := dec.Token()
-		if err == io.EOF {
-			break
-		}
-		if syntax := new(xml.SyntaxError); errors.As(err, &syntax) {
-			err = errors.New(control.Quote(syntax.Msg)) // it repeats names from the text
-		}
-		if err == nil {
-			err = r.take(token, from, int(dec.InputOffset()), encoding)
-		}
-		if err != nil {
-			return fmt.Errorf("at byte %d: %w", from, err)
-		}
+func (d *Document) parse(text, encoding string) error {
+	if len(text) > maxLength {
+		return errors.New("it is longer than 2 GiB")
 	}
-	if r.root == nil {
-		return errors.New("there is no XML element in it")
-	}
-	d.Root = r.root
-	return nil
+	d.Text, d.elements, d.attrs = text, d.elements[:0], d.attrs[:0]
+	p := parser{d: d, s: text}
+	return p.document(encoding)
 }
 
-// take adds one token, which lies at from..to, to the tree.
-func (r *reader) take(token xml.Token, from, to int, encoding string) error {
-	switch token := token.(type) {
-	case xml.StartElement:
-		return r.start(token, from)
-	case xml.EndElement:
-		return r.end(to)
-	case xml.CharData:
-		return r.text(token)
-	case xml.ProcInst:
-		if token.Target != "xml" || from != 0 {
-			return errors.New("a processing instruction is not accepted")
-		}
-		return checkDeclaration(string(token.Inst), encoding)
-	case xml.Directive:
-		return errors.New("a document type declaration is not accepted")
-	default:
-		return errors.New("a comment is not accepted")
-	}
-}
-
-func (r *reader) start(token xml.StartElement, from int) error {
-	if r.elements++; r.elements > maxElements {
-		return fmt.Errorf("more than %d elements", maxElements)
-	}
-	if len(r.open) == maxDepth {
-		return fmt.Errorf("elements are nested more than %d deep", maxDepth)
-	}
-	n := &Node{Name: name(token.Name), From: from}
-	for _, a := range token.Attr {
-		if a.Name.Space == "xmlns" || a.Name == (xml.Name{Local: "xmlns"}) {
-			continue
-		}
-		for _, b := range n.Attrs {
-			if b.Name == name(a.Name) {
-				return errors.New("an attribute occurs twice in an element")
-			}
-		}
-		n.Attrs = append(n.Attrs, Attr{name(a.Name), a.Value})
-	}
-	switch {
-	case len(r.open) > 0:
-		parent := r.open[len(r.open)-1]
-		parent.Children = append(parent.Children, n)
-	case r.root != nil:
-		return errors.New("there is a second document after the first")
-	default:
-		r.root = n
-	}
-	r.open = append(r.open, n)
-	r.texts = append(r.texts, bytes.Buffer{})
-	return nil
-}
-
-func (r *reader) end(to int) error {
-	last := len(r.open) - 1
-	n, text := r.open[last], r.texts[last].Bytes()
-	r.open, r.texts = r.open[:last], r.texts[:last]
-	n.To = to
-	if len(n.Children) == 0 {
-		n.Text = string(text)
-	} else if len(bytes.TrimSpace(text)) > 0 {
-		return errors.New("text stands beside elements")
-	}
-	return nil
-}
-
-func (r *reader) text(text []byte) error {
-	if len(r.open) == 0 {
-		if len(bytes.TrimSpace(text)) > 0 {
-			return errors.New("text stands outside of the document")
-		}
-		return nil
-	}
-	r.texts[len(r.open)-1].Write(text)
-	return nil
-}
-
-func name(n xml.Name) string {
-	if n.Space == "" {
-		return n.Local
-	}
-	return "{" + n.Space + "}" + n.Local
-}
+// stringOf returns the bytes as a string without copying them: an export has
+// up to 256 MiB, and nobody writes into them once they are parsed.
+func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

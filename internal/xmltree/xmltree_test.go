@@ -4,6 +4,9 @@ package xmltree
 
 import (
 	"encoding/binary"
+	"fmt"
+	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -34,18 +37,17 @@ func TestParseAccepts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := d.Root.TextOf("b"); got != "é𝄞 <&" {
+			if got := d.Root().TextOf("b"); got != "é𝄞 <&" {
 				t.Errorf("text of b is %q", got)
 			}
-			if d.Root.Attr("{urn:p}t") != "1" || d.Root.One("b").Attr("x") != "2" || len(d.Root.Attrs) != 1 {
-				t.Errorf("attributes are %v, %v", d.Root.Attrs, d.Root.One("b").Attrs)
+			if d.Root().AttrIn("urn:p", "t") != "1" || d.Root().Attr("t") != "" || d.Root().One("b").Attr("x") != "2" || d.Root().Attrs() != 1 {
+				t.Errorf("attributes are %v, %v", d.Root()[0].attrs, d.Root().One("b")[0].attrs)
 			}
-			b := d.Root.One("b")
-			if got := d.Text[b.From:b.To]; got != "<b x='2'>é𝄞 &lt;&amp;</b>" {
+			from, to := d.Root().One("b").Range()
+			if got := d.Text[from:to]; got != "<b x='2'>é𝄞 &lt;&amp;</b>" {
 				t.Errorf("b lies at %q", got)
 			}
-			c := d.Root.One("c")
-			from, to := d.SourceRange(c.From, c.To)
+			from, to = d.SourceRange(d.Root().One("c").Range())
 			cut, err := Parse(append(data[:from:from], data[to:]...))
 			if err != nil || cut.Text != strings.Replace(d.Text, "<c />", "", 1) {
 				t.Errorf("c cut out of the source leaves %q, %v", cut.Text, err)
@@ -64,37 +66,96 @@ func TestParseTextTakesAnyDeclaredEncoding(t *testing.T) {
 	}
 }
 
+func attrs(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, " a%c='%d'", 'a'+i, i)
+	}
+	return b.String()
+}
+
+// refused are documents and what the error says of them.
+var refused = map[string]struct{ doc, because string }{
+	"empty":                  {"", "no XML element"},
+	"blank":                  {" \r\n", "no XML element"},
+	"no XML":                 {"PK\x03\x04", "illegal character"},
+	"plain text":             {"hello", "outside"},
+	"document type":          {"<!DOCTYPE a><a/>", "document type"},
+	"entity declaration":     {`<!DOCTYPE a [<!ENTITY e "e">]><a>&e;</a>`, "document type"},
+	"unknown entity":         {"<a>&e;</a>", "entity"},
+	"comment":                {"<a><!-- x --></a>", "comment"},
+	"processing instruction": {"<a><?x y?></a>", "processing instruction"},
+	"second declaration":     {`<a><?xml version="1.0"?></a>`, "processing instruction"},
+	"truncated":              {"<a><b>text", "unexpected EOF"},
+	"wrong end":              {"<a></b>", "closed by"},
+	"two roots":              {"<a/><b/>", "second document"},
+	"text after the root":    {"<a/>x", "outside"},
+	"mixed content":          {"<a>x<b/></a>", "beside"},
+	"repeated attribute":     {"<a x='1' x='2'/>", "twice"},
+	"repeated by namespace":  {"<a xmlns:p='u' xmlns:q='u' p:x='1' q:x='2'/>", "twice"},
+	"repeated prefix":        {"<a xmlns:p='u' xmlns:p='v'/>", "twice"},
+	"repeated default":       {"<a xmlns='' xmlns=''/>", "twice"},
+	"too many attributes":    {"<a" + attrs(maxAttrs+1) + "/>", "more than 16 attributes"},
+	"attributes in all":      {"<a>" + strings.Repeat("<b"+attrs(maxAttrs)+"/>", maxElements/maxAttrs) + "<c x='1'/></a>", "more than 1048576 attributes"},
+	"too many namespaces":    {"<a" + strings.ReplaceAll(attrs(maxAttrs), " ", " xmlns:") + "><b xmlns:y='u'/></a>", "more than 16 namespaces"},
+	"too many on the way":    {"<a" + strings.ReplaceAll(attrs(9), " ", " xmlns:") + "><b" + strings.ReplaceAll(attrs(8), " ", " xmlns:") + "/></a>", "more than 16 namespaces"},
+	"default namespace":      {"<a xmlns='urn:x'/>", "namespace"},
+	"prefixed element":       {"<a xmlns:p='urn:p'><p:b/></a>", "namespace"},
+	"undeclared prefix":      {"<a p:x='1'/>", "not declared"},
+	"prefix out of force":    {"<a><b xmlns:p='u'/><c p:x='1'/></a>", "not declared"},
+	"empty prefix":           {"<a xmlns:p=''/>", "can't be declared"},
+	"prefix xml":             {"<a xmlns:xml='u'/>", "can't be declared"},
+	"colon at the end":       {"<a x:='1'/>", "colon"},
+	"colon at the start":     {"<a :x='1'/>", "colon"},
+	"two colons":             {"<a x:y:z='1'/>", "colon"},
+	"name outside of ASCII":  {"<\u00e4/>", "outside of ASCII"},
+	"name of a digit":        {"<1/>", "expected a name"},
+	"CDATA":                  {"<a><![CDATA[x]]></a>", "CDATA"},
+	"end of CDATA":           {"<a>]]></a>", "]]>"},
+	"end of CDATA, escaped":  {"<a>&lt;]]></a>", "]]>"},
+	"raw < in a value":       {"<a x='<'/>", "value has a <"},
+	"line end in a value":    {"<a x='1\n2'/>", "line end"},
+	"no quotes":              {"<a x=1/>", "quote"},
+	"no value":               {"<a x/>", "expected ="},
+	"no white space":         {"<a x='1'y='2'/>", "expected >"},
+	"reference to a control": {"<a>&#1;</a>", "no character"},
+	"surrogate":              {"<a>&#xD800;</a>", "no character"},
+	"beyond Unicode":         {"<a>&#1114112;</a>", "no character"},
+	"huge reference":         {"<a>&#" + strings.Repeat("9", 1<<16) + ";</a>", "no character"},
+	"empty reference":        {"<a>&#x;</a>", "no character"},
+	"only ampersands":        {"<a>" + strings.Repeat("&", 100) + "</a>", "entity"},
+	"then ampersands":        {"<a>" + strings.Repeat("x\r", 20) + strings.Repeat("&", 100) + "</a>", "entity"},
+	"reference in a value":   {"<a x='&y;'/>", "entity"},
+	"control in a value":     {"<a x='\x01'/>", "illegal character"},
+	"declares no version":    {"<?xml encoding='utf-8'?><a/>", "no version"},
+	"declares in disorder":   {"<?xml version='1.0' standalone='no' encoding='utf-8'?><a/>", "does not end"},
+	"declares a version2":    {"<?xml version2='1.0'?><a/>", "has the version2"},
+	"declares no encoding":   {"<?xml version='1.0' encoding=''?><a/>", "has the encoding"},
+	"declares no truth":      {"<?xml version='1.0' standalone='maybe'?><a/>", "has the standalone"},
+	"declaration is cut":     {"<?xml version='1.0'", "does not end"},
+	"end tag only":           {"</a>", "no start tag"},
+	"end tag with more":      {"<a></a b>", "expected >"},
+	"too deep":               {strings.Repeat("<a>", maxDepth+1), "nested"},
+	"too many":               {"<a>" + strings.Repeat("<b/>", maxElements), "more than"},
+	"no UTF-8":               {"<a>\xff</a>", "UTF-8"},
+	"declares latin 1":       {`<?xml version="1.0" encoding="iso-8859-1"?><a/>`, "declares the encoding"},
+	"UTF-8 declares utf-16":  {`<?xml version="1.0" encoding="utf-16"?><a/>`, "declares the encoding"},
+	"UTF-16 declares utf-8":  {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-8"?><a/>`)), "declares the encoding"},
+	"odd UTF-16":             {"\xff\xfe<\x00a", "odd number"},
+	"lone surrogate":         {loneSurrogate(), "surrogate"},
+	"surrogate at the end":   {"\xff\xfe\x00\xd8", "surrogate"},
+	"XML 1.1":                {`<?xml version="1.1"?><a/>`, "version"},
+}
+
+// loneSurrogate is <a>x</a> in UTF-16 with half a pair for x.
+func loneSurrogate() string {
+	b := toUTF16(binary.LittleEndian, "<a>x</a>")
+	b[2+3*2], b[2+3*2+1] = 0x00, 0xD8
+	return string(b)
+}
+
 func TestParseRefuses(t *testing.T) {
-	lone := toUTF16(binary.LittleEndian, "<a>x</a>")
-	lone[2+3*2], lone[2+3*2+1] = 0x00, 0xD8
-	for name, c := range map[string]struct{ doc, because string }{
-		"empty":                  {"", "no XML element"},
-		"blank":                  {" \r\n", "no XML element"},
-		"no XML":                 {"PK\x03\x04", "illegal character"},
-		"plain text":             {"hello", "outside"},
-		"document type":          {"<!DOCTYPE a><a/>", "document type"},
-		"entity declaration":     {`<!DOCTYPE a [<!ENTITY e "e">]><a>&e;</a>`, "document type"},
-		"unknown entity":         {"<a>&e;</a>", "entity"},
-		"comment":                {"<a><!-- x --></a>", "comment"},
-		"processing instruction": {"<a><?x y?></a>", "processing instruction"},
-		"second declaration":     {`<a><?xml version="1.0"?></a>`, "processing instruction"},
-		"truncated":              {"<a><b>text", "unexpected EOF"},
-		"wrong end":              {"<a></b>", "closed by"},
-		"two roots":              {"<a/><b/>", "second document"},
-		"text after the root":    {"<a/>x", "outside"},
-		"mixed content":          {"<a>x<b/></a>", "beside"},
-		"repeated attribute":     {"<a x='1' x='2'/>", "twice"},
-		"too deep":               {strings.Repeat("<a>", maxDepth+1), "nested"},
-		"too many":               {"<a>" + strings.Repeat("<b/>", maxElements), "more than"},
-		"no UTF-8":               {"<a>\xff</a>", "UTF-8"},
-		"declares latin 1":       {`<?xml version="1.0" encoding="iso-8859-1"?><a/>`, "declares the encoding"},
-		"UTF-8 declares utf-16":  {`<?xml version="1.0" encoding="utf-16"?><a/>`, "declares the encoding"},
-		"UTF-16 declares utf-8":  {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-8"?><a/>`)), "declares the encoding"},
-		"odd UTF-16":             {"\xff\xfe<\x00a", "odd number"},
-		"lone surrogate":         {string(lone), "surrogate"},
-		"surrogate at the end":   {"\xff\xfe\x00\xd8", "surrogate"},
-		"XML 1.1":                {`<?xml version="1.1"?><a/>`, "version"},
-	} {
+	for name, c := range refused {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(c.doc))
 			if err == nil || !strings.Contains(err.Error(), c.because) {
@@ -116,19 +177,71 @@ func TestErrorsAreShort(t *testing.T) {
 }
 
 func TestSearchesAreExact(t *testing.T) {
-	d, err := ParseText("<a><b><c>1</c></b><d>2</d><d>3</d><e xmlns='urn:x'>4</e></a>")
+	d, err := ParseText("<a><b><c>1</c></b><d>2</d><d>3</d><e xmlns=''>4</e></a>")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{"b/c": "1", "d": "", "e": "", "{urn:x}e": "4", "x/y": ""} {
-		if got := d.Root.TextOf(strings.Split(path, "/")...); got != want {
+	for path, want := range map[string]string{"b/c": "1", "d": "", "e": "4", "x/y": ""} {
+		if got := d.Root().TextOf(strings.Split(path, "/")...); got != want {
 			t.Errorf("%s: %q, expected %q", path, got, want)
 		}
 	}
-	if n := len(d.Root.All("d")); n != 2 {
+	var within []string
+	for n := range d.Root().Within() {
+		within = append(within, n.Name()+"="+n.Text())
+	}
+	if got := strings.Join(within, " "); got != "b= c=1 d=2 d=3 e=4" {
+		t.Errorf("within the root are %s", got)
+	}
+	if n := d.Root().Count("d"); n != 2 {
 		t.Errorf("%d elements named d, expected 2", n)
 	}
-	if missing := d.Root.One("x"); missing.Attr("y") != "" || missing.TextOf("y") != "" {
+	if missing := d.Root().One("x"); missing.Attr("y") != "" || missing.TextOf("y") != "" || missing.Name() != "" || missing.HasChildren() || missing.Count("y") != 0 {
 		t.Error("a missing element has content")
+	}
+}
+
+// Numbers at the bounds are accepted.
+func TestBoundsAreInclusive(t *testing.T) {
+	for name, doc := range map[string]string{
+		"depth":      strings.Repeat("<a>", maxDepth) + strings.Repeat("</a>", maxDepth),
+		"elements":   "<a>" + strings.Repeat("<b/>", maxElements-1) + "</a>",
+		"attributes": "<a" + attrs(maxAttrs) + "/>",
+		"namespaces": "<a" + strings.ReplaceAll(attrs(maxPrefixes), " ", " xmlns:") + "/>",
+		"references": "<a>&#0000000000000065;&#x10FFFF;&#xFFFD;&#9;</a>",
+	} {
+		if _, err := ParseText(doc); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Text that stands for itself is a part of the input, not a copy.
+func TestTextIsNotCopied(t *testing.T) {
+	data := []byte("<a><b>" + strings.Repeat("ABCD", 1<<20) + "</b></a>")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	d, err := Parse(data)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(d.Root().TextOf("b")) != 4<<20 {
+		t.Fatal(err)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 64<<10 {
+		t.Errorf("%d bytes are allocated to parse %d", used, len(data))
+	}
+}
+
+// A Document that parsed another text is as good as a new one.
+func TestDocumentIsUsedAgain(t *testing.T) {
+	d := new(Document)
+	texts := []string{"<a x='1'><b y='2'>3</b><c/></a>", "<d><e>&lt;</e></d>", "<f", "<g>4</g>"}
+	for _, text := range append(texts, texts...) {
+		again, fresh := d.ParseText(text), new(Document)
+		if err := fresh.ParseText(text); (err == nil) != (again == nil) {
+			t.Fatalf("%s: %v, in a new document %v", text, again, err)
+		}
+		if again == nil && !reflect.DeepEqual(d.Root(), fresh.Root()) {
+			t.Errorf("%s: %v, in a new document %v", text, d.Root(), fresh.Root())
+		}
 	}
 }

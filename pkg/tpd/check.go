@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"keyferry/pkg/capi"
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/xrml"
 )
 
@@ -23,6 +25,7 @@ type checker struct {
 	d       *Domain
 	r       *Report
 	now     time.Time
+	pinned  []fingerprint.Fingerprint // of root keys
 	keyless bool
 
 	chain    []*xrml.Certificate // nil where a certificate is unreadable
@@ -33,8 +36,8 @@ type checker struct {
 
 // check runs the steps, in the order in which Exchange's importer makes them,
 // ours after those.
-func (d *Domain) check(now time.Time, keyless bool) identity {
-	c := &checker{d: d, now: now, keyless: keyless, r: &Report{
+func (d *Domain) check(now time.Time, pinned []fingerprint.Fingerprint, keyless bool) identity {
+	c := &checker{d: d, now: now, pinned: pinned, keyless: keyless, r: &Report{
 		HasKey: d.hasKeyField, Derivation: Derivations{d.DocumentDerivation, d.KeyDerivation},
 		Templates: []xrml.Template{}, Findings: []Finding{},
 	}}
@@ -61,6 +64,7 @@ func (c *checker) readChain() {
 	}
 	if c.slc != nil && errors.Join(c.chainErr...) == nil {
 		facts := xrml.DescribeSLC(c.chain)
+		facts.RootPinned = slices.ContainsFunc(c.pinned, func(f fingerprint.Fingerprint) bool { return f.Hex() == facts.RootFingerprint })
 		c.r.SLC = &facts
 	}
 }
@@ -99,7 +103,7 @@ func (c *checker) keyInformation() {
 	}
 	c.r.CSPType, c.r.CSPName, c.r.KeyContainer, c.r.KeyNumber = info.CSPType, info.CSPName, info.ContainerName, info.KeyNumber
 	if info.embedded {
-		c.r.refuse(control.TPDKeyEmbedded.Refuse("the TPD export carries a private key in its document, in strEncryptedPrivateKey"))
+		c.r.refuse(refuseEmbedded())
 	}
 	if info.ID == "" {
 		c.r.refuse(control.TPDKeyID.Refuse("the TPD export does not name its key: it has no strID"))
@@ -110,6 +114,10 @@ func (c *checker) keyInformation() {
 	} else if c.r.KeyGUID == "" {
 		c.r.KeyGUID = guid
 	}
+}
+
+func refuseEmbedded() *control.Refusal {
+	return control.TPDKeyEmbedded.Refuse("the TPD export carries a private key in its document, in strEncryptedPrivateKey")
 }
 
 func (c *checker) chainPresent() {
@@ -173,8 +181,18 @@ func (c *checker) verifyChain() {
 		}
 		c.r.refuse(trouble.Refuse("certificate %d of the chain does not hold: %w", broken.At+1, broken.Err))
 	}
-	if c.r.SLC.Hierarchy != xrml.Production {
-		root := c.chain[len(c.chain)-1].Issuer
+	c.root()
+}
+
+// root says where the chain ends. Microsoft does not publish the keys of its
+// roots, so a name alone proves nothing: a pinned key does, and one that is
+// not among those that were pinned is refused.
+func (c *checker) root() {
+	root := c.chain[len(c.chain)-1].Issuer
+	switch {
+	case len(c.pinned) > 0 && !c.r.SLC.RootPinned:
+		c.r.refuse(control.TPDRoot.Refuse("the chain ends at %s with the root key %s, which is not pinned", control.Quote(root.ID), c.r.SLC.RootFingerprint))
+	case c.r.SLC.Hierarchy != xrml.Production:
 		c.r.warn(control.TPDHierarchy.Refuse("the chain does not end at Microsoft's production root but at %s", control.Quote(root.ID)))
 	}
 }

@@ -46,7 +46,7 @@ func TestTPDFormat(t *testing.T) {
 		"foreign binary":        {"PK\x03\x04\x00", "not what AD RMS writes"},
 		"document type":         {edit("<ArrayOfAnyType", "<!DOCTYPE ArrayOfAnyType>\n<ArrayOfAnyType"), "document type"},
 		"declares utf-16":       {edit(`version="1.0"`, `version="1.0" encoding="utf-16"`), "declares the encoding"},
-		"namespace":             {edit("<ArrayOfAnyType ", `<ArrayOfAnyType xmlns="urn:x" `), "ArrayOfAnyType"},
+		"namespace":             {edit("<ArrayOfAnyType ", `<ArrayOfAnyType xmlns="urn:x" `), "namespace"},
 		"no type":               {edit(` xsi:type="EncryptedTrustedDocDomain"`, ""), "of the type"},
 		"foreign type":          {edit(`"EncryptedTrustedDocDomain"`, `"TrustedDocDomain"`), "of the type"},
 		"foreign instance":      {edit("2001/XMLSchema-instance", "1999/XMLSchema-instance"), "of the type"},

@@ -108,7 +108,10 @@ func (e *Export) Decrypt(password []byte) (*Domain, error) {
 func (e *Export) openDocument(keys keys) (*Domain, error) {
 	var damage error
 	for _, k := range keys {
-		plain, padded := decrypt(e.document, k.key)
+		plain, padded := decryptIf(e.document, k.key, mayBeText)
+		if plain == nil {
+			continue
+		}
 		d := &Domain{DocumentDerivation: k.derivation, extra: e.extra[:len(e.extra):len(e.extra)]}
 		var err error
 		if padded {
@@ -119,7 +122,7 @@ func (e *Export) openDocument(keys keys) (*Domain, error) {
 		if err == nil {
 			return d, nil
 		}
-		if readable(plain) {
+		if isText(plain) {
 			damage = err
 		}
 	}
@@ -156,15 +159,22 @@ func (e *Export) openKey(d *Domain, keys keys) {
 // initialVector is the same in every export.
 var initialVector = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
+// decryptIf is decrypt where the beginning of the plaintext passes, else it
+// returns nil: so that a wrong key costs little.
+func decryptIf(ciphertext, key []byte, passes func(beginning []byte) bool) (plain []byte, padded bool) {
+	beginning := make([]byte, min(len(ciphertext), sampleSize))
+	decryptBlocks(beginning, ciphertext[:len(beginning)], key)
+	if !passes(beginning) {
+		return nil, false
+	}
+	return decrypt(ciphertext, key)
+}
+
 // decrypt returns the plaintext, without its padding if that is right, else
 // all of it. The ciphertext is one or more whole blocks.
 func decrypt(ciphertext, key []byte) (plain []byte, padded bool) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(err) // not for a key of 16 bytes
-	}
 	plain = make([]byte, len(ciphertext))
-	cipher.NewCBCDecrypter(block, initialVector).CryptBlocks(plain, ciphertext)
+	decryptBlocks(plain, ciphertext, key)
 	pad := int(plain[len(plain)-1])
 	if pad < 1 || pad > aes.BlockSize {
 		return plain, false
@@ -177,20 +187,59 @@ func decrypt(ciphertext, key []byte) (plain []byte, padded bool) {
 	return plain[:len(plain)-pad], true
 }
 
-// readable tells a document that is damaged from one that was decrypted with a
-// wrong key: three of four bytes are ASCII text (or the zeros of UTF-16). Of
-// random bytes, two in five are.
-func readable(plain []byte) bool {
-	const enough, most = 256, 64 << 10
-	if len(plain) < enough {
-		return false
+// decryptBlocks decrypts whole blocks into another buffer, on all cores: to
+// begin anywhere in CBC takes only the block of ciphertext before.
+func decryptBlocks(plain, ciphertext, key []byte) {
+	const piece = 1 << 20
+	onAllCores((len(ciphertext)+piece-1)/piece, func() func(int) {
+		block := newCipher(key)
+		return func(i int) {
+			from, to := i*piece, min((i+1)*piece, len(ciphertext))
+			before := initialVector
+			if i > 0 {
+				before = ciphertext[from-aes.BlockSize : from]
+			}
+			cipher.NewCBCDecrypter(block, before).CryptBlocks(plain[from:to], ciphertext[from:to])
+		}
+	})
+}
+
+func newCipher(key []byte) cipher.Block {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err) // not for a key of 16 bytes
 	}
-	sample := plain[:min(len(plain), most)]
-	text := 0
+	return block
+}
+
+// What tells text from what a wrong key gives: how many bytes of a sample are
+// ASCII text (or the zeros of UTF-16). Of random bytes, two in five are; of a
+// document, nearly all.
+const (
+	sampleSize = 64 << 10
+	minSample  = 256 // less says nothing
+)
+
+// mayBeText reports whether it is worth reading: not so for the plaintext of a
+// wrong key.
+func mayBeText(plain []byte) bool {
+	text, all := countText(plain)
+	return all < minSample || 2*text > all
+}
+
+// isText tells a document that is damaged from one that was decrypted with a
+// wrong key.
+func isText(plain []byte) bool {
+	text, all := countText(plain)
+	return all >= minSample && 4*text > 3*all
+}
+
+func countText(plain []byte) (text, all int) {
+	sample := plain[:min(len(plain), sampleSize)]
 	for _, b := range sample {
 		if b >= ' ' && b <= '~' || b == '\t' || b == '\r' || b == '\n' || b == 0 {
 			text++
 		}
 	}
-	return 4*text > 3*len(sample)
+	return text, len(sample)
 }

@@ -74,6 +74,22 @@ func TestPaddingIsChecked(t *testing.T) {
 	}
 }
 
+// A field of many pieces is decrypted as one.
+func TestDecryptInPieces(t *testing.T) {
+	plain := make([]byte, 3<<20+5)
+	for i := range plain {
+		plain[i] = byte(i * i >> 7)
+	}
+	key := make([]byte, 16)
+	ciphertext := encrypt(slices.Clone(plain), key)
+	for _, length := range []int{16, 1<<20 - 16, 1 << 20, 1<<20 + 16, len(ciphertext)} {
+		got := make([]byte, length)
+		if decryptBlocks(got, ciphertext[:length], key); !bytes.Equal(got[:min(length, len(plain))], plain[:min(length, len(plain))]) {
+			t.Errorf("%d bytes are decrypted to something else", length)
+		}
+	}
+}
+
 // openssl runs the command on the input.
 func openssl(t *testing.T, input []byte, args ...string) []byte {
 	t.Helper()

@@ -10,7 +10,7 @@ import (
 	"keyferry/pkg/control"
 )
 
-const schemaInstance = "{http://www.w3.org/2001/XMLSchema-instance}"
+const schemaInstance = "http://www.w3.org/2001/XMLSchema-instance"
 
 // layer is one of the two documents of an export, which have the same frame.
 type layer struct {
@@ -38,49 +38,61 @@ type KeyInfo struct {
 
 // readArray reads XmlSerializer output for a list and returns its only
 // element, and the names of foreign elements beside it.
-func (l layer) readArray(data []byte) (*xmltree.Document, *xmltree.Node, []string, error) {
+func (l layer) readArray(data []byte) (*xmltree.Document, xmltree.Node, []string, error) {
 	doc, err := xmltree.Parse(data)
 	if err != nil {
 		return nil, nil, nil, l.format.Refuse("%s is not what AD RMS writes: %w", l.what, err)
 	}
-	if doc.Root.Name != "ArrayOfAnyType" {
-		return nil, nil, nil, l.format.Refuse("%s is not what AD RMS writes: its root element is %s, expected ArrayOfAnyType", l.what, control.Quote(doc.Root.Name))
+	root := doc.Root()
+	if root.Name() != "ArrayOfAnyType" {
+		return nil, nil, nil, l.format.Refuse("%s is not what AD RMS writes: its root element is %s, expected ArrayOfAnyType", l.what, control.Quote(root.Name()))
 	}
-	found := doc.Root.All("anyType")
-	if len(found) != 1 {
-		return nil, nil, nil, control.TPDOneDomain.Refuse("%s holds %d trusted publishing domains, expected exactly one", l.what, len(found))
+	if n := root.Count("anyType"); n != 1 {
+		return nil, nil, nil, control.TPDOneDomain.Refuse("%s holds %d trusted publishing domains, expected exactly one", l.what, n)
 	}
-	domain := found[0]
-	if t := domain.Attr(schemaInstance + "type"); t != l.typeName {
+	domain := root.One("anyType")
+	if t := domain.AttrIn(schemaInstance, "type"); t != l.typeName {
 		return nil, nil, nil, l.format.Refuse("%s is not what AD RMS writes: its element is of the type %s, expected %s", l.what, control.Quote(t), l.typeName)
 	}
-	extra, err := l.checkShape(doc.Root, "anyType")
+	extra, err := l.checkShape(root, "anyType")
 	return doc, domain, extra, err
 }
 
 // checkShape demands that each known child element occurs at most once and, if
 // it is null, is empty. It returns the names of the unknown ones.
-func (l layer) checkShape(n *xmltree.Node, known ...string) (extra []string, err error) {
+func (l layer) checkShape(n xmltree.Node, known ...string) (extra []string, err error) {
 	seen := map[string]bool{}
 	for _, name := range known {
 		seen[name] = false
 	}
-	for _, child := range n.Children {
-		occurred, ok := seen[child.Name]
+	for child := range n.Children() {
+		occurred, ok := seen[child.Name()]
 		if !ok {
-			extra = append(extra, child.Name)
+			extra = noteExtra(extra, child.Name())
 			continue
 		}
 		if occurred {
-			return nil, l.format.Refuse("%s occurs twice in %s", child.Name, l.what)
+			return nil, l.format.Refuse("%s occurs twice in %s", child.Name(), l.what)
 		}
-		seen[child.Name] = true
-		null := child.Attr(schemaInstance + "nil")
-		if (null == "true" || null == "1") && (child.Text != "" || len(child.Children) > 0) {
-			return nil, l.format.Refuse("%s in %s is declared null but has content", child.Name, l.what)
+		seen[child.Name()] = true
+		null := child.AttrIn(schemaInstance, "nil")
+		if (null == "true" || null == "1") && hasContent(child) {
+			return nil, l.format.Refuse("%s in %s is declared null but has content", child.Name(), l.what)
 		}
 	}
 	return extra, nil
+}
+
+func hasContent(n xmltree.Node) bool { return n.Text() != "" || n.HasChildren() }
+
+// maxExtra bounds how many unknown elements are remembered.
+const maxExtra = 16
+
+func noteExtra(extra []string, name string) []string {
+	if len(extra) < maxExtra {
+		extra = append(extra, strings.Clone(name))
+	}
+	return extra
 }
 
 // readDocument fills in the domain from the decrypted document.
@@ -93,7 +105,7 @@ func (d *Domain) readDocument(plain []byte) error {
 	if err := d.noteShape(domain, "m_ttdki", "m_strLicensorCertChain", "m_astrRightsTemplates"); err != nil {
 		return err
 	}
-	if info := domain.One("m_ttdki"); info != nil && len(info.Children) > 0 {
+	if info := domain.One("m_ttdki"); info.HasChildren() {
 		if err := d.readKeyInfo(info); err != nil {
 			return err
 		}
@@ -103,7 +115,7 @@ func (d *Domain) readDocument(plain []byte) error {
 	return nil
 }
 
-func (d *Domain) readKeyInfo(n *xmltree.Node) error {
+func (d *Domain) readKeyInfo(n xmltree.Node) error {
 	if err := d.noteShape(n, "strID", "strIDType", "nCSPType", "strCSPName", "strKeyContainerName", "nKeyNumber", "strEncryptedPrivateKey"); err != nil {
 		return err
 	}
@@ -115,39 +127,37 @@ func (d *Domain) readKeyInfo(n *xmltree.Node) error {
 	if err != nil {
 		return err
 	}
-	embedded := n.One("strEncryptedPrivateKey")
+	text := func(name string) string { return strings.Clone(n.TextOf(name)) } // lets go of the document
 	d.Info = &KeyInfo{
-		ID: n.TextOf("strID"), IDType: n.TextOf("strIDType"), CSPType: cspType, CSPName: n.TextOf("strCSPName"),
-		ContainerName: n.TextOf("strKeyContainerName"), KeyNumber: keyNumber,
-		embedded: embedded != nil && (embedded.Text != "" || len(embedded.Children) > 0),
+		ID: text("strID"), IDType: text("strIDType"), CSPType: cspType, CSPName: text("strCSPName"),
+		ContainerName: text("strKeyContainerName"), KeyNumber: keyNumber,
+		embedded: hasContent(n.One("strEncryptedPrivateKey")),
 	}
 	return nil
 }
 
 // noteShape is checkShape for an element of the document.
-func (d *Domain) noteShape(n *xmltree.Node, known ...string) error {
+func (d *Domain) noteShape(n xmltree.Node, known ...string) error {
 	extra, err := innerLayer.checkShape(n, known...)
 	d.extra = append(d.extra, extra...)
 	return err
 }
 
 // readStrings reads a list of strings.
-func (d *Domain) readStrings(list *xmltree.Node) []string {
-	var all []string
-	if list != nil {
-		for _, child := range list.Children {
-			if child.Name == "string" {
-				all = append(all, child.Text)
-			} else {
-				d.extra = append(d.extra, child.Name)
-			}
+func (d *Domain) readStrings(list xmltree.Node) []string {
+	all := make([]string, 0, list.Count("string"))
+	for child := range list.Children() {
+		if child.Name() == "string" {
+			all = append(all, child.Text())
+		} else {
+			d.extra = noteExtra(d.extra, child.Name())
 		}
 	}
 	return all
 }
 
 // readNumber reads an int; absent is 0, as in .NET.
-func readNumber(n *xmltree.Node, name string) (int, error) {
+func readNumber(n xmltree.Node, name string) (int, error) {
 	text := strings.TrimSpace(n.TextOf(name))
 	if text == "" {
 		return 0, nil

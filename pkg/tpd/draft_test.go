@@ -3,14 +3,10 @@
 package tpd
 
 import (
-	"bytes"
 	"crypto"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
-	"encoding/xml"
 	"fmt"
 	"math/big"
 	"regexp"
@@ -68,30 +64,7 @@ func (d *draft) export() []byte {
 	document := strings.Replace(d.document, "{CHAIN}", stringElements(d.chain), 1)
 	document = strings.Replace(document, "{TEMPLATES}", stringElements(d.templates), 1)
 	outer := strings.Replace(d.outer, "{DOCUMENT}", base64.StdEncoding.EncodeToString(encrypt([]byte(document), d.documentKDF(d.password))), 1)
-	return []byte(strings.Replace(outer, "{KEY}", base64.StdEncoding.EncodeToString(encrypt(d.blob, d.keyKDF(d.password))), 1))
-}
-
-func stringElements(texts []string) string {
-	var b bytes.Buffer
-	for _, text := range texts {
-		b.WriteString("<string>")
-		if err := xml.EscapeText(&b, []byte(text)); err != nil {
-			panic(err)
-		}
-		b.WriteString("</string>")
-	}
-	return b.String()
-}
-
-func encrypt(plain, key []byte) []byte {
-	pad := aes.BlockSize - len(plain)%aes.BlockSize
-	padded := append(slices.Clone(plain), bytes.Repeat([]byte{byte(pad)}, pad)...)
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(err)
-	}
-	cipher.NewCBCEncrypter(block, initialVector).CryptBlocks(padded, padded)
-	return padded
+	return []byte(strings.Replace(outer, "{KEY}", base64.StdEncoding.EncodeToString(encrypt(slices.Clone(d.blob), d.keyKDF(d.password))), 1))
 }
 
 // otherIssuer is a key to issue certificates with.

@@ -51,13 +51,22 @@
 //
 // [Parse] reads the file, [Export.Decrypt] opens it, [Domain.Check] reports all
 // that is wrong with it. Only a check that passed makes a [Checked], or for a
-// keyless TPD a [CheckedKeyless]. [Export.Keyless] is the file without the key.
+// key that is too small for any HSM a [CheckedMicrosoftManaged], or for a
+// keyless TPD a [CheckedKeyless]. [NewSurvey] compares the reports on several
+// files.
+//
+// [Export.Keyless] is the file without the key, [Export.KeylessFresh] the same
+// under a password of its own.
+//
+// # Size
+//
+// An export may have 100 MB. It is never copied: its fields are parts of the
+// file, decoded once and decrypted once; the templates are checked on all
+// cores. A file takes less than four times its size in memory.
 package tpd
 
 import (
 	"crypto/aes"
-	"encoding/base64"
-	"slices"
 	"strings"
 
 	"keyferry/internal/xmltree"
@@ -77,13 +86,18 @@ const (
 // Export is an export file, not decrypted.
 type Export struct {
 	raw      []byte
+	doc      *xmltree.Document
 	document []byte // ciphertext
 	key      []byte // ciphertext; empty in a keyless TPD
-	// keyFrom, keyTo bound the key's element in raw, with the white space before
-	// it; equal where there is none.
-	keyFrom, keyTo int
-	extra          []string // names of unknown elements
+	// Where things lie in raw; both ends are equal where there is nothing.
+	documentAt span     // the base64 of the document
+	keyAt      span     // the element of the key, with the white space before it
+	keyBlank   string   // that white space
+	extra      []string // names of unknown elements
 }
+
+// span is the part from..to of a slice.
+type span struct{ from, to int }
 
 // Parse reads an export file. It refuses with KF-TPD-SIZE, KF-TPD-FORMAT or
 // KF-TPD-ONE-DOMAIN. The export refers to raw, which must not be changed.
@@ -99,7 +113,7 @@ func Parse(raw []byte) (*Export, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Export{raw: raw, extra: append(extra, unknown...)}
+	e := &Export{raw: raw, doc: doc, extra: append(extra, unknown...)}
 	if e.document, err = readCiphertext(domain, documentField); err != nil {
 		return nil, err
 	}
@@ -109,19 +123,23 @@ func Parse(raw []byte) (*Export, error) {
 	if e.key, err = readCiphertext(domain, keyField); err != nil {
 		return nil, err
 	}
-	if n := domain.One(keyField); n != nil {
-		before := strings.TrimRight(doc.Text[:n.From], " \t\r\n")
-		e.keyFrom, e.keyTo = doc.SourceRange(len(before), n.To)
-	}
+	e.locate(domain)
 	return e, nil
 }
 
-func readCiphertext(domain *xmltree.Node, name string) ([]byte, error) {
-	text := domain.TextOf(name)
-	if strings.ContainsAny(text, " \t") { // line ends are for the decoder to skip
-		text = strings.Join(strings.Fields(text), "")
+// locate notes where the fields lie.
+func (e *Export) locate(domain xmltree.Node) {
+	e.documentAt.from, e.documentAt.to = e.doc.SourceRange(domain.One(documentField).Content(e.doc))
+	if n := domain.One(keyField); n != nil {
+		from, to := n.Range()
+		before := e.doc.Text[:from]
+		e.keyBlank = before[len(strings.TrimRight(before, " \t\r\n")):]
+		e.keyAt.from, e.keyAt.to = e.doc.SourceRange(from-len(e.keyBlank), to)
 	}
-	b, err := base64.StdEncoding.Strict().DecodeString(text)
+}
+
+func readCiphertext(domain xmltree.Node, name string) ([]byte, error) {
+	b, err := decodeBase64(domain.TextOf(name))
 	if err != nil {
 		return nil, control.TPDFormat.Refuse("%s of the TPD export is not base64: %w", name, err)
 	}
@@ -144,14 +162,4 @@ func (e *Export) KeyBits() int {
 		}
 	}
 	return 0
-}
-
-// Keyless returns the export without its key: the bytes of the file, less the
-// m_strKeyData element and the white space before it, as XmlSerializer writes
-// a key that is null. The password stays that of the export.
-//
-// Take it for a file to hand out only once [Domain.Checked] has passed: that
-// check refuses a document that carries the key a second time.
-func (e *Export) Keyless() []byte {
-	return slices.Concat(e.raw[:e.keyFrom], e.raw[e.keyTo:])
 }

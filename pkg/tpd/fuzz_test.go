@@ -44,9 +44,12 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		keyless, err := Parse(e.Keyless())
-		if err != nil || keyless.HasKey() || string(keyless.document) != string(e.document) || string(keyless.Keyless()) != string(e.Keyless()) {
-			t.Errorf("the keyless form is wrong: %v", err)
+		for _, element := range []KeylessElement{OmitElement, EmptyElement} {
+			form := e.KeylessAs(element)
+			keyless, err := Parse(form)
+			if err != nil || keyless.HasKey() || string(keyless.document) != string(e.document) || string(keyless.KeylessAs(element)) != string(form) {
+				t.Errorf("the keyless form %s is wrong: %v", element, err)
+			}
 		}
 	})
 }

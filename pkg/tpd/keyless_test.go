@@ -14,6 +14,7 @@ import (
 	"unicode/utf16"
 
 	"keyferry/internal/vectors"
+	"keyferry/pkg/control"
 )
 
 // asciiOf takes the zeros out of UTF-16 text, so that a search sees it as UTF-8.
@@ -74,32 +75,97 @@ func TestNothingOfTheKeyRemains(t *testing.T) {
 		t.Run(v.Name, func(t *testing.T) {
 			e, d := open(t, v)
 			secrets := secretsOf(v, e)
-			keyless := e.Keyless()
-			k := deriveKeys(v.Password)[0]
-			if v.KDF == "legacy" {
-				k = deriveKeys(v.Password)[1]
-			}
-			document, _ := decrypt(e.document, k.key)
-			if name := found(secrets, keyless, document); name != "" {
-				t.Errorf("%s is in the keyless TPD", name)
+			for _, element := range []KeylessElement{OmitElement, EmptyElement} {
+				checkNothingRemains(t, d, e.KeylessAs(element), v.Password, secrets)
+				fresh, oneTime, err := e.KeylessFresh(element, v.Password)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkNothingRemains(t, d, fresh, oneTime, secrets)
+				checkFresh(t, v, e, fresh, oneTime)
 			}
 			// The search finds what is there: else it would tell nothing.
-			blob, _ := decrypt(e.key, k.key)
+			blob, _ := decrypt(e.key, keyOf(v.Password, Derivation(v.KDF)))
 			if found(secrets, v.XML) != "ciphertext" || found(secrets, blob) == "" || found(secrets, []byte(base64.StdEncoding.EncodeToString(blob))) == "" {
 				t.Error("the search overlooks the key where it is")
 			}
-			again, err := Parse(keyless)
-			if err != nil {
-				t.Fatal(err)
-			}
-			domain, err := again.Decrypt(v.Password)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if *domain.Info != *d.Info || !slices.Equal(domain.Chain, d.Chain) || !slices.Equal(domain.Templates, d.Templates) {
-				t.Error("the keyless TPD holds another domain")
-			}
 		})
+	}
+}
+
+// keyOf is the AES key of a password.
+func keyOf(password []byte, d Derivation) []byte {
+	if d == Legacy {
+		return legacyKey(password)
+	}
+	return currentKey(password)
+}
+
+// checkNothingRemains asserts that a keyless TPD and its document hold none of
+// the secrets, and the same domain as the export.
+func checkNothingRemains(t *testing.T, d *Domain, keyless, password []byte, secrets map[string][]byte) {
+	t.Helper()
+	again, err := Parse(keyless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	domain, err := again.Decrypt(password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, _ := decrypt(again.document, keyOf(password, domain.DocumentDerivation))
+	if name := found(secrets, keyless, document); name != "" {
+		t.Errorf("%s is in the keyless TPD", name)
+	}
+	if *domain.Info != *d.Info || !slices.Equal(domain.Chain, d.Chain) || !slices.Equal(domain.Templates, d.Templates) || domain.Key != nil || again.HasKey() {
+		t.Error("the keyless TPD holds another domain, or a key")
+	}
+}
+
+// checkFresh asserts that the one-time password is new each time and long
+// enough, and that no other opens the keyless TPD.
+func checkFresh(t *testing.T, v vectors.TPD, e *Export, fresh, oneTime []byte) {
+	t.Helper()
+	if !regexp.MustCompile(`^[a-kmnp-z2-9]{26}$`).Match(oneTime) {
+		t.Errorf("the one-time password is %q", oneTime)
+	}
+	again, err := Parse(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = again.Decrypt(v.Password)
+	refusedBy(t, err, control.TPDPassword)
+	_, err = e.Decrypt(oneTime)
+	refusedBy(t, err, control.TPDPassword)
+	_, other, err := e.KeylessFresh(OmitElement, v.Password)
+	if err != nil || bytes.Equal(oneTime, other) {
+		t.Errorf("the one-time password is the same again, %v", err)
+	}
+	if _, _, err = e.KeylessFresh(OmitElement, []byte("wrong")); !control.Is(err, control.TPDPassword) {
+		t.Errorf("with a wrong password: %v", err)
+	}
+}
+
+// A document that carries the key a second time has no fresh keyless form.
+func TestKeylessFreshRefusesEmbeddedKey(t *testing.T) {
+	d := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
+	replace("<nKeyNumber>", "<strEncryptedPrivateKey>AAAA</strEncryptedPrivateKey><nKeyNumber>")(t, d)
+	e, err := Parse(d.export())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = e.KeylessFresh(OmitElement, d.password)
+	refusedBy(t, err, control.TPDKeyEmbedded)
+}
+
+func TestParseKeylessElement(t *testing.T) {
+	for _, s := range []string{"omit", "empty"} {
+		if e, err := ParseKeylessElement(s); err != nil || string(e) != s {
+			t.Errorf("%s: %q, %v", s, e, err)
+		}
+	}
+	if _, err := ParseKeylessElement("nil"); err == nil {
+		t.Error("nil is accepted")
 	}
 }
 
@@ -130,7 +196,7 @@ func TestKeylessIsTheExportLessOneElement(t *testing.T) {
 		"byte mark":     {text, func(s string) string { return "\uFEFF" + s }},
 		"UTF-16LE":      {text, func(s string) string { return wide(s, 0, 1) }},
 		"UTF-16BE":      {text, func(s string) string { return wide(s, 1, 0) }},
-		"outside ASCII": {strings.Replace(text, "<m_strKeyData>", "<ü>€𝄞</ü><m_strKeyData>", 1), func(s string) string { return wide(s, 0, 1) }},
+		"outside ASCII": {strings.Replace(text, "<m_strKeyData>", "<x>ü€𝄞</x><m_strKeyData>", 1), func(s string) string { return wide(s, 0, 1) }},
 		"no key":        {element.ReplaceAllString(text, ""), same},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,6 +206,9 @@ func TestKeylessIsTheExportLessOneElement(t *testing.T) {
 			}
 			if want := c.encode(element.ReplaceAllString(c.text, "")); string(e.Keyless()) != want {
 				t.Errorf("got\n%.300q, expected\n%.300q", e.Keyless(), want)
+			}
+			if want := c.encode(regexp.MustCompile(`<m_strKeyData.*?(/>|</m_strKeyData>)`).ReplaceAllString(c.text, "<m_strKeyData />")); string(e.KeylessAs(EmptyElement)) != want {
+				t.Errorf("with an empty element: got\n%.300q, expected\n%.300q", e.KeylessAs(EmptyElement), want)
 			}
 		})
 	}

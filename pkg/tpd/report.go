@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/xrml"
 )
 
@@ -18,24 +19,59 @@ const (
 )
 
 // Report is what a check found: nothing in it is secret. It is made to be
-// written as JSON.
+// written as JSON, and its names are stable:
+//
+//	name                          value
+//	key_guid                      the key's GUID, lower case, no braces; "" if unreadable
+//	fingerprint                   of the SLC's key: SHA-256 of its PKIX DER, 64 hex digits
+//	modulus_base64                of that key, big-endian: as Azure shows it, but for base64url
+//	bits                          its size
+//	mode                          cryptographic mode of AD RMS: 1, 2, or 0 for neither
+//	has_key                       there is a field for the private key
+//	derivation.document, .key     how each was encrypted: "current", "legacy", or "" where it was not opened
+//	csp_type, csp_name            the CryptoAPI provider that held the key: 1 PROV_RSA_FULL, 24 PROV_RSA_AES
+//	key_container, key_number     in it; number 1 is exchange, 2 signature
+//	slc                           null if a certificate of the chain is unreadable, else:
+//	  .server_name, .server_url   of the AD RMS cluster
+//	  .issued                     RFC 3339, as all times; one that is open is absent
+//	  .valid_from, .valid_until   when the certificate is valid
+//	  .issuing_from, .issuing_until  when it may issue licenses
+//	  .digest_algorithm           "SHA-1" or "SHA-256"
+//	  .issuer_name, .self_enrolled  who issued it
+//	  .chain_length               certificates, the SLC among them
+//	  .hierarchy                  which root the chain names: "production", "pre-production" or "unknown"
+//	  .root_fingerprint           of the root's key, as fingerprint
+//	  .root_pinned                that key is among the pinned ones
+//	templates[]
+//	  .guid, .issued
+//	  .names[].lcid, .name, .description
+//	  .ambiguous_names            these could not be told apart for certain
+//	  .distribution_points[].type, .url
+//	  .rights[]                   as the template names them: "VIEW", "OWNER", …
+//	  .anyone                     a right is given to ANYONE
+//	findings[]                    in the order of the checks
+//	  .control                    ID of the control
+//	  .warning                    true: does not stand in the way
+//	  .message, .hint
+//	verdict                       "hsm", "microsoft-managed" or "refused"
+//	reason                        ID of the control that decided it; "" for "hsm"
 type Report struct {
-	KeyGUID       string          `json:"key_guid"`    // lower case, no braces; "" if unreadable
-	Fingerprint   string          `json:"fingerprint"` // of the SLC's key, see [xrml.Fingerprint]
+	KeyGUID       string          `json:"key_guid"`
+	Fingerprint   string          `json:"fingerprint"`
 	ModulusBase64 string          `json:"modulus_base64"`
 	Bits          int             `json:"bits"`
-	Mode          int             `json:"mode"` // cryptographic mode of AD RMS, 1 or 2; 0 is neither
+	Mode          int             `json:"mode"`
 	HasKey        bool            `json:"has_key"`
 	Derivation    Derivations     `json:"derivation"`
 	CSPType       int             `json:"csp_type"`
 	CSPName       string          `json:"csp_name"`
 	KeyContainer  string          `json:"key_container"`
 	KeyNumber     int             `json:"key_number"`
-	SLC           *xrml.SLC       `json:"slc"` // null if the chain is unreadable
+	SLC           *xrml.SLC       `json:"slc"`
 	Templates     []xrml.Template `json:"templates"`
-	Findings      []Finding       `json:"findings"` // in the order of the checks
+	Findings      []Finding       `json:"findings"`
 	Verdict       string          `json:"verdict"`
-	Reason        string          `json:"reason"` // the control that decided it; "" for hsm
+	Reason        string          `json:"reason"`
 
 	err *control.Refusal // the first finding that is no warning
 }
@@ -120,26 +156,49 @@ func (c *Checked) Key() *rsa.PrivateKey { return c.key }
 // the key. Only [Domain.CheckedKeyless] makes one.
 type CheckedKeyless struct{ identity }
 
+// CheckedMicrosoftManaged is a domain that passed every check but that of the
+// key's size: whole and genuine, with a key of 1024 bits that no cloud HSM
+// takes. Only [Domain.CheckedMicrosoftManaged] makes one. It has no way to the
+// private key: such a TPD travels as it is.
+type CheckedMicrosoftManaged struct{ identity }
+
 // Check makes every check of an import, in an importer's order, and reports
 // all that it finds. The verdict is "refused" for a keyless TPD, which has no
 // key to import.
-func (d *Domain) Check(now time.Time) *Report {
-	return d.check(now, false).report
+//
+// The pinned roots are fingerprints of root keys, see [xrml.Fingerprint], at
+// one of which a chain must end; without any, every root is taken.
+func (d *Domain) Check(now time.Time, pinnedRoots ...fingerprint.Fingerprint) *Report {
+	return d.check(now, pinnedRoots, false).report
 }
 
 // Checked makes the checks of [Domain.Check]. The error is the first refusal.
-func (d *Domain) Checked(now time.Time) (*Checked, error) {
-	id := d.check(now, false)
+func (d *Domain) Checked(now time.Time, pinnedRoots ...fingerprint.Fingerprint) (*Checked, error) {
+	id := d.check(now, pinnedRoots, false)
 	if err := id.report.Err(); err != nil {
 		return nil, err
 	}
 	return &Checked{id, d.Key}, nil
 }
 
+// CheckedMicrosoftManaged makes the checks of [Domain.Check], of which only
+// that of the key's size may and must fail. The error is the first refusal, or
+// KF-TPD-NOT-MODE1 for a key that can become an HSM key.
+func (d *Domain) CheckedMicrosoftManaged(now time.Time, pinnedRoots ...fingerprint.Fingerprint) (*CheckedMicrosoftManaged, error) {
+	id := d.check(now, pinnedRoots, false)
+	switch id.report.Verdict {
+	case VerdictMicrosoftManaged:
+		return &CheckedMicrosoftManaged{id}, nil
+	case VerdictHSM:
+		return nil, control.TPDNotMode1.Refuse("the key has %d bits and can become an HSM key, expected one that can only be Microsoft-managed", id.report.Bits)
+	}
+	return nil, id.report.Err()
+}
+
 // CheckedKeyless makes the checks of [Domain.Check] on a keyless TPD: there
 // must be no key, and all else must hold. The error is the first refusal.
-func (d *Domain) CheckedKeyless(now time.Time) (*CheckedKeyless, error) {
-	id := d.check(now, true)
+func (d *Domain) CheckedKeyless(now time.Time, pinnedRoots ...fingerprint.Fingerprint) (*CheckedKeyless, error) {
+	id := d.check(now, pinnedRoots, true)
 	if err := id.report.Err(); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,9 @@ package tpd
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/xrml"
@@ -11,51 +14,100 @@ import (
 
 // templates checks each template. One that was not signed by this domain is a
 // refusal; what Azure RMS makes less of is a warning.
+//
+// An export may have thousands, each with a signature to verify: they are
+// checked on all cores, and what was found is reported in their order.
 func (c *checker) templates() {
-	seen := map[string]int{} // GUID → position
-	for i, text := range c.d.Templates {
-		cert, err := xrml.Parse(text)
-		if err != nil {
-			c.r.refuse(control.TPDTemplate.Refuse("template %d is unreadable: %w", i+1, err))
-			continue
+	all := make([]checkedTemplate, len(c.d.Templates))
+	onAllCores(len(all), func() func(int) {
+		reader := new(xrml.Reader)
+		return func(i int) { all[i] = c.template(reader, c.d.Templates[i], i+1) }
+	})
+	seen := make(map[string]int, len(all)) // GUID → position
+	c.r.Templates = make([]xrml.Template, 0, len(all))
+	for i, t := range all {
+		if t.readable {
+			c.r.Templates = append(c.r.Templates, t.facts)
+			if first, ok := seen[t.facts.GUID]; ok {
+				c.r.warn(control.TPDTemplateDuplicate.Refuse("templates %d and %d have the same GUID %s", first, i+1, t.facts.GUID))
+			} else {
+				seen[t.facts.GUID] = i + 1
+			}
 		}
-		t, err := xrml.DescribeTemplate(cert)
-		if err != nil {
-			c.r.refuse(control.TPDTemplate.Refuse("template %d: %w", i+1, err))
-			continue
+		if t.refusal != nil {
+			c.r.refuse(t.refusal)
 		}
-		c.r.Templates = append(c.r.Templates, t)
-		if first, ok := seen[t.GUID]; ok {
-			c.r.warn(control.TPDTemplateDuplicate.Refuse("templates %d and %d have the same GUID %s", first, i+1, t.GUID))
-		} else {
-			seen[t.GUID] = i + 1
+		for _, w := range t.warnings {
+			c.r.warn(w)
 		}
-		c.template(cert, t, i+1)
 	}
 }
 
-func (c *checker) template(cert *xrml.Certificate, t xrml.Template, position int) {
-	name := t.GUID
-	if len(t.Names) > 0 {
-		name = control.Quote(t.Names[0].Name)
+// checkedTemplate is what was found of one template.
+type checkedTemplate struct {
+	facts    xrml.Template
+	readable bool
+	refusal  *control.Refusal
+	warnings []*control.Refusal
+}
+
+func (c *checker) template(reader *xrml.Reader, text string, position int) (found checkedTemplate) {
+	cert, facts, err := readTemplate(reader, text)
+	if err != nil {
+		found.refusal = control.TPDTemplate.Refuse("template %d is unreadable: %w", position, err)
+		return found
 	}
-	label := fmt.Sprintf("template %d (%s)", position, name)
+	found.facts, found.readable = facts, true
+	label := func() string {
+		name := facts.GUID
+		if len(facts.Names) > 0 {
+			name = control.Quote(facts.Names[0].Name)
+		}
+		return fmt.Sprintf("template %d (%s)", position, name)
+	}
+	warn := func(w *control.Refusal) { found.warnings = append(found.warnings, w) }
 	if c.slc != nil {
 		if err := cert.Verify(c.licensor.Key); err != nil {
-			c.r.refuse(control.TPDTemplateSignature.Refuse("%s does not hold: %w", label, err))
+			found.refusal = control.TPDTemplateSignature.Refuse("%s does not hold: %w", label(), err)
 		} else if !cert.Issuer.Same(c.licensor) {
-			c.r.warn(control.TPDTemplateIssuer.Refuse("%s names %s as its issuer, expected the server of this domain, %s", label, control.Quote(cert.Issuer.Name), control.Quote(c.licensor.Name)))
+			warn(control.TPDTemplateIssuer.Refuse("%s names %s as its issuer, expected the server of this domain, %s", label(), control.Quote(cert.Issuer.Name), control.Quote(c.licensor.Name)))
 		}
 	}
-	if t.Anyone {
-		c.r.warn(control.TPDTemplateAnyone.Refuse("%s gives rights to ANYONE", label))
+	if facts.Anyone {
+		warn(control.TPDTemplateAnyone.Refuse("%s gives rights to ANYONE", label()))
 	}
-	if t.AmbiguousNames {
-		c.r.warn(control.TPDTemplateName.Refuse("%s has a name or description that holds : or ;, or none at all", label))
+	if facts.AmbiguousNames {
+		warn(control.TPDTemplateName.Refuse("%s has a name or description that holds : or ;, or none at all", label()))
 	}
-	for _, p := range t.DistributionPoints {
+	for _, p := range facts.DistributionPoints {
 		if !isWebURL(p.URL) {
-			c.r.warn(control.TPDURL.Refuse("%s has a distribution point that is no http or https URL: %s", label, control.Quote(p.URL)))
+			warn(control.TPDURL.Refuse("%s has a distribution point that is no http or https URL: %s", label(), control.Quote(p.URL)))
 		}
 	}
+	return found
+}
+
+// readTemplate reads a template and what a report says of it.
+func readTemplate(reader *xrml.Reader, text string) (*xrml.Certificate, xrml.Template, error) {
+	cert, err := reader.Parse(text)
+	if err != nil {
+		return nil, xrml.Template{}, err
+	}
+	facts, err := xrml.DescribeTemplate(cert)
+	return cert, facts, err
+}
+
+// onAllCores calls do, which worker makes once for each core, for 0 to n−1.
+func onAllCores(n int, worker func() (do func(i int))) {
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			do := worker()
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	workers.Wait()
 }

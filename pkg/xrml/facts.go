@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -33,21 +32,28 @@ type SLC struct {
 	IssuingUntil    time.Time `json:"issuing_until,omitzero"`
 	DigestAlgorithm string    `json:"digest_algorithm"` // SHA-1 or SHA-256
 	IssuerName      string    `json:"issuer_name"`
+	SelfEnrolled    bool      `json:"self_enrolled"` // such servers share one enrolment key: the issuer's signature says little
 	ChainLength     int       `json:"chain_length"`
 	Hierarchy       string    `json:"hierarchy"`        // production, pre-production or unknown
 	RootFingerprint string    `json:"root_fingerprint"` // of the last certificate's issuer key, see [Fingerprint]
+	RootPinned      bool      `json:"root_pinned"`      // the operator pinned that key: set by who knows the pins
 }
+
+// selfEnrollment is the name of the issuer of every self-enrolled SLC (MS-RMPR
+// 2.2.9.3).
+const selfEnrollment = "Microsoft DRM Server Self Enrollment Service"
 
 // DescribeSLC reports on the leaf of a chain of at least one certificate, a
 // certificate with one principal.
 func DescribeSLC(chain []*Certificate) SLC {
 	slc, root := chain[0], chain[len(chain)-1].Issuer
 	return SLC{
-		ServerName: slc.Principals[0].Name, ServerURL: slc.Principals[0].URL, Issued: slc.Issued,
+		ServerName: strings.Clone(slc.Principals[0].Name), ServerURL: strings.Clone(slc.Principals[0].URL), Issued: slc.Issued,
 		ValidFrom: slc.Valid.From, ValidUntil: slc.Valid.Until,
 		IssuingFrom: slc.Issuing.From, IssuingUntil: slc.Issuing.Until,
-		DigestAlgorithm: slc.DigestAlgorithm.String(), IssuerName: slc.Issuer.Name, ChainLength: len(chain),
-		Hierarchy: hierarchy(root), RootFingerprint: Fingerprint(root.Key),
+		DigestAlgorithm: slc.DigestAlgorithm.String(), IssuerName: strings.Clone(slc.Issuer.Name), ChainLength: len(chain),
+		SelfEnrolled: slc.Issuer.Name == selfEnrollment,
+		Hierarchy:    hierarchy(root), RootFingerprint: Fingerprint(root.Key),
 	}
 }
 
@@ -103,49 +109,94 @@ func DescribeTemplate(c *Certificate) (Template, error) {
 	if c.BodyType != BodyTemplate || c.Descriptor.IDType != "MS-GUID" || err != nil {
 		return Template{}, fmt.Errorf("not a rights policy template with a GUID: its type is %s, its id %s", control.Quote(c.BodyType), control.Quote(c.Descriptor.ID))
 	}
-	t := Template{GUID: guid, Issued: c.Issued, Rights: append([]string{}, c.Rights...), Anyone: c.Anyone, DistributionPoints: []DistributionPoint{}}
-	t.Names, t.AmbiguousNames = splitNames(c.Descriptor.Name)
-	for _, p := range c.Points {
-		t.DistributionPoints = append(t.DistributionPoints, DistributionPoint{p.Type, p.URL})
+	t := Template{
+		GUID: guid, Issued: c.Issued, Anyone: c.Anyone,
+		Rights: make([]string, len(c.Rights)), DistributionPoints: make([]DistributionPoint, len(c.Points)),
+	}
+	// Strings are cloned, so that a report does not hold on to the whole export.
+	t.Names, t.AmbiguousNames = splitNames(strings.Clone(c.Descriptor.Name))
+	for i, right := range c.Rights {
+		t.Rights[i] = strings.Clone(right)
+	}
+	for i, p := range c.Points {
+		t.DistributionPoints[i] = DistributionPoint{strings.Clone(p.Type), strings.Clone(p.URL)}
 	}
 	return t, nil
 }
 
-// namePart begins the name of one language.
-var namePart = regexp.MustCompile(`(?:^|;)\s*LCID (\d+):NAME `)
+// nameStart is where the name of one language begins: text[from:] is
+// `LCID <lcid>:NAME <name>…`, text[after:] the name.
+type nameStart struct {
+	from, after int
+	lcid        string
+}
 
 // splitNames takes `LCID <n>:NAME <name>:DESCRIPTION <text>;`, repeated, apart
 // and reports whether that could be done in one way only.
 func splitNames(text string) (names []LocalizedName, ambiguous bool) {
-	names = []LocalizedName{}
-	starts := namePart.FindAllStringSubmatchIndex(text, -1)
+	starts := nameStarts(text)
+	names = make([]LocalizedName, 0, len(starts))
 	for i, at := range starts {
 		end := len(text)
 		if i+1 < len(starts) {
-			end = starts[i+1][0] + 1 // with its semicolon
+			end = starts[i+1].from
 		}
-		part, closed := strings.CutSuffix(strings.TrimSpace(text[at[1]:end]), ";")
+		part, closed := strings.CutSuffix(strings.TrimSpace(text[at.after:end]), ";")
 		name, description, ok := strings.Cut(part, ":DESCRIPTION ")
-		names = append(names, LocalizedName{text[at[2]:at[3]], name, description})
-		ambiguous = ambiguous || !closed || !ok || strings.ContainsAny(name+description, ":;")
+		names = append(names, LocalizedName{at.lcid, name, description})
+		ambiguous = ambiguous || !closed || !ok || strings.ContainsAny(name, ":;") || strings.ContainsAny(description, ":;")
 	}
-	return names, ambiguous || len(starts) == 0 || starts[0][0] != 0
+	return names, ambiguous || len(starts) == 0 || strings.TrimSpace(text[:starts[0].from]) != ""
 }
 
-var guidForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+// nameStarts finds each `LCID <digits>:NAME ` at the beginning or after a
+// semicolon.
+func nameStarts(text string) (starts []nameStart) {
+	const lcid, name = "LCID ", ":NAME "
+	for from := 0; ; {
+		next := strings.Index(text[from:], lcid)
+		if next < 0 {
+			return starts
+		}
+		from += next
+		digits := from + len(lcid)
+		end := digits
+		for end < len(text) && '0' <= text[end] && text[end] <= '9' {
+			end++
+		}
+		before := strings.TrimRight(text[:from], " \t\r\n")
+		if end > digits && strings.HasPrefix(text[end:], name) && (before == "" || strings.HasSuffix(before, ";")) {
+			starts = append(starts, nameStart{from, end + len(name), text[digits:end]})
+		}
+		from = end
+	}
+}
 
 // GUID writes a GUID, of any case and with or without braces, in lower case
 // without braces.
 func GUID(s string) (string, error) {
-	guid := strings.ToLower(s)
-	if inner, ok := strings.CutPrefix(guid, "{"); ok {
-		guid = strings.TrimSuffix(inner, "}")
-		if guid == inner {
-			guid = ""
-		}
-	}
-	if !guidForm.MatchString(guid) {
+	inner, open := strings.CutPrefix(s, "{")
+	inner, closed := strings.CutSuffix(inner, "}")
+	if open != closed || !isGUID(inner) {
 		return "", fmt.Errorf("not a GUID: %s", control.Quote(s))
 	}
-	return guid, nil
+	return strings.Clone(strings.ToLower(inner)), nil
+}
+
+// isGUID reports whether s is hex digits in groups of 8, 4, 4, 4 and 12.
+func isGUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		switch b := s[i]; {
+		case i == 8 || i == 13 || i == 18 || i == 23:
+			if b != '-' {
+				return false
+			}
+		case ('0' > b || b > '9') && ('a' > b|0x20 || b|0x20 > 'f'):
+			return false
+		}
+	}
+	return true
 }

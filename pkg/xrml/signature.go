@@ -24,7 +24,7 @@ var (
 
 var digestAlgorithms = map[string]crypto.Hash{"SHA1": crypto.SHA1, "SHA256": crypto.SHA256}
 
-func (c *Certificate) readSignature(n *xmltree.Node) (err error) {
+func (c *Certificate) readSignature(n xmltree.Node) (err error) {
 	if n == nil {
 		return errors.New("the certificate does not have one SIGNATURE")
 	}
@@ -52,25 +52,24 @@ func (c *Certificate) readSignature(n *xmltree.Node) (err error) {
 // Verify checks the digest and, with the key, the signature. The error is, or
 // wraps, [ErrDigest] or [ErrSignature].
 func (c *Certificate) Verify(key *rsa.PublicKey) error {
-	sum, err := c.verifyDigest()
-	if err != nil {
+	if err := c.VerifyDigest(); err != nil {
 		return err
 	}
-	if err := rsa.VerifyPKCS1v15(key, c.DigestAlgorithm, sum, c.signature); err != nil {
+	if err := rsa.VerifyPKCS1v15(key, c.DigestAlgorithm, c.digest, c.signature); err != nil {
 		return fmt.Errorf("%w: %w", ErrSignature, err)
 	}
 	return nil
 }
 
-// verifyDigest returns the hash of the body if the certificate's digest is it.
-func (c *Certificate) verifyDigest() ([]byte, error) {
+// VerifyDigest checks that the digest is the hash of the body, which proves
+// nothing without the signature. The error is [ErrDigest].
+func (c *Certificate) VerifyDigest() error {
 	h := c.DigestAlgorithm.New()
-	h.Write(utf16le.Encode([]byte(c.body)))
-	sum := h.Sum(nil)
-	if !bytes.Equal(sum, c.digest) {
-		return nil, ErrDigest
+	utf16le.Write(h, c.body)
+	if !bytes.Equal(h.Sum(nil), c.digest) {
+		return ErrDigest
 	}
-	return sum, nil
+	return nil
 }
 
 // Link is a place where a chain does not hold.

@@ -99,35 +99,45 @@ func (p Period) Contains(t time.Time) bool {
 	return !t.Before(p.From) && (p.Until.IsZero() || !t.After(p.Until))
 }
 
+// Reader parses one certificate after the other. It takes its memory again,
+// and knows the last key that it met: templates all name the same one.
+type Reader struct {
+	doc     xmltree.Document
+	modulus string // as text
+	key     *rsa.PublicKey
+}
+
 // Parse reads a certificate from its text.
-func Parse(text string) (*Certificate, error) {
-	doc, err := xmltree.ParseText(text)
-	if err != nil {
+func Parse(text string) (*Certificate, error) { return new(Reader).Parse(text) }
+
+// Parse reads a certificate from its text.
+func (r *Reader) Parse(text string) (*Certificate, error) {
+	if err := r.doc.ParseText(text); err != nil {
 		return nil, fmt.Errorf("not an XrML certificate: %w", err)
 	}
-	root := doc.Root
-	if root.Name != "XrML" || root.Attr("version") != "1.2" {
-		return nil, fmt.Errorf("not an XrML 1.2 certificate: its root element is %s, version %s", control.Quote(root.Name), control.Quote(root.Attr("version")))
+	root := r.doc.Root()
+	if root.Name() != "XrML" || root.Attr("version") != "1.2" {
+		return nil, fmt.Errorf("not an XrML 1.2 certificate: its root element is %s, version %s", control.Quote(root.Name()), control.Quote(root.Attr("version")))
 	}
 	body := root.One("BODY")
 	if body == nil {
 		return nil, errors.New("the certificate does not have one BODY")
 	}
-	c := &Certificate{BodyType: body.Attr("type"), body: doc.Text[body.From:body.To]}
-	for _, read := range []func() error{
-		func() error { return c.readTimes(body) },
-		func() error { return c.readParties(body) },
-		func() error { return c.readSignature(root.One("SIGNATURE")) },
-	} {
-		if err := read(); err != nil {
-			return nil, err
-		}
+	from, to := body.Range()
+	c := &Certificate{BodyType: body.Attr("type"), body: text[from:to]}
+	if err := c.readTimes(body); err != nil {
+		return nil, err
 	}
-	c.readWork(body.One("WORK"))
-	return c, nil
+	if err := c.readParties(r, body); err != nil {
+		return nil, err
+	}
+	if err := c.readSignature(root.One("SIGNATURE")); err != nil {
+		return nil, err
+	}
+	return c, c.readWork(body.One("WORK"))
 }
 
-func (c *Certificate) readTimes(body *xmltree.Node) (err error) {
+func (c *Certificate) readTimes(body xmltree.Node) (err error) {
 	if c.Issued, err = readTime(body, "ISSUEDTIME"); err != nil {
 		return err
 	}
@@ -137,11 +147,11 @@ func (c *Certificate) readTimes(body *xmltree.Node) (err error) {
 	if c.Valid, err = readPeriod(body.One("VALIDITYTIME")); err != nil {
 		return err
 	}
-	for _, group := range body.One("WORK").All("RIGHTSGROUP") {
+	for group := range body.One("WORK").All("RIGHTSGROUP") {
 		if group.Attr("name") != "Main-Rights" {
 			continue
 		}
-		for _, right := range group.One("RIGHTSLIST").All("RIGHT") {
+		for right := range group.One("RIGHTSLIST").All("RIGHT") {
 			if right.Attr("name") != "ISSUE" {
 				continue
 			}
@@ -153,101 +163,129 @@ func (c *Certificate) readTimes(body *xmltree.Node) (err error) {
 	return nil
 }
 
-func (c *Certificate) readParties(body *xmltree.Node) error {
+func (c *Certificate) readParties(r *Reader, body xmltree.Node) error {
 	c.Descriptor = readObject(body.One("DESCRIPTOR"))
 	var err error
-	if c.Issuer, err = readPrincipal(body.One("ISSUER")); err != nil {
+	if c.Issuer, err = r.readPrincipal(body.One("ISSUER")); err != nil {
 		return fmt.Errorf("the issuer: %w", err)
 	}
 	if c.Issuer.Key == nil {
 		return errors.New("the certificate does not name its issuer's key")
 	}
-	for _, p := range body.One("ISSUEDPRINCIPALS").All("PRINCIPAL") {
-		principal, err := readPrincipal(p)
+	for p := range body.One("ISSUEDPRINCIPALS").All("PRINCIPAL") {
+		principal, err := r.readPrincipal(p)
 		if err != nil {
 			return fmt.Errorf("the principal: %w", err)
 		}
 		c.Principals = append(c.Principals, principal)
 	}
-	for _, point := range body.All("DISTRIBUTIONPOINT") {
+	for point := range body.All("DISTRIBUTIONPOINT") {
 		c.Points = append(c.Points, readObject(point))
 	}
 	return nil
 }
 
-// readWork collects the rights: elements of a RIGHTSLIST, each RIGHT with a
-// name or named itself (VIEW, EDIT, …).
-func (c *Certificate) readWork(n *xmltree.Node) {
-	if n == nil {
-		return
-	}
-	for _, child := range n.Children {
-		if n.Name == "RIGHTSLIST" {
-			right := child.Name
-			if right == "RIGHT" {
-				right = child.Attr("name")
+// maxRights bounds the different rights of a certificate. AD RMS knows some 20.
+const maxRights = 100
+
+// readWork collects the rights, and whether ANYONE has one.
+func (c *Certificate) readWork(work xmltree.Node) error {
+	for n := range work.Within() {
+		switch n.Name() {
+		case "RIGHTSLIST":
+			if err := c.readRights(n); err != nil {
+				return err
 			}
-			if !slices.Contains(c.Rights, right) {
-				c.Rights = append(c.Rights, right)
+		case "PRINCIPAL":
+			if id := n.One("OBJECT", "ID"); id.Attr("type") == "Internal" && strings.EqualFold(id.Text(), "ANYONE") {
+				c.Anyone = true
 			}
 		}
-		if id := child.One("OBJECT", "ID"); child.Name == "PRINCIPAL" && id.Attr("type") == "Internal" && strings.EqualFold(id.TextOf(), "ANYONE") {
-			c.Anyone = true
-		}
-		c.readWork(child)
 	}
+	return nil
+}
+
+// readRights reads the elements of a RIGHTSLIST, each a RIGHT with a name or
+// named itself (VIEW, EDIT, …).
+func (c *Certificate) readRights(list xmltree.Node) error {
+	for n := range list.Children() {
+		right := n.Name()
+		if right == "RIGHT" {
+			right = n.Attr("name")
+		}
+		if slices.Contains(c.Rights, right) {
+			continue
+		}
+		if len(c.Rights) == maxRights {
+			return fmt.Errorf("the certificate has more than %d different rights", maxRights)
+		}
+		c.Rights = append(c.Rights, right)
+	}
+	return nil
 }
 
 // readObject reads the OBJECT of the node; what is missing stays empty.
-func readObject(n *xmltree.Node) Object {
+func readObject(n xmltree.Node) Object {
 	object := n.One("OBJECT")
 	id := object.One("ID")
 	return Object{
-		Type: object.Attr("type"), IDType: id.Attr("type"), ID: id.TextOf(),
+		Type: object.Attr("type"), IDType: id.Attr("type"), ID: id.Text(),
 		Name: object.TextOf("NAME"), URL: object.TextOf("ADDRESS"),
 	}
 }
 
-func readPrincipal(n *xmltree.Node) (Principal, error) {
+func (r *Reader) readPrincipal(n xmltree.Node) (Principal, error) {
 	p := Principal{Object: readObject(n)}
-	if len(n.All("PUBLICKEY")) == 0 {
+	if n.Count("PUBLICKEY") == 0 {
 		return p, nil
 	}
 	var err error
-	p.Key, err = readKey(n.One("PUBLICKEY"))
+	p.Key, err = r.readKey(n.One("PUBLICKEY"))
 	return p, err
 }
 
-func readKey(n *xmltree.Node) (*rsa.PublicKey, error) {
+// maxKeyBits bounds a key, and so the time that a signature takes to verify.
+// AD RMS has keys of 1024 and 2048 bits.
+const maxKeyBits = 4096
+
+func (r *Reader) readKey(n xmltree.Node) (*rsa.PublicKey, error) {
 	if algorithm := n.TextOf("ALGORITHM"); algorithm != "RSA" {
 		return nil, fmt.Errorf("the public key's algorithm is %s, expected RSA", control.Quote(algorithm))
 	}
-	parameter := func(name string) *xmltree.Node {
-		for _, p := range n.All("PARAMETER") {
+	parameter := func(name string) xmltree.Node {
+		for p := range n.All("PARAMETER") {
 			if p.Attr("name") == name {
 				return p.One("VALUE")
 			}
 		}
 		return nil
 	}
-	if e := parameter("public-exponent").TextOf(); e != "65537" {
+	if e := parameter("public-exponent").Text(); e != "65537" {
 		return nil, fmt.Errorf("the public key's exponent is %s, expected 65537", control.Quote(e))
 	}
-	modulus, err := readValue(parameter("modulus"))
+	value := parameter("modulus")
+	if r.key != nil && value.Text() == r.modulus && value.Attr("size") == strconv.Itoa(r.key.N.BitLen()) {
+		return r.key, nil
+	}
+	modulus, err := readValue(value)
 	if err != nil {
 		return nil, fmt.Errorf("the public key's modulus: %w", err)
+	}
+	if 8*len(modulus) > maxKeyBits {
+		return nil, fmt.Errorf("the public key has %d bits, expected at most %d", 8*len(modulus), maxKeyBits)
 	}
 	slices.Reverse(modulus)
 	key := &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}
 	if key.N.BitLen() != 8*len(modulus) || key.N.Bit(0) == 0 {
 		return nil, fmt.Errorf("the public key's modulus is not an odd number of %d bits, little-endian", 8*len(modulus))
 	}
+	r.modulus, r.key = value.Text(), key
 	return key, nil
 }
 
 // readValue reads a VALUE in base64, whose size attribute counts bits.
-func readValue(n *xmltree.Node) ([]byte, error) {
-	value, err := base64.StdEncoding.Strict().DecodeString(n.TextOf())
+func readValue(n xmltree.Node) ([]byte, error) {
+	value, err := base64.StdEncoding.Strict().DecodeString(n.Text())
 	if err != nil {
 		return nil, fmt.Errorf("not base64: %w", err)
 	}
@@ -260,7 +298,7 @@ func readValue(n *xmltree.Node) ([]byte, error) {
 	return value, nil
 }
 
-func readPeriod(n *xmltree.Node) (p Period, err error) {
+func readPeriod(n xmltree.Node) (p Period, err error) {
 	if p.From, err = readTime(n, "FROM"); err == nil {
 		p.Until, err = readTime(n, "UNTIL")
 	}
@@ -268,8 +306,8 @@ func readPeriod(n *xmltree.Node) (p Period, err error) {
 }
 
 // readTime returns the zero time where there is no such element.
-func readTime(n *xmltree.Node, name string) (time.Time, error) {
-	if len(n.All(name)) == 0 {
+func readTime(n xmltree.Node, name string) (time.Time, error) {
+	if n.Count(name) == 0 {
 		return time.Time{}, nil
 	}
 	t, err := time.Parse("2006-01-02T15:04", n.TextOf(name))

@@ -4,7 +4,11 @@ package xrml
 
 import (
 	"crypto"
+	"encoding/base64"
 	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -45,7 +49,7 @@ func TestPublishedCertificatesVerify(t *testing.T) {
 	for name, from := range issuers {
 		t.Run(name, func(t *testing.T) {
 			c := certs[name]
-			if _, err := c.verifyDigest(); err != nil {
+			if err := c.VerifyDigest(); err != nil {
 				t.Errorf("digest: %v", err)
 			}
 			key := c.Issuer.Key
@@ -132,6 +136,51 @@ func TestFacts(t *testing.T) {
 	}
 }
 
+func manyRights() string {
+	var b strings.Builder
+	for i := range maxRights {
+		fmt.Fprintf(&b, "<RIGHT name='R%d' />", i)
+	}
+	return b.String()
+}
+
+// modulusOf is the first modulus of a certificate, with its size.
+func modulusOf(text string) string {
+	return regexp.MustCompile(`size="1024">[^<]*`).FindString(text)
+}
+
+// One Reader gives what a new one for each certificate gives, and what it gave
+// before stays as it was.
+func TestReaderIsUsedAgain(t *testing.T) {
+	reader := new(Reader)
+	all := append(vectors.AllXrML(t), vectors.AllXrML(t)...)
+	var got []*Certificate
+	for _, v := range all {
+		c, err := reader.Parse(v.Text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, c)
+	}
+	for i, v := range all {
+		want, err := Parse(v.Text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got[i], want) {
+			t.Errorf("%s: another certificate", v.Name)
+		}
+	}
+	// The key that it knows must be of the size that the certificate says.
+	text := all[0].Text
+	if _, err := reader.Parse(text); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.Parse(strings.Replace(text, `size="1024">q8uQ`, `size="1032">q8uQ`, 1)); err == nil || !strings.Contains(err.Error(), "size attribute") {
+		t.Errorf("a wrong size of a known modulus: %v", err)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	text := vectors.AllXrML(t)[0].Text
 	for name, c := range map[string]struct{ old, new, because string }{
@@ -155,6 +204,8 @@ func TestParseRefuses(t *testing.T) {
 		"other digest":             {">SHA1<", ">MD5<", "expected SHA1 or SHA256"},
 		"other coding":             {"surface-coding", "deep-coding", "surface-coding"},
 		"digest size":              {`size="160"`, `size="161"`, "the digest"},
+		"too many rights":          {"</RIGHTSLIST>", manyRights() + "</RIGHTSLIST>", "different rights"},
+		"key of 8192 bits":         {modulusOf(text), `size="8192">` + base64.StdEncoding.EncodeToString(slices.Repeat([]byte{0xff}, 1024)), "at most 4096"},
 		"signature is missing":     {`<VALUE encoding="base64" size="1024">Gayk`, `<VALUES/><V>Gayk`, "closed by"},
 		"comment hides in the id":  {"{96c4ca87", "{96c4<!-- -->ca87", "comment"},
 		"document type before it":  {"<XrML", "<!DOCTYPE XrML><XrML", "document type"},

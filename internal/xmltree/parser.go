@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xmltree
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"keyferry/pkg/control"
+)
+
+// parser is one pass over a document: s[:at] is done. It keeps no other state
+// than the elements that are open.
+type parser struct {
+	d        *Document
+	s        string
+	at       int
+	open     [maxDepth]int32 // from the root to the innermost open element, as indexes into d.elements
+	depth    int
+	prefixes []prefix // declared by open elements, innermost last
+}
+
+// prefix is a declared prefix of a namespace.
+type prefix struct {
+	name, uri string
+	depth     int // of the element that declares it
+}
+
+var (
+	errEnd     = errors.New("unexpected EOF: it was cut short")
+	errBeside  = errors.New("text stands beside elements")
+	errOutside = errors.New("text stands outside of the document")
+)
+
+// document reads all of the text.
+func (p *parser) document(encoding string) error {
+	err := p.declaration(encoding)
+	for err == nil && p.at < len(p.s) {
+		err = p.next()
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("at byte %d: %w", p.at, err)
+	case p.depth > 0:
+		return fmt.Errorf("at byte %d: %w", p.at, errEnd)
+	case len(p.d.elements) == 0:
+		return errors.New("there is no XML element in it")
+	}
+	return nil
+}
+
+// next reads a run of text and the tag after it.
+func (p *parser) next() (err error) {
+	start := p.at
+	p.space()
+	text := ""
+	blank := p.at == len(p.s) || p.s[p.at] == '<'
+	if !blank {
+		if text, p.at, err = readText(p.s, start); err != nil {
+			return err
+		}
+		if p.depth == 0 {
+			return errOutside
+		}
+	}
+	if p.at+1 >= len(p.s) {
+		if p.depth > 0 || p.at < len(p.s) {
+			return errEnd
+		}
+		return nil
+	}
+	switch p.s[p.at+1] {
+	case '/':
+		if blank && start < p.at {
+			text, _, _ = readText(p.s, start) // white space alone has no faults
+		}
+		return p.endTag(text, blank)
+	case '!', '?':
+		return p.markup()
+	}
+	if !blank {
+		return errBeside
+	}
+	return p.startTag()
+}
+
+// markup says what is wrong with what begins with <! or <?.
+func (p *parser) markup() error {
+	switch rest := p.s[p.at:]; {
+	case strings.HasPrefix(rest, "<?"):
+		return errors.New("a processing instruction is not accepted")
+	case strings.HasPrefix(rest, "<!-"):
+		return errors.New("a comment is not accepted")
+	case strings.HasPrefix(rest, "<!["):
+		return errors.New("a CDATA section is not accepted")
+	default:
+		return errors.New("a document type declaration is not accepted")
+	}
+}
+
+// startTag reads <name attributes> or <name attributes/>.
+func (p *parser) startTag() error {
+	switch {
+	case len(p.d.elements) == maxElements:
+		return fmt.Errorf("more than %d elements", maxElements)
+	case p.depth == maxDepth:
+		return fmt.Errorf("elements are nested more than %d deep", maxDepth)
+	case p.depth == 0 && len(p.d.elements) > 0:
+		return errors.New("there is a second document after the first")
+	}
+	e := element{from: int32(p.at)}
+	p.at++
+	name, prefixed, err := p.name()
+	if err != nil {
+		return err
+	}
+	if prefixed > 0 {
+		return fmt.Errorf("the element %s has a prefix, and no element in a namespace is accepted", control.Quote(name))
+	}
+	p.open[p.depth] = int32(len(p.d.elements))
+	p.depth++
+	e.name = name
+	empty := false
+	if p.at < len(p.s) && p.s[p.at] != '>' { // it has no attributes, most often
+		if e.attrs, err = p.attributes(); err != nil {
+			return err
+		}
+		empty = p.take('/')
+	}
+	if !p.take('>') {
+		return p.expected("> at the end of the tag of " + control.Quote(name))
+	}
+	e.inner = int32(p.at)
+	p.d.elements = append(p.d.elements, e)
+	if empty {
+		p.close()
+	}
+	return nil
+}
+
+// endTag reads </name>, which ends an element whose last run of text is given.
+func (p *parser) endTag(text string, blank bool) error {
+	if p.depth == 0 {
+		return errors.New("an end tag has no start tag")
+	}
+	e := &p.d.elements[p.open[p.depth-1]]
+	p.at += len("</")
+	if rest := p.s[p.at:]; len(rest) > len(e.name) && rest[:len(e.name)] == e.name && rest[len(e.name)] == '>' {
+		p.at += len(e.name) + 1
+	} else if err := p.oddEndTag(e.name); err != nil {
+		return err
+	}
+	if int(p.open[p.depth-1]) == len(p.d.elements)-1 {
+		e.text = text
+	} else if !blank {
+		return errBeside
+	}
+	p.close()
+	return nil
+}
+
+// oddEndTag reads the rest of an end tag that has white space, or is not the
+// one of the name.
+func (p *parser) oddEndTag(want string) error {
+	name, _, err := p.name()
+	if err != nil {
+		return err
+	}
+	if name != want {
+		return fmt.Errorf("the element %s is closed by the end tag of %s", control.Quote(want), control.Quote(name))
+	}
+	p.space()
+	if !p.take('>') {
+		return p.expected("> at the end of the end tag of " + control.Quote(want))
+	}
+	return nil
+}
+
+// close ends the innermost open element.
+func (p *parser) close() {
+	p.depth--
+	e := &p.d.elements[p.open[p.depth]]
+	e.to, e.size = int32(p.at), int32(len(p.d.elements))-p.open[p.depth]
+	for len(p.prefixes) > 0 && p.prefixes[len(p.prefixes)-1].depth > p.depth {
+		p.prefixes = p.prefixes[:len(p.prefixes)-1]
+	}
+}
+
+// space passes over white space and reports whether there was any.
+func (p *parser) space() bool {
+	start := p.at
+	for p.at < len(p.s) && isSpace(p.s[p.at]) {
+		p.at++
+	}
+	return p.at > start
+}
+
+// take passes over the byte if it is the next one.
+func (p *parser) take(b byte) bool {
+	if p.at == len(p.s) || p.s[p.at] != b {
+		return false
+	}
+	p.at++
+	return true
+}
+
+// expected says what there should be.
+func (p *parser) expected(what string) error {
+	if p.at == len(p.s) {
+		return errEnd
+	}
+	return fmt.Errorf("expected %s, found %s", what, control.Quote(p.s[p.at:p.at+1]))
+}
+
+// name reads a name of ASCII and returns where the colon is that ends its
+// prefix, or 0.
+func (p *parser) name() (name string, colon int, err error) {
+	start := p.at
+	name = p.word()
+	if isNamed(name) && p.at < len(p.s) && p.s[p.at] != ':' && p.s[p.at] < 0x80 {
+		return name, 0, nil
+	}
+	colon = len(name)
+	prefixed := p.take(':')
+	local := p.word()
+	switch {
+	case p.at == len(p.s):
+		return "", 0, errEnd
+	case p.s[p.at] >= 0x80:
+		return "", 0, errors.New("a name has a letter outside of ASCII")
+	case !prefixed:
+		p.at = start
+		return "", 0, p.expected("a name")
+	case p.s[p.at] == ':' || !isNamed(name) || !isNamed(local):
+		return "", 0, errors.New("a name has a colon in the wrong place")
+	}
+	return p.s[start:p.at], colon, nil
+}
+
+// word passes over the bytes of a name, but for colons.
+func (p *parser) word() string {
+	rest := p.s[p.at:]
+	end := 0
+	for end < len(rest) && isName[rest[end]] {
+		end++
+	}
+	p.at += end
+	return rest[:end]
+}
+
+func isNamed(word string) bool { return word != "" && isNameStart(word[0]) }
