@@ -39,9 +39,9 @@
 // the PAX header that Go's archive/tar writes for it.
 //
 // A key transfer carries for each key wrapped.bin (the ciphertext of the BYOK
-// blob), no_key_tpd_<id>.xml and key.json (what was found and done, for the
-// record), and transcript.jsonl, the sender's ledger. A receipt carries
-// receipt.json.
+// blob), no_key_tpd_<id>.xml, key.json (what was found and done, for the record)
+// and, where the keyless TPD was encrypted anew, one_time_password.txt; and
+// transcript.jsonl, the sender's ledger. A receipt carries receipt.json.
 //
 // # Order of checks
 //
@@ -148,6 +148,16 @@ func (x Index) files() []File {
 	}
 	return append(all, x.Files...)
 }
+
+// Names of the files of a key that is to become an HSM key.
+const (
+	WrappedName = "wrapped.bin"           // ciphertext of the transfer blob
+	RecordName  = "key.json"              // what was found and done, for the record
+	OneTimeName = "one_time_password.txt" // of the keyless TPD, where it has one
+)
+
+// KeylessName is the name of a key's keyless TPD.
+func KeylessName(id string) string { return "no_key_tpd_" + id + ".xml" }
 
 // KeyPath is the path of a key's file in the payload.
 func KeyPath(id, name string) string { return keysDir + "/" + id + "/" + name }

@@ -31,6 +31,8 @@ type export struct {
 	tpd         fingerprint.Fingerprint // of the file's bytes
 	domain      *tpd.Domain             // to be cleared
 	checked     *tpd.Checked
+	keyless     []byte                  // the export without its key
+	oneTime     []byte                  // the password of keyless, if it is not the export's; to be cleared
 	public      []byte                  // PKIX DER
 	fingerprint fingerprint.Fingerprint // of public
 	resume      bool                    // an earlier run was stopped while it changed the token
@@ -46,7 +48,7 @@ func (o *importOptions) readExports(ctx context.Context, io *cli.IO) ([]*export,
 	var exports []*export
 	var problems []error
 	for i, path := range o.tpds {
-		e, err := readExport(io, path, passwords[i])
+		e, err := o.readExport(io, path, passwords[i])
 		clear(passwords[i])
 		if err != nil {
 			problems = append(problems, err)
@@ -69,7 +71,7 @@ func (o *importOptions) readExports(ctx context.Context, io *cli.IO) ([]*export,
 	return exports, nil
 }
 
-func readExport(io *cli.IO, path string, password []byte) (*export, error) {
+func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*export, error) {
 	file, err := cli.ReadInput(path)
 	if err != nil {
 		return nil, err
@@ -81,7 +83,10 @@ func readExport(io *cli.IO, path string, password []byte) (*export, error) {
 	if e.domain, err = e.raw.Decrypt(password); err != nil {
 		return nil, control.About(filepath.Base(path), err)
 	}
-	if e.checked, err = e.domain.Checked(time.Now()); err != nil {
+	if e.checked, err = e.domain.Checked(time.Now()); err == nil {
+		err = o.takeKeyAway(e, password)
+	}
+	if err != nil {
 		e.domain.Clear()
 		return nil, control.About(filepath.Base(path), err)
 	}
@@ -96,9 +101,21 @@ func readExport(io *cli.IO, path string, password []byte) (*export, error) {
 	return e, nil
 }
 
+// takeKeyAway makes the keyless TPD, under the export's password or a one-time
+// password of its own.
+func (o *importOptions) takeKeyAway(e *export, password []byte) (err error) {
+	if o.keylessPassword == keylessFresh {
+		e.keyless, e.oneTime, err = e.raw.KeylessFresh(o.element, password)
+		return err
+	}
+	e.keyless = e.raw.KeylessAs(o.element)
+	return nil
+}
+
 func clearAll(exports []*export) {
 	for _, e := range exports {
 		e.domain.Clear()
+		clear(e.oneTime)
 	}
 }
 
@@ -163,7 +180,7 @@ const softwareWrap = "RSA-OAEP (SHA-1), AES-256-KWP"
 func (c *carrier) wrapped(e *export, key *hsm.ProvenKey) ([]byte, error) {
 	e.record = keyRecord{
 		Format: "keyferry-key-v1", ID: e.id, Time: time.Now().UTC().Truncate(time.Second), Report: e.checked.Report(),
-		Token: c.token.Info(), KEK: c.kek.KID(), Verdicts: c.verdicts,
+		Token: c.token.Info(), KEK: c.kek.KID(), Verdicts: c.verdicts, OneTimePassword: e.oneTime != nil,
 	}
 	if c.wrap != nil {
 		e.record.WrappedBy, e.record.Mechanism = "token", c.wrap.Mechanism()
@@ -200,14 +217,9 @@ func (c *carrier) keep(e *export, proven *hsm.ProvenKey, ciphertext []byte) erro
 	return errors.Join(err, c.state.Ledger.Append(time.Now(), eventImportUndone, begun))
 }
 
-// Names of the files of a key in the outbox and in the bundle.
-const (
-	wrappedName = "wrapped.bin"
-	recordName  = "key.json"
-	stagedName  = "staged.json" // in the outbox only: the key's entry in the index
-)
-
-func keylessName(id string) string { return "no_key_tpd_" + id + ".xml" }
+// stagedName is, beside the files of the bundle, a file of the outbox: the
+// key's entry in the index.
+const stagedName = "staged.json"
 
 // stage writes the outbox's directory of the key, whole or not at all, then
 // the ledger.
@@ -233,9 +245,13 @@ func (c *carrier) stage(e *export, ciphertext []byte) error {
 		}
 	}
 	err = durable.NewDir(outbox, 0o700, func(dir string) error {
-		for name, data := range map[string][]byte{
-			wrappedName: ciphertext, keylessName(e.id): e.raw.Keyless(), recordName: append(record, '\n'), stagedName: entry,
-		} {
+		files := map[string][]byte{
+			bundle.WrappedName: ciphertext, bundle.KeylessName(e.id): e.keyless, bundle.RecordName: append(record, '\n'), stagedName: entry,
+		}
+		if e.oneTime != nil {
+			files[bundle.OneTimeName] = e.oneTime
+		}
+		for name, data := range files {
 			if err := durable.Create(filepath.Join(dir, name), data, 0o600); err != nil {
 				return err
 			}

@@ -19,6 +19,7 @@ import (
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/secret"
 	"keyferry/pkg/state"
+	"keyferry/pkg/tpd"
 )
 
 var importCommand = cli.Command{
@@ -43,6 +44,10 @@ of it in the outbox. Nothing is changed before everything was checked.
                                      where its token is not proven to wrap
                                      exactly, and says so
   --retain-extractable               leave the key in the HSM extractable
+  --keyless-element omit|empty       what the keyless TPD has in the key's place
+  --keyless-password keep|fresh      its password: the export's, or a one-time
+                                     password that travels in the bundle, so
+                                     that the export's stays on this side
   --hsm-pin-file PATH                the HSM's PIN (or --hsm-pin-fd N)
   --out DIR                          seal the bundle to DIR at once
   --dry-run                          make every check, change nothing
@@ -58,6 +63,8 @@ Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
 		flags.StringVar(&o.world, "new-security-world-package", "", "")
 		flags.StringVar(&o.wrap, "wrap", "", "")
 		flags.BoolVar(&o.retain, "retain-extractable", false, "")
+		flags.StringVar((*string)(&o.element), "keyless-element", string(tpd.OmitElement), "")
+		flags.StringVar(&o.keylessPassword, "keyless-password", keylessKeep, "")
 		flags.StringVar(&o.out, "out", "", "")
 		flags.BoolVar(&o.dryRun, "dry-run", false, "")
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
@@ -83,9 +90,17 @@ Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
 type importOptions struct {
 	tpds, ids             []string
 	kek, world, wrap, out string
+	element               tpd.KeylessElement
+	keylessPassword       string
 	retain, dryRun        bool
 	password, pin         *cli.SecretFlags
 }
+
+// Values of --keyless-password.
+const (
+	keylessKeep  = "keep"
+	keylessFresh = "fresh"
+)
 
 // Values of --wrap.
 const (
@@ -109,6 +124,12 @@ func (o *importOptions) check() error {
 	}
 	if o.wrap != "" && o.wrap != wrapHSM && o.wrap != wrapSoftware {
 		return control.CommandLine.Refuse("--wrap is hsm or software, not %s", control.Quote(o.wrap))
+	}
+	if o.keylessPassword != keylessKeep && o.keylessPassword != keylessFresh {
+		return control.CommandLine.Refuse("--keyless-password is keep or fresh, not %s", control.Quote(o.keylessPassword))
+	}
+	if _, err := tpd.ParseKeylessElement(string(o.element)); err != nil {
+		return control.CommandLine.Refuse("--keyless-element: %w", err)
 	}
 	return nil
 }
@@ -250,4 +271,6 @@ type keyRecord struct {
 	WrappedBy  string         `json:"wrapped_by"` // token or software
 	Mechanism  string         `json:"mechanism"`
 	Verdicts   []hsm.Verdict  `json:"wrap_verdicts"`
+
+	OneTimePassword bool `json:"one_time_password"` // of the keyless TPD
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/secret"
 	"keyferry/pkg/tpd"
 )
@@ -25,27 +25,55 @@ var inspectCommand = cli.Command{
 Usage: offline inspect TPD… [flags]
 
 Decrypts and checks TPD exports and reports what they hold, with a verdict each:
-hsm (can become an HSM key), microsoft-managed (only that), refused. Changes
-nothing and needs no state directory.
+can become an HSM key, can only be Microsoft-managed, must not be used. Of
+several it says which belong together, which are the same key twice, and which
+one to make active. Changes nothing and needs no state directory.
 
   --protection-password-file PATH    the exports' password: one for all, or one
                                      each (or --protection-password-fd N, or
                                      --protection-password to be asked)
+  --pinned-root SHA256:…             refuse chains that do not end at this root
+                                     key; may be repeated
+  --verbose                          templates with rights and URLs
 
-Example: offline inspect contoso.xml --protection-password-file pw
+Example: offline inspect drawer/*.xml --protection-password-file pw
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		password := cli.AddSecretFlags(flags, "protection-password", "protection password", true)
+		var o inspectOptions
+		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
+		pinned := flags.StringArray("pinned-root", nil, "")
 		return func(ctx context.Context, io *cli.IO, args []string) error {
 			if len(args) == 0 {
 				return control.CommandLine.Refuse("no TPD was given")
 			}
+			var err error
+			if o.roots, err = parseRoots(*pinned); err != nil {
+				return err
+			}
 			if err := secret.Harden(); err != nil {
 				return err
 			}
-			return inspect(ctx, io, args, password)
+			return o.run(ctx, io, args)
 		}
 	},
+}
+
+type inspectOptions struct {
+	password *cli.SecretFlags
+	roots    []fingerprint.Fingerprint
+}
+
+// parseRoots reads the values of --pinned-root.
+func parseRoots(texts []string) ([]fingerprint.Fingerprint, error) {
+	var roots []fingerprint.Fingerprint
+	for _, text := range texts {
+		root, err := fingerprint.Parse(text)
+		if err != nil {
+			return nil, control.CommandLine.Refuse("--pinned-root: %w", err)
+		}
+		roots = append(roots, root)
+	}
+	return roots, nil
 }
 
 // inspected is the report on one file. Report is nil where the file can't be
@@ -56,40 +84,41 @@ type inspected struct {
 	Error  string      `json:"error"`
 }
 
-// inspect reports on every file. Its error is those of all files that must not
-// be used; a key that can only be Microsoft-managed is none.
-func inspect(ctx context.Context, io *cli.IO, paths []string, password *cli.SecretFlags) error {
-	passwords, err := password.Read(ctx, io, len(paths))
+// run reports on every file. Its error is those of all files that must not be
+// used; a key that can only be Microsoft-managed is none.
+func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) error {
+	passwords, err := o.password.Read(ctx, io, len(paths))
 	if err != nil {
 		return err
 	}
-	var reports []inspected
-	var text strings.Builder
+	files := make([]inspected, len(paths))
+	reports := make([]*tpd.Report, len(paths))
 	var problems []error
 	for i, path := range paths {
-		report, err := inspectFile(path, passwords[i])
+		io.Progress("inspecting", i, len(paths))
+		report, err := o.inspect(path, passwords[i])
 		clear(passwords[i])
-		entry := inspected{File: path, Report: report}
-		switch {
-		case err != nil:
-			entry.Error = err.Error()
-			problems = append(problems, control.About(filepath.Base(path), err))
-			fmt.Fprintf(&text, "%s\n  verdict       refused: %v\n", filepath.Base(path), err)
-		default:
-			if report.Verdict == tpd.VerdictRefused {
-				problems = append(problems, control.About(filepath.Base(path), report.Err()))
-			}
-			describe(&text, filepath.Base(path), report)
+		files[i], reports[i] = inspected{File: path, Report: report}, report
+		if err != nil {
+			files[i].Error = err.Error()
+		} else if report.Verdict == tpd.VerdictRefused {
+			err = report.Err()
 		}
-		reports = append(reports, entry)
+		if err != nil {
+			problems = append(problems, control.About(filepath.Base(path), err))
+		}
 	}
-	if err := io.Result(map[string]any{"files": reports}, text.String()); err != nil {
+	io.Progress("inspecting", len(paths), len(paths))
+	survey := tpd.NewSurvey(reports)
+	var text strings.Builder
+	describeAll(&text, files, survey, io.Verbose)
+	if err := io.Result(map[string]any{"files": files, "survey": survey}, text.String()); err != nil {
 		return err
 	}
 	return errors.Join(problems...)
 }
 
-func inspectFile(path string, password []byte) (*tpd.Report, error) {
+func (o *inspectOptions) inspect(path string, password []byte) (*tpd.Report, error) {
 	file, err := cli.ReadInput(path)
 	if err != nil {
 		return nil, err
@@ -103,54 +132,5 @@ func inspectFile(path string, password []byte) (*tpd.Report, error) {
 		return nil, err
 	}
 	defer domain.Clear()
-	return domain.Check(time.Now()), nil
-}
-
-// verdicts are what people read for tpd's verdicts.
-var verdicts = map[string]string{
-	tpd.VerdictHSM:              "can become an HSM key",
-	tpd.VerdictMicrosoftManaged: "can only be Microsoft-managed",
-	tpd.VerdictRefused:          "must not be used",
-}
-
-func describe(w *strings.Builder, name string, r *tpd.Report) {
-	fmt.Fprintln(w, name)
-	line := func(label, format string, args ...any) {
-		fmt.Fprintf(w, "  %-13s %s\n", label, fmt.Sprintf(format, args...))
-	}
-	line("key", "RSA-%d, mode %d, GUID %s", r.Bits, r.Mode, r.KeyGUID)
-	line("fingerprint", "%s", r.Fingerprint)
-	line("derivation", "document %s, key %s", dash(string(r.Derivation.Document)), dash(string(r.Derivation.Key)))
-	line("CSP", "type %d, %s, container %s", r.CSPType, control.Quote(r.CSPName), control.Quote(r.KeyContainer))
-	if r.SLC != nil {
-		describeSLC(line, r)
-	}
-	line("templates", "%d", len(r.Templates))
-	for _, f := range r.Findings {
-		kind := "refused"
-		if f.Warning {
-			kind = "warning"
-		}
-		line(kind, "%s [%s]", f.Message, f.Control)
-	}
-	verdict := verdicts[r.Verdict]
-	if r.Reason != "" {
-		verdict += ": " + r.Reason
-	}
-	line("verdict", "%s", verdict)
-}
-
-func describeSLC(line func(label, format string, args ...any), r *tpd.Report) {
-	slc := r.SLC
-	line("server", "%s, %s", control.Quote(slc.ServerName), control.Quote(slc.ServerURL))
-	line("issued", "%s by %s", day(slc.Issued), control.Quote(slc.IssuerName))
-	line("valid", "%s to %s; may issue %s to %s", day(slc.ValidFrom), day(slc.ValidUntil), day(slc.IssuingFrom), day(slc.IssuingUntil))
-	line("hierarchy", "%s, root key %s", slc.Hierarchy, slc.RootFingerprint)
-}
-
-func day(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.UTC().Format(time.DateOnly)
+	return domain.Check(time.Now(), o.roots...), nil
 }

@@ -179,7 +179,7 @@ func (r *realSide) checkBundle(path string, v vectors.TPD, taken ...bundle.Taken
 		Purpose: bundle.KeyTransfer, Receiver: r.self.Fingerprint(), SenderName: "vault-room", Sender: card.Signer, Identity: r.identity, Taken: taken,
 	})
 	r.must(err)
-	ciphertext, err := opened.ReadFile(bundle.KeyPath(v.Name, wrappedName))
+	ciphertext, err := opened.ReadFile(bundle.KeyPath(v.Name, bundle.WrappedName))
 	r.must(err)
 	key, err := byok.Unwrap(ciphertext, r.kek)
 	r.must(err)

@@ -142,12 +142,19 @@ func stagedKey(s *state.State, id string) (bundle.KeyContent, error) {
 	if err := s.ReadJSON(filepath.Join("outbox", id, stagedName), &k.Key); err != nil {
 		return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
 	}
-	for _, name := range []string{wrappedName, keylessName(id), recordName} {
-		data, err := os.ReadFile(filepath.Join(dir, name))
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
+	}
+	for _, f := range files {
+		if f.Name() == stagedName {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(dir, f.Name()))
 		if err != nil {
 			return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
 		}
-		k.Contents = append(k.Contents, bundle.Content{Path: bundle.KeyPath(id, name), Data: data})
+		k.Contents = append(k.Contents, bundle.Content{Path: bundle.KeyPath(id, f.Name()), Data: data})
 	}
 	return k, nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -24,8 +25,9 @@ var packageCommand = cli.Command{
 Usage: online package BUNDLE --out DIR
 
 Checks a bundle as "online verify" does and writes, for each key in it,
-KeyTransferPackage-<id>.byok and no_key_tpd_<id>.xml to DIR: all of them, or
-none. "online upload" does not need them.
+KeyTransferPackage-<id>.byok and no_key_tpd_<id>.xml to DIR, and the keyless
+TPD's one_time_password_<id>.txt if it has one: all of them, or none. "online
+upload" does not need them.
 
   --out DIR   where to write
 
@@ -59,6 +61,7 @@ type transfer struct {
 	key     bundle.Key
 	blob    []byte // the .byok file
 	keyless []byte // the keyless TPD
+	oneTime []byte // its password, if it is not the export's
 }
 
 // readTransfers takes the keys out of a verified bundle.
@@ -66,6 +69,9 @@ func readTransfers(v *bundle.Verified) ([]transfer, error) {
 	var paths []string
 	for _, k := range v.Index.Keys {
 		paths = append(paths, wrappedPath(k.ID), keylessPath(k.ID))
+		if hasOneTime(k) {
+			paths = append(paths, oneTimePath(k.ID))
+		}
 	}
 	files, err := v.ReadFiles(paths...)
 	if err != nil {
@@ -77,16 +83,19 @@ func readTransfers(v *bundle.Verified) ([]transfer, error) {
 		if err != nil {
 			return nil, err
 		}
-		transfers = append(transfers, transfer{k, blob, files[keylessPath(k.ID)]})
+		transfers = append(transfers, transfer{k, blob, files[keylessPath(k.ID)], files[oneTimePath(k.ID)]})
 	}
 	return transfers, nil
 }
 
-func wrappedPath(id string) string { return bundle.KeyPath(id, "wrapped.bin") }
+func wrappedPath(id string) string { return bundle.KeyPath(id, bundle.WrappedName) }
+func keylessPath(id string) string { return bundle.KeyPath(id, bundle.KeylessName(id)) }
+func oneTimePath(id string) string { return bundle.KeyPath(id, bundle.OneTimeName) }
 
-func keylessPath(id string) string { return bundle.KeyPath(id, keylessName(id)) }
-
-func keylessName(id string) string { return "no_key_tpd_" + id + ".xml" }
+// hasOneTime reports whether the keyless TPD of a key brings its own password.
+func hasOneTime(k bundle.Key) bool {
+	return slices.ContainsFunc(k.Files, func(f bundle.File) bool { return f.Path == oneTimePath(k.ID) })
+}
 
 func writeTransfer(io *cli.IO, v *bundle.Verified, out string) error {
 	transfers, err := readTransfers(v)
@@ -97,7 +106,10 @@ func writeTransfer(io *cli.IO, v *bundle.Verified, out string) error {
 	for _, t := range transfers {
 		files = append(files,
 			durable.File{Path: filepath.Join(out, "KeyTransferPackage-"+t.key.ID+".byok"), Data: t.blob},
-			durable.File{Path: filepath.Join(out, keylessName(t.key.ID)), Data: t.keyless})
+			durable.File{Path: filepath.Join(out, bundle.KeylessName(t.key.ID)), Data: t.keyless})
+		if t.oneTime != nil {
+			files = append(files, durable.File{Path: filepath.Join(out, "one_time_password_"+t.key.ID+".txt"), Data: t.oneTime})
+		}
 	}
 	if err := durable.CreateAll(files, 0o600); err != nil {
 		return err

@@ -72,11 +72,15 @@ func (o *uploadOptions) plan(ctx context.Context, io *cli.IO, v *bundle.Verified
 	if err := o.checkNames(v.Index.Keys); err != nil {
 		return nil, err
 	}
-	passwords, err := o.password.Read(ctx, io, len(v.Index.Keys))
+	transfers, err := readTransfers(v)
 	if err != nil {
 		return nil, err
 	}
-	p, err := o.steps(v, passwords)
+	passwords, err := o.passwords(ctx, io, transfers)
+	if err != nil {
+		return nil, err
+	}
+	p, err := o.steps(v, transfers, passwords)
 	if err != nil {
 		for _, password := range passwords {
 			clear(password)
@@ -86,12 +90,38 @@ func (o *uploadOptions) plan(ctx context.Context, io *cli.IO, v *bundle.Verified
 	return p, nil
 }
 
-// steps makes a step of each key, and reports the problems of all.
-func (o *uploadOptions) steps(v *bundle.Verified, passwords [][]byte) (*plan, error) {
-	transfers, err := readTransfers(v)
-	if err != nil {
-		return nil, err
+// passwords returns a password for each keyless TPD: the one that travelled
+// with it, or else one from the operator.
+func (o *uploadOptions) passwords(ctx context.Context, io *cli.IO, transfers []transfer) ([][]byte, error) {
+	asked := 0
+	for _, t := range transfers {
+		if t.oneTime == nil {
+			asked++
+		}
 	}
+	var given [][]byte
+	if asked > 0 || o.password.Given() {
+		var err error
+		if given, err = o.password.Read(ctx, io, asked); err != nil {
+			return nil, err
+		}
+	}
+	var all [][]byte
+	for _, t := range transfers {
+		if t.oneTime != nil {
+			all = append(all, t.oneTime)
+			continue
+		}
+		all, given = append(all, given[0]), given[1:]
+	}
+	for _, unused := range given {
+		clear(unused)
+	}
+	return all, nil
+}
+
+// steps makes a step of each key, and reports the problems of all.
+func (o *uploadOptions) steps(v *bundle.Verified, transfers []transfer, passwords [][]byte) (*plan, error) {
 	p := &plan{manifest: v.Digest}
 	if !v.Again {
 		p.accept = acceptance(v)

@@ -34,7 +34,8 @@ any step, the same command goes on; nothing is imported twice.
   --active ID                       the key to make active; the others stay
                                     archived
   --protection-password-file PATH   the exports' password: one for all, or one
-                                    each in the bundle's order (or
+                                    each, in the bundle's order, for keys whose
+                                    TPD brings no one-time password (or
                                     --protection-password-fd N, or
                                     --protection-password to be asked)
   --vault-key-name ID=NAME          the key's name in the vault (default: its
@@ -260,7 +261,7 @@ func (u *upload) byHand() error {
 	var commands []string
 	for _, step := range u.plan.steps {
 		commands = append(commands, fmt.Sprintf("Import-AipServiceTpd -TpdFile %s -ProtectionPassword (Read-Host -AsSecureString) -FriendlyName '%s' -KeyVaultKeyUrl '%s'",
-			keylessName(step.key.ID), strings.ReplaceAll(step.friendlyName, "'", "''"), step.keyURL))
+			bundle.KeylessName(step.key.ID), strings.ReplaceAll(step.friendlyName, "'", "''"), step.keyURL))
 	}
 	if a := u.plan.active; a != nil {
 		commands = append(commands, fmt.Sprintf("Set-AipServiceKeyProperties -KeyIdentifier %s -Active $true", a.key.SLC))

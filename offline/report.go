@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/tpd"
+	"keyferry/pkg/xrml"
+)
+
+// This file turns reports on TPD exports into text for people, 80 columns wide
+// where what is shown allows it. Programs read the JSON.
+
+// verdicts are what people read for tpd's verdicts.
+var verdicts = map[string]string{
+	tpd.VerdictHSM:              "can become an HSM key",
+	tpd.VerdictMicrosoftManaged: "can only be Microsoft-managed",
+	tpd.VerdictRefused:          "must not be used",
+}
+
+// describeAll describes each file, then, of several, what they have to do with
+// each other.
+func describeAll(w *strings.Builder, files []inspected, survey tpd.Survey, verbose bool) {
+	for _, f := range files {
+		fmt.Fprintln(w, filepath.Base(f.File))
+		if f.Report == nil {
+			line(w, "verdict", "%s: %s", verdicts[tpd.VerdictRefused], f.Error)
+			continue
+		}
+		describe(w, f.Report, verbose)
+	}
+	if len(files) > 1 {
+		describeTable(w, files)
+		describeSurvey(w, files, survey)
+	}
+}
+
+// line writes a label and a text, whose further lines are set in as well.
+func line(w *strings.Builder, label, format string, args ...any) {
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "\n"+strings.Repeat(" ", 16))
+	fmt.Fprintf(w, "  %-13s %s\n", label, text)
+}
+
+func describe(w *strings.Builder, r *tpd.Report, verbose bool) {
+	line(w, "key", "RSA-%d, mode %d, GUID %s", r.Bits, r.Mode, dash(r.KeyGUID))
+	describeFingerprint(w, "fingerprint", r.Fingerprint)
+	line(w, "derivation", "document %s, key %s", dash(string(r.Derivation.Document)), dash(string(r.Derivation.Key)))
+	line(w, "CSP", "type %d, %s\ncontainer %s, key number %d", r.CSPType, control.Quote(r.CSPName), control.Quote(r.KeyContainer), r.KeyNumber)
+	if r.SLC != nil {
+		describeSLC(w, r.SLC)
+	}
+	line(w, "templates", "%d", len(r.Templates))
+	for _, t := range r.Templates {
+		describeTemplate(w, t, verbose)
+	}
+	for _, f := range r.Findings {
+		line(w, findingLabel(r, f), "%s [%s]", f.Message, f.Control)
+	}
+	verdict := verdicts[r.Verdict]
+	if r.Reason != "" {
+		verdict += ": " + r.Reason
+	}
+	line(w, "verdict", "%s", verdict)
+}
+
+// findingLabel: what makes a key Microsoft-managed only is no refusal of it.
+func findingLabel(r *tpd.Report, f tpd.Finding) string {
+	switch {
+	case f.Warning:
+		return "warning"
+	case r.Verdict == tpd.VerdictMicrosoftManaged:
+		return "limit"
+	}
+	return "refused"
+}
+
+// describeFingerprint shows a fingerprint for the eye and for the ear.
+func describeFingerprint(w *strings.Builder, label, hex string) {
+	print, err := fingerprint.Parse(hex)
+	if err != nil {
+		line(w, label, "-")
+		return
+	}
+	line(w, label, "%s\n%s", print.Grouped(), fourAreEnough(print.Words()))
+}
+
+// fourAreEnough sets words four to a line, to fit beside the labels.
+func fourAreEnough(words string) string {
+	var lines []string
+	all := strings.Fields(words)
+	for i := 0; i < len(all); i += 4 {
+		lines = append(lines, strings.Join(all[i:min(i+4, len(all))], " "))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func describeSLC(w *strings.Builder, slc *xrml.SLC) {
+	line(w, "server", "%s\n%s", control.Quote(slc.ServerName), control.Quote(slc.ServerURL))
+	line(w, "issued", "%s by %s", day(slc.Issued), control.Quote(slc.IssuerName))
+	line(w, "valid", "%s to %s; may issue %s to %s", day(slc.ValidFrom), day(slc.ValidUntil), day(slc.IssuingFrom), day(slc.IssuingUntil))
+	pinned := "not pinned"
+	if slc.RootPinned {
+		pinned = "pinned"
+	}
+	line(w, "hierarchy", "%s; root key, %s:\n%s", slc.Hierarchy, pinned, groupedHex(slc.RootFingerprint))
+}
+
+func groupedHex(hex string) string {
+	print, err := fingerprint.Parse(hex)
+	if err != nil {
+		return "-"
+	}
+	return print.Grouped()
+}
+
+func describeTemplate(w *strings.Builder, t xrml.Template, verbose bool) {
+	lines := []string{dash(t.GUID)}
+	for _, n := range t.Names {
+		lines = append(lines, fmt.Sprintf("%s: %s", n.LCID, control.Quote(n.Name)))
+	}
+	if verbose {
+		for _, p := range t.DistributionPoints {
+			lines = append(lines, p.Type+" "+control.Quote(p.URL))
+		}
+		rights := strings.Join(t.Rights, ", ")
+		if t.Anyone {
+			rights += " (ANYONE)"
+		}
+		lines = append(lines, "rights: "+dash(rights))
+	}
+	line(w, "  template", "%s", strings.Join(lines, "\n"))
+}
+
+func day(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.DateOnly)
+}
+
+// describeTable is the survey at a glance, in 80 columns.
+func describeTable(w *strings.Builder, files []inspected) {
+	fmt.Fprintln(w)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "#\tFILE\tKEY\tBITS\tISSUED\tVERDICT")
+	for i, f := range files {
+		key, bits, issued, verdict := "-", "-", "-", verdicts[tpd.VerdictRefused]
+		if r := f.Report; r != nil {
+			key, bits, verdict = dash(shorten(r.KeyGUID, 8)), fmt.Sprint(r.Bits), verdicts[r.Verdict]
+			if r.SLC != nil {
+				issued = day(r.SLC.Issued)
+			}
+		}
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, shorten(filepath.Base(f.File), 17), key, bits, issued, verdict)
+	}
+	table.Flush() // into memory: can't fail
+}
+
+// shorten cuts text to n characters, the last of which then says so.
+func shorten(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+func describeSurvey(w *strings.Builder, files []inspected, survey tpd.Survey) {
+	for _, g := range survey.Groups {
+		fmt.Fprintf(w, "\nTogether: %s\n", numbers(g.Files))
+		for _, why := range g.Because {
+			fmt.Fprintf(w, "  %s\n", why)
+		}
+		for _, d := range g.SameKey {
+			fmt.Fprintf(w, "  the same key: %s; use %d: %s\n", numbers(d.Files), d.Use+1, d.Reason)
+		}
+		fmt.Fprintf(w, "  newest: %d\n", g.Newest+1)
+		if g.Active >= 0 {
+			fmt.Fprintf(w, "  make active: %d (%s): %s\n", g.Active+1, filepath.Base(files[g.Active].File), g.Reason)
+		} else {
+			fmt.Fprintf(w, "  make active: none: %s\n", g.Reason)
+		}
+	}
+	for _, c := range survey.Conflicts {
+		fmt.Fprintf(w, "\nConflict: %s have one GUID and different keys; one of them is not what it says\n", numbers(c))
+	}
+}
+
+// numbers writes positions as people count.
+func numbers(positions []int) string {
+	var texts []string
+	for _, p := range positions {
+		texts = append(texts, fmt.Sprint(p+1))
+	}
+	return strings.Join(texts, ", ")
+}
