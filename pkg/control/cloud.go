@@ -39,6 +39,14 @@ var (
 	VaultKeyState    = cloud("KF-VAULT-KEY-STATE", Refused, "the key must be enabled and may encrypt, decrypt, wrap, unwrap, sign and verify: mend it in the vault and run the same command again")
 	VaultKeyMismatch = cloud("KF-VAULT-KEY-MISMATCH", Refused, "the vault holds another key than the one that travelled: do not use it, keep everything as evidence")
 
+	RMSPowerShell = cloud("KF-RMS-POWERSHELL", Environment, "the AIPService module runs in Windows PowerShell 5.1 on .NET Framework 4.8 alone: use such a machine, or hand the import over with --tenant kit")
+	RMSModule     = cloud("KF-RMS-MODULE", Environment, "install the module: Install-Module -Name AIPService, in Windows PowerShell 5.1")
+	RMSSignIn     = cloud("KF-RMS-SIGN-IN", Environment, "sign in as an administrator of the tenant's Azure Rights Management service")
+	RMSRights     = cloud("KF-RMS-RIGHTS", Environment, "the account must be a Global Administrator of the tenant, or administer its Rights Management service (Add-AipServiceRoleBasedAdministrator)")
+	RMSFailed     = cloud("KF-RMS-FAILED", Environment, "read what the service says, and run the same command again")
+	RMSKit        = cloud("KF-RMS-KIT", Refused, "give each TPD a file name, a friendly name and a key URL that can be written into a script")
+	RMSResult     = cloud("KF-RMS-RESULT", Refused, "give the keyferry-result.json that the script of this very kit wrote")
+
 	RMSCorrupted   = cloud("KF-RMS-CORRUPTED", Refused, "the service could not open the TPD: check its password, and that the file is whole")
 	RMSKeyURL      = cloud("KF-RMS-KEY-URL", Refused, "give the key URL with its version, of a key that is enabled in the vault and may sign and decrypt")
 	RMSKeyMismatch = cloud("KF-RMS-KEY-MISMATCH", Refused, "the TPD belongs to another key: pair each TPD with the vault key that was made from it")

@@ -48,7 +48,7 @@ type Cloud struct {
 // (KF-STATE-DAMAGED).
 func Open(dir string) (*Cloud, error) {
 	c := &Cloud{dir: dir, now: time.Now}
-	if err := c.checkRecords(); err != nil {
+	if _, err := c.records(); err != nil {
 		return nil, err
 	}
 	if _, err := c.loadTenant(); err != nil {

@@ -268,8 +268,10 @@ func TestREST(t *testing.T) {
 		{"long name", "GET", "/keys/" + strings.Repeat("a", 128) + "?api-version=7.4", "", true, 400, "BadParameter"},
 		{"unknown route", "GET", "/secrets/a?api-version=7.4", "", true, 404, "NotFound"},
 		{"unknown operation", "POST", "/keys/kek/" + version + "/sign?api-version=7.4", "", true, 404, "NotFound"},
+		{"list", "GET", "/keys?api-version=7.4", "", true, 200, "/keys/kek"},
+		{"deleted keys", "GET", "/deletedkeys?api-version=7.4", "", true, 404, "NotFound"},
 		{"root", "GET", "/?api-version=7.4", "", true, 404, "NotFound"},
-		{"method", "DELETE", "/keys/kek?api-version=7.4", "", true, 405, "MethodNotAllowed"},
+		{"method", "PATCH", "/keys/kek?api-version=7.4", "", true, 405, "MethodNotAllowed"},
 		{"method of create", "GET", "/keys/kek/create?api-version=7.4", "", true, 405, "MethodNotAllowed"},
 		{"large", "PUT", "/keys/k?api-version=7.4", strings.Repeat("x", maxBody+1), true, 413, "RequestEntityTooLarge"},
 	} {

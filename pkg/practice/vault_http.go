@@ -36,16 +36,30 @@ var keyName = regexp.MustCompile(`^[0-9A-Za-z-]{1,127}$`)
 type apiError struct {
 	status        int
 	code, message string
+	inner         string // code of the inner error, where there is one
 }
 
 func (e *apiError) Error() string { return e.code + ": " + e.message }
 
 func badParameter(format string, args ...any) error {
-	return &apiError{http.StatusBadRequest, "BadParameter", fmt.Sprintf(format, args...)}
+	return &apiError{status: http.StatusBadRequest, code: "BadParameter", message: fmt.Sprintf(format, args...)}
 }
 
 func notFound(format string, args ...any) error {
-	return &apiError{http.StatusNotFound, "KeyNotFound", fmt.Sprintf(format, args...)}
+	return &apiError{status: http.StatusNotFound, code: "KeyNotFound", message: fmt.Sprintf(format, args...)}
+}
+
+func noRoute(path string) error {
+	return &apiError{status: http.StatusNotFound, code: "NotFound", message: "The practice vault has no " + control.Quote(path) + "."}
+}
+
+// body is the error as JSON.
+func (e *apiError) body() any {
+	said := map[string]any{"code": e.code, "message": e.message}
+	if e.inner != "" {
+		said["innererror"] = map[string]string{"code": e.inner}
+	}
+	return map[string]any{"error": said}
 }
 
 // vaultServer is the practice vault's REST interface.
@@ -62,10 +76,12 @@ func (s *vaultServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		var e *apiError
 		if !errors.As(err, &e) {
-			e = &apiError{http.StatusInternalServerError, "InternalServerError", err.Error()}
+			e = &apiError{status: http.StatusInternalServerError, code: "InternalServerError", message: err.Error()}
 		}
-		status = e.status
-		answer = map[string]any{"error": map[string]string{"code": e.code, "message": e.message}}
+		status, answer = e.status, e.body()
+	} else if answer == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return
 	}
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(answer) // a client that hangs up is its own affair
@@ -76,7 +92,7 @@ func (s *vaultServer) answer(w http.ResponseWriter, r *http.Request) (any, error
 	got := []byte(r.Header.Get("Authorization"))
 	if subtle.ConstantTimeCompare(got, []byte("Bearer "+s.token)) != 1 {
 		w.Header().Set("WWW-Authenticate", challenge)
-		return nil, &apiError{http.StatusUnauthorized, "Unauthorized", "AKV10000: Request is missing a Bearer token that the practice vault knows."}
+		return nil, &apiError{status: http.StatusUnauthorized, code: "Unauthorized", message: "AKV10000: Request is missing a Bearer token that the practice vault knows."}
 	}
 	methods, err := s.route(r.URL.EscapedPath())
 	if err != nil {
@@ -90,7 +106,7 @@ func (s *vaultServer) answer(w http.ResponseWriter, r *http.Request) (any, error
 		}
 		slices.Sort(allowed)
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		return nil, &apiError{http.StatusMethodNotAllowed, "MethodNotAllowed", "The method " + r.Method + " is not allowed here."}
+		return nil, &apiError{status: http.StatusMethodNotAllowed, code: "MethodNotAllowed", message: "The method " + r.Method + " is not allowed here."}
 	}
 	switch asked := r.URL.Query()["api-version"]; {
 	case len(asked) != 1:
@@ -101,7 +117,7 @@ func (s *vaultServer) answer(w http.ResponseWriter, r *http.Request) (any, error
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
-		return nil, &apiError{http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", err.Error()}
+		return nil, &apiError{status: http.StatusRequestEntityTooLarge, code: "RequestEntityTooLarge", message: err.Error()}
 	} else if err != nil {
 		return nil, err
 	}
@@ -115,33 +131,54 @@ type handler func(body []byte) (any, error)
 // route finds what a path offers, by method. A final slash does not count: the
 // SDK writes /keys/NAME/ for a key's current version.
 func (s *vaultServer) route(path string) (map[string]handler, error) {
-	c := s.cloud
 	parts := strings.Split(strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/"), "/")
-	if len(parts) < 2 || len(parts) > 4 || parts[0] != "keys" {
-		return nil, &apiError{http.StatusNotFound, "NotFound", "The practice vault has no " + control.Quote(path) + "."}
-	}
-	name := parts[1]
-	if !keyName.MatchString(name) {
-		return nil, badParameter("the key name %s is not 1 to 127 letters, digits and dashes", control.Quote(name))
+	if len(parts) > 1 && !keyName.MatchString(parts[1]) {
+		return nil, badParameter("the key name %s is not 1 to 127 letters, digits and dashes", control.Quote(parts[1]))
 	}
 	switch {
-	case len(parts) == 2:
+	case parts[0] == "keys":
+		return s.cloud.keysRoute(path, parts[1:])
+	case parts[0] == "deletedkeys" && len(parts) > 1:
+		return s.cloud.deletedRoute(path, parts[1], parts[2:])
+	}
+	return nil, noRoute(path)
+}
+
+func (c *Cloud) keysRoute(path string, parts []string) (map[string]handler, error) {
+	switch {
+	case len(parts) == 0:
+		return map[string]handler{http.MethodGet: func([]byte) (any, error) { return c.listKeys() }}, nil
+	case len(parts) == 1:
 		return map[string]handler{
-			http.MethodGet: func([]byte) (any, error) { return c.getKey(name, "") },
-			http.MethodPut: func(body []byte) (any, error) { return c.importKey(name, body) },
+			http.MethodGet:    func([]byte) (any, error) { return c.getKey(parts[0], "") },
+			http.MethodPut:    func(body []byte) (any, error) { return c.importKey(parts[0], body) },
+			http.MethodDelete: func([]byte) (any, error) { return c.deleteKey(parts[0]) },
 		}, nil
-	case len(parts) == 3 && parts[2] == "create":
-		return map[string]handler{http.MethodPost: func(body []byte) (any, error) { return c.createKey(name, body) }}, nil
-	case len(parts) == 3 && parts[2] == "versions":
-		return map[string]handler{http.MethodGet: func([]byte) (any, error) { return c.listVersions(name) }}, nil
-	case len(parts) == 3:
-		return map[string]handler{http.MethodGet: func([]byte) (any, error) { return c.getKey(name, parts[2]) }}, nil
-	case parts[3] == "attestation":
+	case len(parts) == 2 && parts[1] == "create":
+		return map[string]handler{http.MethodPost: func(body []byte) (any, error) { return c.createKey(parts[0], body) }}, nil
+	case len(parts) == 2 && parts[1] == "versions":
+		return map[string]handler{http.MethodGet: func([]byte) (any, error) { return c.listVersions(parts[0]) }}, nil
+	case len(parts) == 2:
+		return map[string]handler{http.MethodGet: func([]byte) (any, error) { return c.getKey(parts[0], parts[1]) }}, nil
+	case len(parts) == 3 && parts[2] == "attestation":
 		return map[string]handler{http.MethodGet: func([]byte) (any, error) {
 			return nil, notFound("The practice vault has no HSM that could attest a key.")
 		}}, nil
 	}
-	return nil, &apiError{http.StatusNotFound, "NotFound", "The practice vault has no " + control.Quote(path) + "."}
+	return nil, noRoute(path)
+}
+
+func (c *Cloud) deletedRoute(path, name string, parts []string) (map[string]handler, error) {
+	switch {
+	case len(parts) == 0:
+		return map[string]handler{
+			http.MethodGet:    func([]byte) (any, error) { return c.getDeleted(name) },
+			http.MethodDelete: func([]byte) (any, error) { return nil, c.purgeDeleted(name) },
+		}, nil
+	case len(parts) == 1 && parts[0] == "recover":
+		return map[string]handler{http.MethodPost: func([]byte) (any, error) { return c.recoverDeleted(name) }}, nil
+	}
+	return nil, noRoute(path)
 }
 
 // decode reads a request's body strictly: a field that the practice vault does

@@ -118,6 +118,9 @@ func (c *Cloud) find(name, id string) (*record, *version, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if r != nil && r.Deleted != nil {
+		r = nil
+	}
 	if r != nil && id == "" {
 		return r, &r.Versions[len(r.Versions)-1], nil
 	}
@@ -147,7 +150,7 @@ func (c *Cloud) listVersions(name string) (any, error) {
 		return nil, err
 	}
 	items := []any{}
-	if r != nil {
+	if r != nil && r.Deleted == nil {
 		for i := range r.Versions {
 			v := &r.Versions[i]
 			items = append(items, map[string]any{"kid": kid(r.Name, v.Version), "attributes": v.attributes(), "tags": v.Tags})
@@ -156,8 +159,23 @@ func (c *Cloud) listVersions(name string) (any, error) {
 	return map[string]any{"value": items, "nextLink": nil}, nil
 }
 
+// listKeys answers GET /keys, in one page.
+func (c *Cloud) listKeys() (any, error) {
+	records, err := c.records()
+	if err != nil {
+		return nil, err
+	}
+	items := []any{}
+	for _, r := range records {
+		if v := &r.Versions[len(r.Versions)-1]; r.Deleted == nil {
+			items = append(items, map[string]any{"kid": URL + "/keys/" + r.Name, "attributes": v.attributes(), "tags": v.Tags})
+		}
+	}
+	return map[string]any{"value": items, "nextLink": nil}, nil
+}
+
 // bundle is a key version as the REST interface describes it.
-func bundle(name string, v *version) any {
+func bundle(name string, v *version) map[string]any {
 	b64 := base64.RawURLEncoding.EncodeToString
 	return map[string]any{
 		"key": map[string]any{
@@ -172,7 +190,7 @@ func bundle(name string, v *version) any {
 func (v *version) attributes() map[string]any {
 	a := map[string]any{
 		"enabled": v.Enabled, "created": v.Created, "updated": v.Created,
-		"recoveryLevel": "Purgeable", "recoverableDays": 0, "exportable": false, "hsmPlatform": "practice",
+		"recoveryLevel": "CustomizedRecoverable+Purgeable", "recoverableDays": recoverableDays, "exportable": false, "hsmPlatform": "practice",
 	}
 	if v.NotBefore != nil {
 		a["nbf"] = *v.NotBefore

@@ -29,7 +29,8 @@ const (
 type record struct {
 	Format   string    `json:"format"`
 	Name     string    `json:"name"`
-	Versions []version `json:"versions"` // oldest first
+	Versions []version `json:"versions"`          // oldest first
+	Deleted  *int64    `json:"deleted,omitempty"` // Unix seconds; nil: the key is there
 }
 
 // version is one version of a key. Times are Unix seconds.
@@ -123,18 +124,29 @@ func (c *Cloud) loadRecord(name string) (*record, error) {
 	return r, nil
 }
 
-// checkRecords loads each record once.
-func (c *Cloud) checkRecords() error {
+// records loads every record.
+func (c *Cloud) records() ([]*record, error) {
 	paths, err := filepath.Glob(filepath.Join(c.dir, "vault", "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var records []*record
+	for _, path := range paths {
+		r, err := c.loadRecord(strings.TrimSuffix(filepath.Base(path), ".json"))
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+func (c *Cloud) storeRecord(r *record) error {
+	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
-	for _, path := range paths {
-		if _, err := c.loadRecord(strings.TrimSuffix(filepath.Base(path), ".json")); err != nil {
-			return err
-		}
-	}
-	return nil
+	return durable.Replace(c.vaultFile(r.Name)+".json", append(data, '\n'), 0o600)
 }
 
 // add makes v the newest version of the key. A key made here is kept with its
@@ -147,11 +159,10 @@ func (c *Cloud) add(name string, v version, private *rsa.PrivateKey) (*record, e
 	if r == nil {
 		r = &record{Format: recordFormat, Name: name}
 	}
-	r.Versions = append(slices.Clone(r.Versions), v)
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return nil, err
+	if r.Deleted != nil {
+		return nil, heldByDeleted(r.Name)
 	}
+	r.Versions = append(slices.Clone(r.Versions), v)
 	if err := durable.MkdirAll(filepath.Join(c.dir, "vault"), 0o700); err != nil {
 		return nil, err
 	}
@@ -160,7 +171,7 @@ func (c *Cloud) add(name string, v version, private *rsa.PrivateKey) (*record, e
 			return nil, err
 		}
 	}
-	return r, durable.Replace(c.vaultFile(name)+".json", append(data, '\n'), 0o600)
+	return r, c.storeRecord(r)
 }
 
 func (c *Cloud) privateFile(name, version string) string {

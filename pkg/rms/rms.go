@@ -9,7 +9,12 @@
 //
 // Every import lands archived; making one key active archives the former one.
 // The calls behind the cmdlets are not public, so each Tenant drives something
-// that makes them: package practice stands in for the service in a rehearsal.
+// that makes them: [PowerShell] runs the cmdlets, package practice stands in for
+// the service in a rehearsal. Where neither can be had, a [Kit] carries the work
+// to a Windows machine and its result back.
+//
+// Sources: the AIPService module's reference; "Migrate from AD RMS to Azure
+// Information Protection".
 package rms
 
 import (
@@ -46,8 +51,11 @@ const (
 	Active   Status = "Active"   // protects new content; one key at most
 )
 
-// CustomerManaged is the key type of a key that is in the customer's vault.
-const CustomerManaged = "CustomerManaged"
+// Types of keys.
+const (
+	CustomerManaged  = "CustomerManaged"  // in the customer's vault
+	MicrosoftManaged = "MicrosoftManaged" // the service's own
+)
 
 // Key is a tenant key as Get-AipServiceKeys lists it.
 type Key struct {
@@ -55,7 +63,7 @@ type Key struct {
 	FriendlyName  string    `json:"friendly_name"`
 	Status        Status    `json:"status"`
 	KeyType       string    `json:"key_type"`
-	KeyURL        string    `json:"key_url"`    // with version
-	PublicKey     []byte    `json:"public_key"` // PKIX DER
+	KeyURL        string    `json:"key_url"`    // with version; empty where the service does not show it
+	PublicKey     []byte    `json:"public_key"` // as the tenant gives it (PKIX DER in practice): see Holds
 	CreationTime  time.Time `json:"creation_time"`
 }

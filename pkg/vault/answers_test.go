@@ -95,6 +95,12 @@ func TestAzureRefuses(t *testing.T) {
 		{"403 private link", 403, said("Forbidden", "ForbiddenByConnection", "Public network access is disabled"), nil, control.VaultFirewall, "Public network"},
 		{"404", 404, said("KeyNotFound", "", "A key was not found"), nil, control.VaultKeyMissing, "not found"},
 		{"409", 409, said("Conflict", "ObjectIsDeletedButRecoverable", "Key is currently in a deleted but recoverable state"), nil, control.VaultKeyDeleted, "recoverable"},
+		{"409, being recovered", 409, said("Conflict", "ObjectIsBeingRecovered", "The key is currently being recovered"), nil, control.VaultConflict, "under way"},
+		{"409, at once", 409, said("Conflict", "", "There was a conflict"), nil, control.VaultConflict, "There was a conflict"},
+		{"400, Standard vault", 400, said("BadParameter", "", "Hardware key operation not allowed on standard vault"), nil, control.VaultSKU, "contoso is a Standard vault"},
+		{"403, Standard vault", 403, said("Forbidden", "", "Hardware key operation not allowed on standard vault"), nil, control.VaultSKU, "contoso is a Standard vault"},
+		{"408", 408, "", nil, control.VaultUnreachable, "408"},
+		{"slow", 0, "", &url.Error{Op: "Get", URL: contoso, Err: context.DeadlineExceeded}, control.VaultUnreachable, "in time"},
 		{"429", 429, said("Throttled", "", "Request was not processed"), nil, control.VaultThrottled, "not processed"},
 		{"500", 500, said("InternalServerError", "", "oops"), nil, control.VaultUnreachable, "oops"},
 		{"503, no body", 503, "", nil, control.VaultUnreachable, "no reason given"},
@@ -282,7 +288,12 @@ func TestImportedKeyIsCompared(t *testing.T) {
 			d := describe(t, six...)
 			test.bend(d)
 			client := clientOf(t, azure(func(r *http.Request) (int, string, error) {
-				if r.Method == http.MethodGet {
+				switch {
+				case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/0a"): // the KEK
+					kek := describe(t, "import")
+					kek["kid"] = contoso + "/keys/kek/0a"
+					return 200, kek.answer(t), nil
+				case r.Method == http.MethodGet:
 					return 404, "", nil
 				}
 				return 200, d.answer(t), nil
@@ -326,7 +337,7 @@ func TestChangesAreAskedForOnce(t *testing.T) {
 				}
 				return 200, describe(t, "import").answer(t), nil
 			}), token{})
-			_, err := client.CreateKEK(t.Context(), "kek", 2048)
+			_, err := client.CreateKEK(t.Context(), vault.NewKEK{Name: "kek", Bits: 2048})
 			if asked != test.asked || (err == nil) != test.passes {
 				t.Errorf("asked %d times, want %d: %v", asked, test.asked, err)
 			}
@@ -341,6 +352,6 @@ func TestDeletedKeyHoldsTheName(t *testing.T) {
 		}
 		return 409, said("Conflict", "ObjectIsDeletedButRecoverable", "in a deleted but recoverable state"), nil
 	}), token{})
-	_, err := client.CreateKEK(t.Context(), "kek", 2048)
+	_, err := client.CreateKEK(t.Context(), vault.NewKEK{Name: "kek", Bits: 2048})
 	holds(t, err, control.VaultKeyDeleted, "recoverable")
 }

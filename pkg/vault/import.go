@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
@@ -37,8 +38,8 @@ type Imported struct {
 }
 
 // CheckImport makes every check that needs no change in the vault: the blob's
-// form, its KEK's vault, the name. It returns the key when this ceremony
-// imported it already, nil when the name is free.
+// form, its KEK, the name. It returns the key when this ceremony imported it
+// already, nil when the name is free.
 func (c *Client) CheckImport(ctx context.Context, in Import) (*Imported, error) {
 	if err := checkName(in.Name); err != nil {
 		return nil, err
@@ -50,6 +51,15 @@ func (c *Client) CheckImport(ctx context.Context, in Import) (*Imported, error) 
 	if !startsWith(blob.Header.KID, c.url+"/keys/") {
 		return nil, control.VaultKEKForeign.Refuse("the key was wrapped under the KEK %s, which is not in the vault %s", control.Quote(blob.Header.KID), c.url)
 	}
+	if done, err := c.existingImport(ctx, in); done != nil || err != nil {
+		return done, err
+	}
+	return nil, c.checkKEKOf(ctx, blob.Header.KID)
+}
+
+// existingImport returns the key if this ceremony imported it already, nil when
+// its name is free.
+func (c *Client) existingImport(ctx context.Context, in Import) (*Imported, error) {
 	existing, err := c.Key(ctx, in.Name)
 	switch {
 	case control.Is(err, control.VaultKeyMissing):
@@ -64,6 +74,24 @@ func (c *Client) CheckImport(ctx context.Context, in Import) (*Imported, error) 
 	return checkImported(existing, in.Want, true)
 }
 
+// checkKEKOf checks that a KEK of this vault, by the identifier in a blob, can
+// still serve.
+func (c *Client) checkKEKOf(ctx context.Context, kid string) error {
+	name, version, _ := strings.Cut(kid[len(c.url+"/keys/"):], "/")
+	if !keyName.MatchString(name) || !keyVersion.MatchString(version) {
+		return control.VaultKEKForeign.Refuse("the key was wrapped under the KEK %s, which is not the identifier of a key with its version", control.Quote(kid))
+	}
+	kek, err := c.get(ctx, name, version)
+	switch {
+	case control.Is(err, control.VaultKeyMissing):
+		return control.VaultKEKForeign.Refuse("the key was wrapped under the KEK %s, which the vault does not have", kid).
+			WithHint("if the KEK was deleted, recover it (`az keyvault key recover %s --name %s`); else wrap the key again under the KEK that the vault has", c.az(), name)
+	case err != nil:
+		return err
+	}
+	return checkKEK(kek, time.Now())
+}
+
 // ImportKey imports the blob as an HSM key and compares what the vault says of
 // it with the key that travelled (KF-VAULT-NOT-HSM, KF-VAULT-KEY-MISMATCH). A
 // key that this ceremony imported before is compared and returned as Resumed.
@@ -71,11 +99,15 @@ func (c *Client) ImportKey(ctx context.Context, in Import) (*Imported, error) {
 	if done, err := c.CheckImport(ctx, in); done != nil || err != nil {
 		return done, err
 	}
-	tags := map[string]*string{}
-	for name, text := range in.Tags {
-		tags[name] = &text
+	key, err := c.importBlob(ctx, in)
+	if err != nil {
+		return landed(err, func() (*Imported, error) { return c.existingImport(ctx, in) })
 	}
-	answer, err := c.keys.ImportKey(once(ctx), in.Name, azkeys.ImportKeyParameters{
+	return checkImported(key, in.Want, false)
+}
+
+func (c *Client) importBlob(ctx context.Context, in Import) (*Key, error) {
+	answer, err := c.keys.ImportKey(c.change(ctx), in.Name, azkeys.ImportKeyParameters{
 		Key: &azkeys.JSONWebKey{
 			Kty:    to.Ptr(azkeys.KeyTypeRSAHSM),
 			KeyOps: pointers[azkeys.KeyOperation](tenantKeyOps),
@@ -83,16 +115,12 @@ func (c *Client) ImportKey(ctx context.Context, in Import) (*Imported, error) {
 		},
 		HSM:           to.Ptr(true),
 		KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(true)},
-		Tags:          tags,
+		Tags:          pointersOf(in.Tags),
 	}, nil)
 	if err != nil {
-		return nil, explain(ctx, "importing the key "+in.Name+" into the vault", err)
+		return nil, c.explain(ctx, "importing the key "+in.Name+" into the vault", in.Name, err)
 	}
-	key, err := c.read(in.Name, answer.KeyBundle)
-	if err != nil {
-		return nil, err
-	}
-	return checkImported(key, in.Want, false)
+	return c.read(in.Name, answer.KeyBundle)
 }
 
 // carries reports whether tags has all of want, which must name something.

@@ -24,6 +24,14 @@ var sizes = []int{2048, 3072, 4096}
 // kekOps is what a KEK may do: serve for import, and nothing else.
 var kekOps = []string{string(azkeys.KeyOperationImport)}
 
+// NewKEK is a KEK to be made.
+type NewKEK struct {
+	Name    string
+	Bits    int               // 2048, 3072 or 4096
+	Expires time.Time         // whole seconds count; zero: no limit
+	Tags    map[string]string // name what it is made for; they tell a KEK taken up again from a foreign key
+}
+
 // KEK is a key exchange key that passed every check: RSA-HSM, import only,
 // 2048, 3072 or 4096 bits, enabled, within its validity.
 type KEK struct {
@@ -31,38 +39,75 @@ type KEK struct {
 	// Attestation is the HSM's evidence for the KEK in the service's JSON, nil
 	// where the service has none to give.
 	Attestation json.RawMessage
+	Resumed     bool // CreateKEK found it made already, for the same purpose
 }
 
-// CreateKEK makes a new KEK of that many bits in the vault's HSM. A name that
-// is taken is refused (KF-VAULT-KEY-EXISTS).
-func (c *Client) CreateKEK(ctx context.Context, name string, bits int) (*KEK, error) {
-	if !slices.Contains(sizes, bits) {
-		return nil, control.VaultKEKSize.Refuse("a KEK has 2048, 3072 or 4096 bits, not %d", bits)
+// CreateKEK makes a new KEK in the vault's HSM. A name that is taken is refused
+// (KF-VAULT-KEY-EXISTS), unless by the KEK that was to be made, for the same
+// purpose: that one is checked for exactly what was asked for, and returned as
+// Resumed.
+func (c *Client) CreateKEK(ctx context.Context, in NewKEK) (*KEK, error) {
+	in.Expires = in.Expires.Truncate(time.Second)
+	switch {
+	case !slices.Contains(sizes, in.Bits):
+		return nil, control.VaultKEKSize.Refuse("a KEK has 2048, 3072 or 4096 bits, not %d", in.Bits)
+	case !in.Expires.IsZero() && !time.Now().Before(in.Expires):
+		return nil, control.VaultKEKValidity.Refuse("a KEK that expires at %s would be of no use", in.Expires.UTC().Format(time.RFC3339)).
+			WithHint("choose a later date, and check this machine's clock")
 	}
-	switch existing, err := c.Key(ctx, name); {
-	case err == nil:
-		return nil, control.VaultKeyExists.Refuse("the vault has a key %s already: %s", name, existing.KID).
-			WithHint("fetch the KEK that is there with `online kek fetch`, or choose another name")
-	case !control.Is(err, control.VaultKeyMissing):
+	look := func() (*KEK, error) { return c.existingKEK(ctx, in) }
+	if kek, err := look(); kek != nil || err != nil {
+		return kek, err
+	}
+	key, err := c.makeKEK(ctx, in)
+	if err != nil {
+		return landed(err, look)
+	}
+	if got := key.Public.N.BitLen(); got != in.Bits {
+		return nil, control.VaultKEKSize.Refuse("asked for a KEK of %d bits, the vault made one of %d", in.Bits, got)
+	}
+	if !key.Expires.Equal(in.Expires) {
+		return nil, control.VaultKEKValidity.Refuse("the KEK %s expires at %s, not when it was asked to, %s", key.KID, date(key.Expires), date(in.Expires))
+	}
+	return c.asKEK(ctx, key, false)
+}
+
+// existingKEK returns the KEK if it is there already, nil when its name is
+// free.
+func (c *Client) existingKEK(ctx context.Context, in NewKEK) (*KEK, error) {
+	key, err := c.Key(ctx, in.Name)
+	switch {
+	case control.Is(err, control.VaultKeyMissing):
+		return nil, nil
+	case err != nil:
 		return nil, err
+	case !carries(key.Tags, in.Tags):
+		return nil, control.VaultKeyExists.Refuse("the vault has a key %s already: %s", in.Name, key.KID).
+			WithHint("fetch the KEK that is there with `online kek fetch`, or choose another name")
+	case key.Public.N.BitLen() != in.Bits || !key.Expires.Equal(in.Expires):
+		return nil, control.VaultKeyExists.Refuse("the vault has the KEK %s already, of %d bits, expiring %s; asked for were %d bits, expiring %s",
+			key.KID, key.Public.N.BitLen(), date(key.Expires), in.Bits, date(in.Expires)).
+			WithHint("fetch the KEK that is there with `online kek fetch`, or choose another name")
 	}
-	answer, err := c.keys.CreateKey(once(ctx), name, azkeys.CreateKeyParameters{
+	return c.asKEK(ctx, key, true)
+}
+
+func (c *Client) makeKEK(ctx context.Context, in NewKEK) (*Key, error) {
+	attributes := &azkeys.KeyAttributes{Enabled: to.Ptr(true)}
+	if !in.Expires.IsZero() {
+		attributes.Expires = &in.Expires
+	}
+	answer, err := c.keys.CreateKey(c.change(ctx), in.Name, azkeys.CreateKeyParameters{
 		Kty:           to.Ptr(azkeys.KeyTypeRSAHSM),
-		KeySize:       to.Ptr(int32(bits)),
+		KeySize:       to.Ptr(int32(in.Bits)),
 		KeyOps:        pointers[azkeys.KeyOperation](kekOps),
-		KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(true)},
+		KeyAttributes: attributes,
+		Tags:          pointersOf(in.Tags),
 	}, nil)
 	if err != nil {
-		return nil, explain(ctx, "making the KEK "+name+" in the vault", err)
+		return nil, c.explain(ctx, "making the KEK "+in.Name+" in the vault", in.Name, err)
 	}
-	key, err := c.read(name, answer.KeyBundle)
-	if err != nil {
-		return nil, err
-	}
-	if got := key.Public.N.BitLen(); got != bits {
-		return nil, control.VaultKEKSize.Refuse("asked for a KEK of %d bits, the vault made one of %d", bits, got)
-	}
-	return c.asKEK(ctx, key)
+	return c.read(in.Name, answer.KeyBundle)
 }
 
 // FetchKEK reads a KEK of the vault. An empty version means the current one.
@@ -71,10 +116,10 @@ func (c *Client) FetchKEK(ctx context.Context, name, version string) (*KEK, erro
 	if err != nil {
 		return nil, err
 	}
-	return c.asKEK(ctx, key)
+	return c.asKEK(ctx, key, false)
 }
 
-func (c *Client) asKEK(ctx context.Context, key *Key) (*KEK, error) {
+func (c *Client) asKEK(ctx context.Context, key *Key, resumed bool) (*KEK, error) {
 	if err := checkKEK(key, time.Now()); err != nil {
 		return nil, err
 	}
@@ -82,7 +127,7 @@ func (c *Client) asKEK(ctx context.Context, key *Key) (*KEK, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &KEK{Key: *key, Attestation: attestation}, nil
+	return &KEK{Key: *key, Attestation: attestation, Resumed: resumed}, nil
 }
 
 func checkKEK(key *Key, now time.Time) error {
@@ -98,11 +143,29 @@ func checkKEK(key *Key, now time.Time) error {
 	case !key.Enabled:
 		return control.VaultKEKValidity.Refuse("the KEK %s is disabled", key.KID)
 	case !key.Expires.IsZero() && !now.Before(key.Expires):
-		return control.VaultKEKValidity.Refuse("the KEK %s expired at %s", key.KID, key.Expires.UTC().Format(time.RFC3339))
+		return control.VaultKEKValidity.Refuse("the KEK %s expired at %s", key.KID, date(key.Expires))
 	case now.Before(key.NotBefore):
-		return control.VaultKEKValidity.Refuse("the KEK %s is not valid before %s", key.KID, key.NotBefore.UTC().Format(time.RFC3339))
+		return control.VaultKEKValidity.Refuse("the KEK %s is not valid before %s", key.KID, date(key.NotBefore))
 	}
 	return nil
+}
+
+// GrantCommand is the command of the Azure CLI that lets a service principal
+// get a key of this vault, decrypt and sign with it. (A vault with roles in
+// place of access policies wants the role Key Vault Crypto User instead.)
+func (c *Client) GrantCommand(principal, key string) string {
+	if c.hsm {
+		return "az keyvault role assignment create --hsm-name " + c.name + " --role \"Managed HSM Crypto User\" --assignee " + principal + " --scope /keys/" + key
+	}
+	return "az keyvault set-policy --name " + c.name + " --spn " + principal + " --key-permissions get decrypt sign"
+}
+
+// date writes the limit of a validity.
+func date(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
 }
 
 // noAttestation are the statuses of a service that has no attestation to give,
@@ -117,7 +180,7 @@ func (c *Client) attestation(ctx context.Context, key *Key) (json.RawMessage, er
 	case errors.As(err, &refused) && slices.Contains(noAttestation, refused.StatusCode):
 		return nil, nil
 	case err != nil:
-		return nil, explain(ctx, "asking for the attestation of "+key.KID, err)
+		return nil, c.explain(ctx, "asking for the attestation of "+key.KID, key.Name, err)
 	case answer.Attributes == nil || answer.Attributes.Attestation == nil:
 		return nil, nil
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+
 	"keyferry/pkg/control"
 )
 
@@ -16,11 +18,27 @@ import (
 // nowhere but through the practice vault's own transport.
 const PracticeHost = "practice.vault.keyferry.test"
 
-// suffixes are the domains of Key Vault and Managed HSM in Azure's clouds.
-var suffixes = []string{
-	"vault.azure.net", "managedhsm.azure.net",
-	"vault.azure.cn", "managedhsm.azure.cn",
-	"vault.usgovcloudapi.net", "managedhsm.usgovcloudapi.net",
+// azure is one of Azure's clouds: where to sign in, and what hosts its vaults
+// and Managed HSMs have.
+type azure struct {
+	name          string
+	configuration cloud.Configuration
+	vaults, hsms  string // domains
+}
+
+var clouds = []azure{
+	{"public", cloud.AzurePublic, "vault.azure.net", "managedhsm.azure.net"},
+	{"china", cloud.AzureChina, "vault.azure.cn", "managedhsm.azure.cn"},
+	{"usgov", cloud.AzureGovernment, "vault.usgovcloudapi.net", "managedhsm.usgovcloudapi.net"},
+}
+
+// Clouds are the names of Azure's clouds, as [SignIn] takes them.
+func Clouds() []string {
+	var names []string
+	for _, c := range clouds {
+		names = append(names, c.name)
+	}
+	return names
 }
 
 var (
@@ -29,23 +47,50 @@ var (
 	keyVersion = regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`)
 )
 
+// address is a vault's URL taken apart.
+type address struct {
+	url   string // https://host, in lower case
+	name  string // of the vault
+	cloud *azure // nil: the practice vault
+	hsm   bool   // a Managed HSM
+}
+
 // CleanURL returns the vault's URL as https://host, in lower case and without
 // a final slash. Anything that is not the address of a vault in Azure or of
 // the practice vault is refused (KF-VAULT-URL).
 func CleanURL(vaultURL string) (string, error) {
+	a, err := parseURL(vaultURL)
+	return a.url, err
+}
+
+func parseURL(vaultURL string) (address, error) {
 	u, err := url.Parse(vaultURL)
 	if err != nil {
-		return "", control.VaultURL.Refuse("%s is not a URL", control.Quote(vaultURL))
+		return address{}, control.VaultURL.Refuse("%s is not a URL", control.Quote(vaultURL))
 	}
 	host := strings.ToLower(u.Host)
-	clean := "https://" + host
+	a := address{url: "https://" + host}
 	// Comparing with what is rebuilt leaves no room for a user, a path, a query.
-	if strings.TrimSuffix(strings.ToLower(vaultURL), "/") != clean {
-		return "", control.VaultURL.Refuse("the vault's URL %s is not of the form https://NAME.vault.azure.net", control.Quote(vaultURL))
+	if strings.TrimSuffix(strings.ToLower(vaultURL), "/") != a.url {
+		return address{}, control.VaultURL.Refuse("the vault's URL %s is not of the form https://NAME.vault.azure.net", control.Quote(vaultURL))
 	}
-	name, suffix, _ := strings.Cut(host, ".")
-	if host != PracticeHost && !(slices.Contains(suffixes, suffix) && vaultName.MatchString(name)) {
-		return "", control.VaultURL.Refuse("%s is not a host of Azure Key Vault or Managed HSM", control.Quote(u.Host))
+	name, domain, _ := strings.Cut(host, ".")
+	a.name = name
+	if host == PracticeHost {
+		return a, nil
 	}
-	return clean, nil
+	i := slices.IndexFunc(clouds, func(c azure) bool { return domain == c.vaults || domain == c.hsms })
+	if i < 0 || !vaultName.MatchString(name) {
+		return address{}, control.VaultURL.Refuse("%s is not a host of Azure Key Vault or Managed HSM", control.Quote(u.Host))
+	}
+	a.cloud, a.hsm = &clouds[i], domain == clouds[i].hsms
+	return a, nil
+}
+
+// az is the part of a command of the Azure CLI that names the vault.
+func (a address) az() string {
+	if a.hsm {
+		return "--hsm-name " + a.name
+	}
+	return "--vault-name " + a.name
 }

@@ -22,6 +22,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"math/big"
+	"net/http"
 	"strings"
 	"time"
 
@@ -34,26 +35,56 @@ import (
 
 // Client talks to one vault.
 type Client struct {
-	url  string // https://host
-	keys *azkeys.Client
+	address
+	keys    *azkeys.Client
+	changes policy.RetryOptions
+	seen    *seen
+
+	// Trouble, where set, is told of each try that got no good answer: whether
+	// it is made again, the call's outcome shows.
+	Trouble func(what string)
+}
+
+// Each call is tried a few times, each time for a limited time. A request that
+// changes the vault may take the HSM longer, and is repeated only when the
+// vault said that it did not take it (429): after a lost answer nobody knows
+// whether the key was made, and a repetition would make a second version.
+var (
+	readTries   = policy.RetryOptions{MaxRetries: 3, TryTimeout: 30 * time.Second, MaxRetryDelay: time.Minute}
+	changeTries = policy.RetryOptions{MaxRetries: 3, TryTimeout: 3 * time.Minute, MaxRetryDelay: time.Minute, ShouldRetry: notTaken}
+)
+
+func notTaken(answer *http.Response, err error) bool {
+	return err == nil && answer.StatusCode == http.StatusTooManyRequests
+}
+
+// change is the context of a request that changes the vault.
+func (c *Client) change(ctx context.Context) context.Context {
+	return policy.WithRetryOptions(ctx, c.changes)
 }
 
 // New returns a client of the vault at vaultURL. The transport is nil for the
 // network, or the practice vault's. Nothing is sent yet.
 func New(vaultURL string, cred azcore.TokenCredential, transport policy.Transporter) (*Client, error) {
-	clean, err := CleanURL(vaultURL)
+	return newClient(vaultURL, cred, transport, readTries, changeTries)
+}
+
+func newClient(vaultURL string, cred azcore.TokenCredential, transport policy.Transporter, reads, changes policy.RetryOptions) (*Client, error) {
+	where, err := parseURL(vaultURL)
 	if err != nil {
 		return nil, err
 	}
+	c := &Client{address: where, changes: changes, seen: new(seen)}
 	options := &azkeys.ClientOptions{ClientOptions: azcore.ClientOptions{
-		Transport: transport,
-		Telemetry: policy.TelemetryOptions{ApplicationID: "keyferry"},
+		Transport:        transport,
+		Retry:            reads,
+		PerRetryPolicies: []policy.Policy{watch{c}},
+		Telemetry:        policy.TelemetryOptions{ApplicationID: "keyferry"},
 	}}
-	keys, err := azkeys.NewClient(clean, signIn{cred}, options)
-	if err != nil {
-		return nil, control.VaultURL.Refuse("no client for the vault %s: %w", control.Quote(clean), err)
+	if c.keys, err = azkeys.NewClient(where.url, signIn{cred}, options); err != nil {
+		return nil, control.VaultURL.Refuse("no client for the vault %s: %w", control.Quote(where.url), err)
 	}
-	return &Client{url: clean, keys: keys}, nil
+	return c, nil
 }
 
 // Key is a version of an RSA key as the vault describes it. Its identifier is
@@ -87,7 +118,7 @@ func (c *Client) get(ctx context.Context, name, version string) (*Key, error) {
 	}
 	answer, err := c.keys.GetKey(ctx, name, version, nil)
 	if err != nil {
-		return nil, explain(ctx, "reading the key "+name+" from the vault", err)
+		return nil, c.explain(ctx, "reading the key "+name+" from the vault", name, err)
 	}
 	key, err := c.read(name, answer.KeyBundle)
 	if err == nil && version != "" && key.Version != version {
@@ -171,6 +202,15 @@ func tagTexts(in map[string]*string) map[string]string {
 	out := map[string]string{}
 	for name, p := range in {
 		out[name] = value(p)
+	}
+	return out
+}
+
+// pointersOf is tagTexts' inverse.
+func pointersOf(in map[string]string) map[string]*string {
+	out := map[string]*string{}
+	for name, text := range in {
+		out[name] = &text
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"strings"
 	"testing"
+	"time"
 
 	"keyferry/internal/vectors"
 	"keyferry/pkg/byok"
@@ -47,7 +48,7 @@ func holds(t *testing.T, err error, want control.Control, part string) {
 
 func newKEK(t *testing.T, client *vault.Client, name string) *vault.KEK {
 	t.Helper()
-	kek, err := client.CreateKEK(t.Context(), name, 2048)
+	kek, err := client.CreateKEK(t.Context(), vault.NewKEK{Name: name, Bits: 2048})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,7 @@ func TestKEK(t *testing.T) {
 	client := practiceVault(t)
 	for _, bits := range []int{2048, 3072, 4096} {
 		name := "kek-" + map[int]string{2048: "a", 3072: "b", 4096: "c"}[bits]
-		kek, err := client.CreateKEK(t.Context(), name, bits)
+		kek, err := client.CreateKEK(t.Context(), vault.NewKEK{Name: name, Bits: bits})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,11 +90,11 @@ func TestKEK(t *testing.T) {
 			t.Errorf("the practice vault attests nothing, got %s", kek.Attestation)
 		}
 	}
-	_, err := client.CreateKEK(t.Context(), "KEK-A", 2048)
+	_, err := client.CreateKEK(t.Context(), vault.NewKEK{Name: "KEK-A", Bits: 2048})
 	holds(t, err, control.VaultKeyExists, "already")
-	_, err = client.CreateKEK(t.Context(), "kek-d", 1024)
+	_, err = client.CreateKEK(t.Context(), vault.NewKEK{Name: "kek-d", Bits: 1024})
 	holds(t, err, control.VaultKEKSize, "1024")
-	_, err = client.CreateKEK(t.Context(), "kek_d", 2048)
+	_, err = client.CreateKEK(t.Context(), vault.NewKEK{Name: "kek_d", Bits: 2048})
 	holds(t, err, control.VaultKeyName, "kek_d")
 	_, err = client.FetchKEK(t.Context(), "kek-d", "")
 	holds(t, err, control.VaultKeyMissing, "kek-d")
@@ -101,6 +102,53 @@ func TestKEK(t *testing.T) {
 	holds(t, err, control.VaultKeyMissing, "kek-a")
 	_, err = client.FetchKEK(t.Context(), "kek-a", "../kek-b")
 	holds(t, err, control.VaultKeyName, "version")
+}
+
+// TestKEKTakenUpAgain: the same KEK for the same purpose is taken up; another,
+// or one for nobody knows what, is not.
+func TestKEKTakenUpAgain(t *testing.T) {
+	client := practiceVault(t)
+	expires := time.Now().Add(time.Hour)
+	in := vault.NewKEK{Name: "kek", Bits: 2048, Expires: expires, Tags: map[string]string{"package": "NA-1"}}
+	made, err := client.CreateKEK(t.Context(), in)
+	if err != nil || made.Resumed || !made.Expires.Equal(expires.Truncate(time.Second)) || made.Tags["package"] != "NA-1" {
+		t.Fatalf("made %+v, %v", made, err)
+	}
+	again, err := client.CreateKEK(t.Context(), in)
+	if err != nil || !again.Resumed || again.KID != made.KID {
+		t.Errorf("again: %+v, %v", again, err)
+	}
+	for name, change := range map[string]func(in *vault.NewKEK){
+		"another package": func(in *vault.NewKEK) { in.Tags = map[string]string{"package": "NA-2"} },
+		"no tags":         func(in *vault.NewKEK) { in.Tags = nil },
+		"size":            func(in *vault.NewKEK) { in.Bits = 3072 },
+		"expiry":          func(in *vault.NewKEK) { in.Expires = expires.Add(time.Hour) },
+		"no expiry":       func(in *vault.NewKEK) { in.Expires = time.Time{} },
+	} {
+		in := in
+		change(&in)
+		if _, err := client.CreateKEK(t.Context(), in); !control.Is(err, control.VaultKeyExists) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	in.Name, in.Expires = "kek-2", time.Now()
+	_, err = client.CreateKEK(t.Context(), in)
+	holds(t, err, control.VaultKEKValidity, "no use")
+}
+
+func TestGrantCommand(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://contoso.vault.azure.net":      "az keyvault set-policy --name contoso --spn P --key-permissions get decrypt sign",
+		"https://contoso.managedhsm.azure.net": "az keyvault role assignment create --hsm-name contoso --role \"Managed HSM Crypto User\" --assignee P --scope /keys/k",
+	} {
+		client, err := vault.New(url, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := client.GrantCommand("P", "k"); got != want {
+			t.Errorf("got %s", got)
+		}
+	}
 }
 
 func TestImportKey(t *testing.T) {
@@ -142,6 +190,15 @@ func TestImportKey(t *testing.T) {
 		{"KEK of another vault", func(in *vault.Import) {
 			in.Blob = []byte(strings.Replace(string(in.Blob), "practice.", "contoso.", 1))
 		}, control.VaultKEKForeign, "contoso"},
+		{"a KEK that the vault does not have", func(in *vault.Import) {
+			in.Name, in.Blob = "fresh", blobFor(t, &vault.KEK{Key: vault.Key{KID: kek.KID + "0", Public: kek.Public}}, key)
+		}, control.VaultKEKForeign, "does not have"},
+		{"no KEK at all", func(in *vault.Import) {
+			in.Name, in.Blob = "fresh", blobFor(t, &vault.KEK{Key: vault.Key{KID: practice.URL + "/keys/kek", Public: kek.Public}}, key)
+		}, control.VaultKEKForeign, "with its version"},
+		{"a key as KEK", func(in *vault.Import) {
+			in.Name, in.Blob = "fresh", blobFor(t, &vault.KEK{Key: vault.Key{KID: done.KID, Public: kek.Public}}, key)
+		}, control.VaultKEKOps, "import alone"},
 		{"a blob that the vault cannot open", func(in *vault.Import) {
 			in.Name, in.Blob = "fresh", blobFor(t, &vault.KEK{Key: vault.Key{KID: kek.KID, Public: &other.PublicKey}}, key)
 		}, control.VaultRequest, "OAEP"},
