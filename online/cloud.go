@@ -3,10 +3,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/spf13/pflag"
 
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -42,28 +43,73 @@ type cloud struct {
 	tenant rms.Tenant // nil: a person imports the TPDs
 }
 
+// signIn says how a command signs in to Azure.
+type signIn struct {
+	vault.SignIn
+	secret *cli.SecretFlags
+}
+
+// signInHelp explains the flags of addSignIn.
+const signInHelp = `
+Signing in to Azure, in a real ceremony:
+  --credential KIND       default, browser, device-code, azure-cli,
+                          client-secret, client-certificate, managed-identity
+                          or workload-identity
+  --cloud NAME            public, china or usgov: must be the vault's
+  --azure-tenant ID       where the account belongs, if that is not clear
+  --azure-client ID       the application's or managed identity's GUID
+  --azure-secret-file F   the application's secret, or its certificate with key
+                          (or --azure-secret-fd N)
+`
+
+func addSignIn(flags *pflag.FlagSet) *signIn {
+	s := &signIn{secret: cli.AddSecretFlags(flags, "azure-secret", "application's secret", false)}
+	flags.StringVar(&s.Kind, "credential", "", "")
+	flags.StringVar(&s.Cloud, "cloud", "", "")
+	flags.StringVar(&s.Tenant, "azure-tenant", "", "")
+	flags.StringVar(&s.Client, "azure-client", "", "")
+	return s
+}
+
+// client signs in to Azure's vault.
+func (s *signIn) client(ctx context.Context, io *cli.IO, url string) (*vault.Client, error) {
+	if s.secret.Given() {
+		var err error
+		if s.Secret, err = s.secret.ReadOne(ctx, io); err != nil {
+			return nil, err
+		}
+		defer clear(s.Secret)
+	}
+	s.Prompt = func(text string) error {
+		io.Note("%s", text)
+		return nil
+	}
+	credential, err := s.Credential(url)
+	if err != nil {
+		return nil, err
+	}
+	return vault.New(url, credential, nil)
+}
+
 // withCloud runs f against the state directory's cloud: in a rehearsal the
 // practice cloud, served for as long as f runs, else Azure.
-func withCloud(s *state.State, f func(c cloud) error) error {
+func withCloud(ctx context.Context, io *cli.IO, s *state.State, in *signIn, f func(c cloud) error) error {
 	w, _, err := ownWorld(s)
 	if err != nil {
 		return err
 	}
 	if s.Rehearsal {
-		return withPractice(s, w.Vault, f)
+		return withPractice(io, s, w.Vault, f)
 	}
-	credential, err := azidentity.NewDefaultAzureCredential(nil)
-	if err != nil {
-		return control.VaultSignIn.Refuse("no way to sign in to Azure was found: %w", err)
-	}
-	client, err := vault.New(w.Vault, credential, nil)
+	client, err := in.client(ctx, io, w.Vault)
 	if err != nil {
 		return err
 	}
+	client.Trouble = func(text string) { io.Note("%s", text) }
 	return f(cloud{vault: client})
 }
 
-func withPractice(s *state.State, url string, f func(c cloud) error) (err error) {
+func withPractice(io *cli.IO, s *state.State, url string, f func(c cloud) error) (err error) {
 	practiceCloud, err := practice.Open(s.Path("practice"))
 	if err != nil {
 		return err
@@ -77,5 +123,6 @@ func withPractice(s *state.State, url string, f func(c cloud) error) (err error)
 	if err != nil {
 		return err
 	}
+	client.Trouble = func(text string) { io.Note("%s", text) }
 	return f(cloud{vault: client, tenant: practiceCloud.Tenant()})
 }

@@ -40,7 +40,7 @@ files: where there is a bundle, use "online upload".
 
 Example: online import-tpd --tpd-file no_key_tpd_contoso-slc.xml --active true
            --hsm-key-file KeyTransferPackage-contoso-slc.byok
-`,
+` + signInHelp,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		var o importTPDOptions
 		flags.StringVar(&o.tpd, "tpd-file", "", "")
@@ -49,6 +49,7 @@ Example: online import-tpd --tpd-file no_key_tpd_contoso-slc.xml --active true
 		flags.StringVar(&o.name, "vault-key-name", "", "")
 		flags.BoolVar(&o.dryRun, "dry-run", false, "")
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
+		o.signIn = addSignIn(flags)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
 			if err := cli.NoArguments(args); err != nil {
 				return err
@@ -65,6 +66,7 @@ type importTPDOptions struct {
 	tpd, blob, active, name string
 	dryRun                  bool
 	password                *cli.SecretFlags
+	signIn                  *signIn
 }
 
 func (o *importTPDOptions) run(ctx context.Context, io *cli.IO, s *state.State) error {
@@ -76,7 +78,7 @@ func (o *importTPDOptions) run(ctx context.Context, io *cli.IO, s *state.State) 
 	if err != nil {
 		return err
 	}
-	u := &upload{io: io, state: s, history: h, plan: plan}
+	u := &upload{io: io, state: s, history: h, plan: plan, signIn: o.signIn}
 	if err := u.run(ctx, o.dryRun); err != nil {
 		return err
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/pkg/cli"
-	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/keyid"
@@ -41,16 +40,12 @@ Read the fingerprint aloud to the offline side.
   --size BITS       2048, 3072 or 4096 (default: 4096)
 
 Example: online kek create --out /media/stick
-`,
+` + signInHelp,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		o := kekFlags(flags)
 		bits := flags.Int("size", 4096, "")
-		return o.runner(flags, func(ctx context.Context, c *vault.Client) (*vault.KEK, error) {
-			kek, err := c.CreateKEK(ctx, o.name, *bits)
-			if r := new(control.Refusal); control.Is(err, control.VaultKeyExists) && errors.As(err, &r) {
-				return nil, r.WithHint("take the key that is there with `online kek fetch`, or choose another name with --kek-name")
-			}
-			return kek, err
+		return o.runner(flags, func(ctx context.Context, c *vault.Client, purpose map[string]string) (*vault.KEK, error) {
+			return c.CreateKEK(ctx, vault.NewKEK{Name: o.name, Bits: *bits, Tags: purpose})
 		})
 	},
 }
@@ -67,25 +62,32 @@ As "online kek create", with a KEK that is in the vault already.
   --kek-name NAME   the KEK's name in the vault (default: keyferry-kek)
 
 Example: online kek fetch --kek-name transfer-kek --out /media/stick
-`,
+` + signInHelp,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		o := kekFlags(flags)
-		return o.runner(flags, func(ctx context.Context, c *vault.Client) (*vault.KEK, error) {
+		return o.runner(flags, func(ctx context.Context, c *vault.Client, _ map[string]string) (*vault.KEK, error) {
 			return c.FetchKEK(ctx, o.name, "")
 		})
 	},
 }
 
-type kekOptions struct{ name, out string }
+type kekOptions struct {
+	name, out string
+	signIn    *signIn
+}
+
+// getKEK makes or fetches a KEK. The purpose is for the vault's tags: by it a
+// KEK that a stopped run has made is taken up again.
+type getKEK func(ctx context.Context, c *vault.Client, purpose map[string]string) (*vault.KEK, error)
 
 func kekFlags(flags *pflag.FlagSet) *kekOptions {
-	o := &kekOptions{}
+	o := &kekOptions{signIn: addSignIn(flags)}
 	flags.StringVar(&o.name, "kek-name", defaultKEK, "")
 	flags.StringVar(&o.out, "out", "", "")
 	return o
 }
 
-func (o *kekOptions) runner(flags *pflag.FlagSet, get func(context.Context, *vault.Client) (*vault.KEK, error)) cli.Run {
+func (o *kekOptions) runner(flags *pflag.FlagSet, get getKEK) cli.Run {
 	return func(ctx context.Context, io *cli.IO, args []string) error {
 		if err := errors.Join(cli.NoArguments(args), cli.Require(flags, "out"), keyid.Check("KEK name", o.name)); err != nil {
 			return err
@@ -99,7 +101,7 @@ func (o *kekOptions) runner(flags *pflag.FlagSet, get func(context.Context, *vau
 const room = 64 << 10
 
 // run checks that the packages can be written before it touches the vault.
-func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get func(context.Context, *vault.Client) (*vault.KEK, error)) error {
+func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get getKEK) error {
 	w, worldPackage, err := ownWorld(s)
 	if err != nil {
 		return err
@@ -119,8 +121,8 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get fu
 		return err
 	}
 	var kek *vault.KEK
-	err = withCloud(s, func(c cloud) error {
-		kek, err = get(ctx, c.vault)
+	err = withCloud(ctx, io, s, o.signIn, func(c cloud) error {
+		kek, err = get(ctx, c.vault, map[string]string{"keyferry-world": trust.Fingerprint(worldPackage).Hex(), "keyferry-package": fmt.Sprint(number)})
 		return err
 	})
 	if err != nil {

@@ -44,13 +44,14 @@ any step, the same command goes on; nothing is imported twice.
 
 Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
            --protection-password-file pw
-`,
+` + signInHelp,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		var o uploadOptions
 		flags.StringVar(&o.active, "active", "", "")
 		flags.StringToStringVar(&o.names, "vault-key-name", nil, "")
 		flags.BoolVar(&o.dryRun, "dry-run", false, "")
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
+		o.signIn = addSignIn(flags)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "bundle")
 			if err != nil {
@@ -68,6 +69,7 @@ type uploadOptions struct {
 	names    map[string]string // vault key name by key identifier
 	dryRun   bool
 	password *cli.SecretFlags
+	signIn   *signIn
 }
 
 func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *history, v *bundle.Verified) error {
@@ -75,7 +77,7 @@ func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *
 	if err != nil {
 		return err
 	}
-	u := &upload{io: io, state: s, history: h, plan: plan}
+	u := &upload{io: io, state: s, history: h, plan: plan, signIn: o.signIn}
 	if err := u.run(ctx, o.dryRun); err != nil {
 		return err
 	}
@@ -89,13 +91,14 @@ type upload struct {
 	history *history
 	cloud   cloud
 	plan    *plan
+	signIn  *signIn
 }
 
 // run shows the plan, asks the cloud about it, and, unless it is a dry run,
 // carries it out.
 func (u *upload) run(ctx context.Context, dryRun bool) error {
 	defer u.plan.clear()
-	err := withCloud(u.state, func(c cloud) error {
+	err := withCloud(ctx, u.io, u.state, u.signIn, func(c cloud) error {
 		u.cloud = c
 		if err := u.foresee(ctx); err != nil || dryRun {
 			return err
@@ -209,7 +212,7 @@ func (u *upload) importTPD(ctx context.Context, step *step) error {
 		}
 		there = &made
 	}
-	if there.KeyURL != step.keyURL {
+	if there.KeyURL != step.keyURL && (there.KeyURL != "" || !there.Holds(step.public)) {
 		return control.RMSKeyExists.Refuse("the tenant has the key %s with another key URL, %s", step.key.SLC, control.Quote(there.KeyURL))
 	}
 	u.io.Note("%s: its TPD is in the tenant, %s", step.key.ID, strings.ToLower(string(there.Status)))
