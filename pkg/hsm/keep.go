@@ -52,6 +52,11 @@ func (k *ProvenKey) Keep(o KeepOptions) (*Kept, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Resume {
+		if err := k.removeNameless(); err != nil {
+			return nil, err
+		}
+	}
 	kept := &Kept{Label: o.Label, token: t, Adopted: found.private != 0}
 	if err := kept.store(k, found, o.RetainExtractable); err != nil {
 		if e := kept.Remove(); e != nil {
@@ -60,6 +65,33 @@ func (k *ProvenKey) Keep(o KeepOptions) (*Kept, error) {
 		return nil, err
 	}
 	return kept, nil
+}
+
+// removeNameless destroys the copies of the private key that have neither label
+// nor CKA_ID: SoftHSM stores a copy as it finds it, extractable and without
+// CKA_TOKEN, before it names and hardens it, and a run that is killed between
+// leaves it so.
+func (k *ProvenKey) removeNameless() error {
+	t := k.session.token
+	handles, err := t.find(template{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)})
+	if err != nil {
+		return failed("search for unfinished copies", err)
+	}
+	for _, h := range handles {
+		o, err := t.describe(h)
+		if err != nil || h == k.session.handle || o.label != "" || len(o.id) > 0 {
+			continue
+		}
+		stored, err := t.publicKey(h)
+		if err != nil || !stored.Equal(k.public) { // not ours
+			continue
+		}
+		if err := t.ck.DestroyObject(t.session, h); err != nil {
+			return failed("remove an unfinished copy", err)
+		}
+		t.forget(h)
+	}
+	return nil
 }
 
 // store makes what is not there yet and checks the whole.

@@ -147,6 +147,27 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// A copy without a name, as SoftHSM leaves when it is killed, is removed; that
+// of another key is not.
+func TestResumeRemovesNameless(t *testing.T) {
+	token, _ := newToken(t)
+	key, other := vectorKey(t, "contoso-mode2"), vectorKey(t, "contoso-utf16")
+	proven := imported(t, token, key)
+	for _, k := range []*ProvenKey{proven, imported(t, token, other)} {
+		if _, err := token.ck.CopyObject(token.session, k.session.handle, template{attr(pkcs11.CKA_TOKEN, true)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	token.listed = false
+	before := allObjects(t, token)
+	if _, err := proven.Keep(KeepOptions{Label: "contoso", Resume: true}); err != nil {
+		t.Fatal(err)
+	}
+	if now := allObjects(t, token); now != before-1+2 {
+		t.Errorf("%d objects, want one less and the pair: %d", now, before-1+2)
+	}
+}
+
 // Another key behind the label and CKA_ID of ours is not taken for ours.
 func TestResumeRefusesImpostor(t *testing.T) {
 	key, other := vectorKey(t, "contoso-mode2"), vectorKey(t, "contoso-anyone")

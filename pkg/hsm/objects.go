@@ -104,9 +104,14 @@ func (t *Token) list() error {
 }
 
 // search returns the token objects of a class.
-func (t *Token) search(class uint) (handles []pkcs11.ObjectHandle, err error) {
-	err = t.ck.FindObjectsInit(t.session, template{attr(pkcs11.CKA_CLASS, class), attr(pkcs11.CKA_TOKEN, true)})
-	if err != nil {
+func (t *Token) search(class uint) ([]pkcs11.ObjectHandle, error) {
+	return t.find(template{attr(pkcs11.CKA_CLASS, class), attr(pkcs11.CKA_TOKEN, true)})
+}
+
+// find returns the objects, this session's own included, that have the
+// attributes.
+func (t *Token) find(wanted template) (handles []pkcs11.ObjectHandle, err error) {
+	if err := t.ck.FindObjectsInit(t.session, wanted); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.ck.FindObjectsFinal(t.session)) }()
