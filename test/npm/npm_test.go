@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -49,7 +50,13 @@ func fetch() string {
 			return "no " + tool + " command: install Debian's packages nodejs and npm (node 20 or later)"
 		}
 	}
-	var err error
+	version, err := exec.Command("node", "--version").Output()
+	if err != nil {
+		return "node --version: " + err.Error()
+	}
+	if major, _, _ := strings.Cut(strings.TrimPrefix(string(version), "v"), "."); len(major) < 2 || major < "20" {
+		return "the client needs node 20 or later, not " + strings.TrimSpace(string(version))
+	}
 	if installed.dir, err = os.MkdirTemp("", "keyferry-npm-"); err != nil {
 		return err.Error()
 	}
