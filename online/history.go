@@ -76,12 +76,7 @@ type history struct {
 
 func readHistory(l *ledger.Ledger) (*history, error) {
 	h := &history{}
-	for _, e := range l.Entries() {
-		if err := h.take(e); err != nil {
-			return nil, err
-		}
-	}
-	return h, nil
+	return h, l.Each(h.take)
 }
 
 func (h *history) take(e ledger.Entry) error {

@@ -114,6 +114,16 @@ func (l *Ledger) Append(now time.Time, event string, data any) error {
 	return nil
 }
 
+// Each calls f with each record, oldest first, until one fails.
+func (l *Ledger) Each(f func(Entry) error) error {
+	for _, e := range l.entries {
+		if err := f(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Entries returns the records, oldest first. The caller must not change them.
 func (l *Ledger) Entries() []Entry { return l.entries }
 
