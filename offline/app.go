@@ -36,6 +36,7 @@ var app = &cli.App{
 		receiptCommand,
 		statusCommand,
 		transcriptCommand,
+		transcriptVerifyCommand,
 	},
 	Seeds: []cli.Seed{{
 		Switch:  "-ImportRmsCentrallyManagedKey",

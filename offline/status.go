@@ -91,6 +91,32 @@ Example: offline transcript
 	},
 }
 
+var transcriptVerifyCommand = cli.Command{
+	Name:    "transcript verify",
+	Summary: "check the ledger's chain of hashes",
+	Usage: `
+Usage: offline transcript verify
+
+Checks that each record of the ledger follows the one before it, and shows the
+head, which stands for all of it: compare it with the one that was written down.
+A last record that was cut off or replaced shows in the head alone.
+
+Example: offline transcript verify
+`,
+	Setup: func(*pflag.FlagSet) cli.Run {
+		return func(_ context.Context, io *cli.IO, args []string) error {
+			if err := cli.NoArguments(args); err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error { // which checks the chain
+				head, records := s.Ledger.Head(), len(s.Ledger.Entries())
+				return io.Result(map[string]any{"result": "SUCCESS", "records": records, "head": head},
+					fmt.Sprintf("%d records follow each other\nhead  %s\n%s\nResult: SUCCESS", records, head, head.Words()))
+			})
+		}
+	},
+}
+
 func showTranscript(io *cli.IO, s *state.State) error {
 	var text strings.Builder
 	for _, e := range s.Ledger.Entries() {
