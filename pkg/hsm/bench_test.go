@@ -3,11 +3,16 @@
 package hsm
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"crypto/sha256"
+	"fmt"
+	"math/big"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -102,6 +107,123 @@ func BenchmarkBareImport(b *testing.B) {
 			done(b, ck.DestroyObject(s, h))
 		}
 	}
+}
+
+// BenchmarkWrap is the wrap of a key by a proven mechanism; compare with
+// BenchmarkBareWrap of the same run.
+func BenchmarkWrap(b *testing.B) {
+	token := benchToken(b)
+	key, kek := vectorKey(b, "contoso-mode2"), vectorKey(b, "contoso-anyone")
+	proven := imported(b, token, key)
+	wrap := &ProvenWrap{token, aesPad} // SoftHSM 2.6.1 is flawed, and as fast
+	for b.Loop() {
+		_, err := wrap.Wrap(proven, &kek.PublicKey)
+		done(b, err)
+	}
+}
+
+// BenchmarkBareWrap is the PKCS#11 calls of a wrap.
+func BenchmarkBareWrap(b *testing.B) {
+	token := benchToken(b)
+	key, kek := vectorKey(b, "contoso-mode2"), vectorKey(b, "contoso-anyone")
+	proven := imported(b, token, key)
+	outerTemplate := publicTemplate(&kek.PublicKey, attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_WRAP, true), attr(pkcs11.CKA_ENCRYPT, true))
+	aesTemplate := template{
+		attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_VALUE_LEN, 32), attr(pkcs11.CKA_SENSITIVE, true),
+		attr(pkcs11.CKA_EXTRACTABLE, true), attr(pkcs11.CKA_WRAP, true),
+	}
+	ck, s := token.ck, token.session
+	for b.Loop() {
+		outer, err := ck.CreateObject(s, outerTemplate)
+		done(b, err)
+		aes, err := ck.GenerateKey(s, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), aesTemplate)
+		done(b, err)
+		_, err = ck.WrapKey(s, oaep(), outer, aes)
+		done(b, err)
+		_, err = ck.WrapKey(s, aesPad.call(), aes, proven.handle)
+		done(b, err)
+		done(b, ck.DestroyObject(s, aes))
+		done(b, ck.DestroyObject(s, outer))
+	}
+}
+
+// BenchmarkSign is a signature as it is under a bundle; compare with
+// BenchmarkBareSign of the same run.
+func BenchmarkSign(b *testing.B) {
+	token := benchToken(b)
+	signer, err := token.CreateSigner("signer", ECDSAP256)
+	done(b, err)
+	digest := sha256.Sum256(nil)
+	for b.Loop() {
+		_, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+		done(b, err)
+	}
+}
+
+// BenchmarkBareSign is the PKCS#11 calls of a signature.
+func BenchmarkBareSign(b *testing.B) {
+	token := benchToken(b)
+	_, err := token.CreateSigner("signer", ECDSAP256)
+	done(b, err)
+	found, err := token.search(attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY))
+	done(b, err)
+	digest := sha256.Sum256(nil)
+	for b.Loop() {
+		done(b, token.ck.SignInit(token.session, mechanism(pkcs11.CKM_ECDSA, nil), found[0]))
+		_, err := token.ck.Sign(token.session, digest[:])
+		done(b, err)
+	}
+}
+
+// BenchmarkKeys imports and keeps many keys in one run: what a key costs in the
+// token and in our part.
+func BenchmarkKeys(b *testing.B) {
+	for _, n := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			token := benchToken(b)
+			keys := manyKeys(b, n)
+			imported(b, token, vectorKey(b, "contoso-anyone")) // chooses the way
+			clock := &faulty{cryptoki: token.ck}
+			token.ck = clock
+			runs := 0
+			for b.Loop() {
+				runs++
+				for i, key := range keys {
+					proven := imported(b, token, key)
+					_, err := proven.Keep(KeepOptions{Label: fmt.Sprint("key ", i)})
+					done(b, err)
+					done(b, proven.session.Destroy())
+				}
+				b.StopTimer()
+				for _, o := range token.objects {
+					done(b, token.module.DestroyObject(token.session, o.handle))
+				}
+				token.objects = nil
+				b.StartTimer()
+			}
+			perKey := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(runs*n) }
+			b.ReportMetric(perKey(clock.spent), "token-µs/key")
+			b.ReportMetric(perKey(b.Elapsed()-clock.spent), "ours-µs/key")
+		})
+	}
+}
+
+// manyKeys makes keys of one pair of primes that differ in their exponents:
+// quick, and different for all that is measured.
+func manyKeys(b *testing.B, n int) (keys []*rsa.PrivateKey) {
+	base := vectorKey(b, "contoso-mode2")
+	one := big.NewInt(1)
+	phi := new(big.Int).Mul(new(big.Int).Sub(base.Primes[0], one), new(big.Int).Sub(base.Primes[1], one))
+	for e := int64(65537); len(keys) < n; e += 2 {
+		d := new(big.Int).ModInverse(big.NewInt(e), phi)
+		if d == nil {
+			continue
+		}
+		key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: base.N, E: int(e)}, D: d, Primes: base.Primes}
+		key.Precompute()
+		keys = append(keys, key)
+	}
+	return keys
 }
 
 func done(b *testing.B, err error) {

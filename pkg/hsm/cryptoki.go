@@ -11,13 +11,17 @@ import (
 	"keyferry/pkg/control"
 )
 
-// cryptoki is the edge to the token: the calls of a [pkcs11.Ctx] that a Token
+// cryptoki is the edge to the token: the calls of a [module] that a Token
 // makes. Tests put a fake in its place that fails where a real token rarely does.
 type cryptoki interface {
+	GetInfo() (pkcs11.Info, error)
 	GetSlotList(tokenPresent bool) ([]uint, error)
 	GetTokenInfo(slot uint) (pkcs11.TokenInfo, error)
+	GetMechanismList(slot uint) ([]*pkcs11.Mechanism, error)
+	GetMechanismInfo(slot uint, m []*pkcs11.Mechanism) (pkcs11.MechanismInfo, error)
+	Login(sh pkcs11.SessionHandle, user uint, pin string) error
+	LoginAtPad(pkcs11.SessionHandle) error
 	CloseSession(pkcs11.SessionHandle) error
-	Destroy()
 
 	FindObjectsInit(pkcs11.SessionHandle, template) error
 	FindObjects(pkcs11.SessionHandle, int) ([]pkcs11.ObjectHandle, bool, error)
@@ -30,12 +34,14 @@ type cryptoki interface {
 	GenerateKey(pkcs11.SessionHandle, []*pkcs11.Mechanism, template) (pkcs11.ObjectHandle, error)
 	GenerateKeyPair(sh pkcs11.SessionHandle, m []*pkcs11.Mechanism, public, private template) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error)
 	WrapKey(sh pkcs11.SessionHandle, m []*pkcs11.Mechanism, wrapping, key pkcs11.ObjectHandle) ([]byte, error)
+	WrapKeyInto(sh pkcs11.SessionHandle, mechanism uint, wrapping, key pkcs11.ObjectHandle, size int) ([]byte, error)
 	UnwrapKey(pkcs11.SessionHandle, []*pkcs11.Mechanism, pkcs11.ObjectHandle, []byte, template) (pkcs11.ObjectHandle, error)
 
 	SignInit(pkcs11.SessionHandle, []*pkcs11.Mechanism, pkcs11.ObjectHandle) error
 	Sign(pkcs11.SessionHandle, []byte) ([]byte, error)
 	DecryptInit(pkcs11.SessionHandle, []*pkcs11.Mechanism, pkcs11.ObjectHandle) error
 	Decrypt(pkcs11.SessionHandle, []byte) ([]byte, error)
+	GenerateRandom(pkcs11.SessionHandle, int) ([]byte, error)
 }
 
 // failed is the refusal of a call that the token did not carry out; nil for nil.
@@ -78,30 +84,3 @@ func mechanism(id uint, params any) []*pkcs11.Mechanism {
 }
 
 func oaep() []*pkcs11.Mechanism { return mechanism(pkcs11.CKM_RSA_PKCS_OAEP, oaepParams) }
-
-// wrapMechanism is a way to wrap a private key: CKM_RSA_AES_KEY_WRAP does it in
-// one step, any other wraps it under an AES key that OAEP wraps under the KEK.
-type wrapMechanism struct {
-	id   uint
-	name string
-}
-
-// wrapMechanisms are tried in this order. The names of the vendor's values are
-// the vendors'; 0x210A is last, as tokens disagree on what it means.
-var wrapMechanisms = []wrapMechanism{
-	{pkcs11.CKM_RSA_AES_KEY_WRAP, "CKM_RSA_AES_KEY_WRAP"},
-	{0x0000210B, "CKM_AES_KEY_WRAP_KWP"},
-	{0x80000171, "CKM_AES_KWP (Luna)"},
-	{0x8000216F, "CKM_CLOUDHSM_AES_KEY_WRAP_ZERO_PAD"},
-	{pkcs11.CKM_AES_KEY_WRAP_PAD, "CKM_AES_KEY_WRAP_PAD"},
-}
-
-func (m wrapMechanism) oneStep() bool { return m.id == pkcs11.CKM_RSA_AES_KEY_WRAP }
-
-// call is m for C_WrapKey and C_UnwrapKey.
-func (m wrapMechanism) call() []*pkcs11.Mechanism {
-	if m.oneStep() {
-		return mechanism(m.id, &pkcs11.RSAAESKeyWrapParams{AESKeyBits: 256, OAEPParams: *oaepParams})
-	}
-	return mechanism(m.id, nil)
-}

@@ -11,17 +11,42 @@
 //	token.ProveWrap    a throw-away key shows that the token wraps exactly: ProvenWrap
 //	ProvenWrap.Wrap    the ciphertext for the vault
 //	ProvenKey.Keep     the key and its public half become token objects: Kept
+//	token.CheckAlone   no other program stored the same one meanwhile
 //	Kept.Remove        the caller's way back
 //
 // All before Keep works on session objects, which end with the session: a dry
-// run stops there and leaves the token as it was.
+// run stops there and leaves the token as it was. A key that is in the token
+// already starts at token.Stored. token.Probe shows what a token can do.
 //
 // A token key is found by its label, the key identifier, and by its CKA_ID, the
 // SHA-256 of the public key as PKIX DER. The public key object carries both
 // too, since crypto11 pairs the halves by them.
 //
-// crypto11 logs in, holds the login and signs bundles; the calls that it lacks
-// (import, wrap, copy) go through miekg/pkcs11 beside it in the same process.
+// # Nothing half done
+//
+// Each call may fail with nothing done, fail though done, or be the last one
+// before the process is killed. The caller writes down that it begins before
+// it calls Keep, and that it has finished after; as long as it has begun, it
+// calls CheckFree and Keep with Resume, which take up or complete what is there.
+// When Keep fails it takes back what it made. A refusal by KF-HSM-LEFTOVER says
+// that something may be there still; only after any other one may the
+// caller write down that nothing is begun. So there is at most one pair of
+// objects under the label and CKA_ID at any time, and never half a pair for
+// good. Only two programs that store the same key at the same time can make
+// two pairs: CheckAlone tells each of them.
+//
+// # Libraries
+//
+// Calls go through miekg/pkcs11; the login is this package's. crypto11 shares
+// the session's login and signs bundles. A token that it cannot open, such as
+// NSS, does all else.
+//
+// Tokens that take their settings from the environment get them so: nShield
+// wants CKNFAST_LOADSHARING=1 for softcards, CKNFAST_FAKE_ACCELERATOR_LOGIN=1 for
+// a PIN on its module-only slot (which has none of its own: leave the PIN empty
+// there, or choose the slot by its slot-id), and import in
+// CKNFAST_OVERRIDE_SECURITY_ASSURANCES before it takes a private key by
+// C_CreateObject.
 //
 // Key material in Go memory is cleared after use. Where the token takes keys by
 // C_UnwrapKey, none crosses into C memory in the clear; C_CreateObject and the
@@ -31,20 +56,21 @@ package hsm
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
-
-	"keyferry/pkg/control"
 )
 
-// Config says which token to open.
+// Config says which token to open. What is given of TokenLabel, TokenSerial and
+// TokenURI must all fit one token, and only one.
 type Config struct {
-	Module     string // path of the PKCS#11 module, as by FindModule
-	TokenLabel string
-	PIN        []byte // the user PIN; the caller clears it after Open
+	Module      string // path of the PKCS#11 module, as by FindModule
+	TokenLabel  string
+	TokenSerial string
+	TokenURI    *URI
+	PIN         []byte // the user PIN; the caller clears it after Open. Empty for a PIN pad
+	Parameters  string // what the module takes at C_Initialize, such as NSS's configdir=…; usually empty
 }
 
 // Info describes a token, in its own words.
@@ -59,62 +85,72 @@ type Info struct {
 
 // Token is an open token with its user logged in. It serves one goroutine.
 type Token struct {
-	ck       cryptoki
-	session  pkcs11.SessionHandle
-	crypto11 *crypto11.Context
-	info     Info
+	ck      cryptoki
+	module  *module
+	slot    uint
+	session pkcs11.SessionHandle
+	info    Info
+
+	crypto11  *crypto11.Context // nil where crypto11 can't open the token
+	noSigning error             // why it can't
 
 	objects   []object       // the token's keys, once listed
 	listed    bool           // whether objects holds
+	trial     *trial         // throw-away keys, once drawn
 	transport *transportPair // under which keys come in, once made
-	way       int            // the first of importWays that this token has not declined
-	declined  []string       // why it declined those before
+	ways      []Verdict      // of the first importWays, as far as they were tried
 }
 
-// Open logs in to the one token with the label. The PIN is tried once, and only
-// on that token. Refusals, all of class Environment: KF-HSM-MODULE,
+// Open logs in to the one token that cfg chooses. The PIN is tried once, and
+// only on that token. Refusals, all of class Environment: KF-HSM-MODULE,
 // KF-HSM-NO-TOKEN, KF-HSM-TOKEN-LABEL, KF-HSM-TOKEN-TWICE, KF-HSM-PIN,
-// KF-HSM-CALL. A process can have one Token of a module open at a time.
+// KF-HSM-PIN-LOCKED, KF-HSM-CALL. A process can have one Token of a module open
+// at a time.
 func Open(cfg Config) (*Token, error) {
-	if len(cfg.PIN) == 0 {
-		// Tokens take no PIN for a wish to be asked at a keypad of their own.
-		return nil, control.HSMPIN.Refuse("the PIN for token %s is empty", control.Quote(cfg.TokenLabel))
-	}
-	var slot uint
-	var info pkcs11.TokenInfo
-	// crypto11 insists on initialising the module itself and takes the first
-	// token that fits, so the choice is made in a visit of its own before.
-	err := visit(cfg.Module, func(ctx *pkcs11.Ctx) (err error) {
-		slot, info, err = findToken(ctx, cfg.TokenLabel)
-		return err
-	})
+	m, err := load(cfg.Module, cfg.Parameters)
 	if err != nil {
 		return nil, err
 	}
-	slotNumber := int(slot)
-	config := &crypto11.Config{Path: cfg.Module, SlotNumber: &slotNumber, Pin: string(cfg.PIN), MaxSessions: 2}
-	login, err := crypto11.Configure(config)
-	config.Pin = "" // crypto11 keeps config
+	slot, info, err := choose(m, &cfg)
+	if err == nil {
+		err = admit(&info, cfg.PIN)
+	}
 	if err != nil {
-		return nil, loginRefusal(cfg.TokenLabel, err)
+		return nil, errors.Join(err, m.unload())
 	}
-	ctx := pkcs11.New(cfg.Module)
-	if ctx == nil {
-		return nil, errors.Join(moduleRefusal(cfg.Module), login.Close())
+	t := &Token{ck: m, module: m, slot: slot, info: infoOf(cfg.Module, &info)}
+	if err := t.share(cfg.Parameters); err != nil {
+		m.Destroy()
+		return nil, err
 	}
-	session, err := ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-	if err != nil {
-		ctx.Destroy()
-		return nil, errors.Join(failed("open a session", err), login.Close())
+	if t.session, err = m.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION); err != nil {
+		return nil, errors.Join(failed("open a session", err), t.end())
 	}
-	return &Token{ck: ctx, session: session, crypto11: login, info: Info{
-		Module:       cfg.Module,
-		Manufacturer: info.ManufacturerID,
-		Model:        info.Model,
-		Label:        info.Label,
-		Serial:       info.SerialNumber,
-		Firmware:     fmt.Sprintf("%d.%d", info.FirmwareVersion.Major, info.FirmwareVersion.Minor),
-	}}, nil
+	if err := t.login(&info, cfg.PIN); err != nil {
+		return nil, errors.Join(err, t.end())
+	}
+	return t, nil
+}
+
+// share has crypto11 initialise the module, which it insists on and does
+// without parameters. It is to sign, not to log in: so it gets no PIN. Where
+// it can't, the token does all but sign.
+func (t *Token) share(parameters string) error {
+	if parameters != "" {
+		t.noSigning = errors.New("the PKCS#11 module takes parameters, for which crypto11 has no words")
+		return nil
+	}
+	if err := t.module.Finalize(); err != nil {
+		return failed("finalise the module", err)
+	}
+	slot := int(t.slot)
+	t.crypto11, t.noSigning = crypto11.Configure(&crypto11.Config{
+		Path: t.module.path, SlotNumber: &slot, MaxSessions: 2, LoginNotSupported: true,
+	})
+	if t.noSigning == nil {
+		return nil
+	}
+	return failed("start again without crypto11", t.module.initialize(parameters))
 }
 
 // Info describes the token.
@@ -128,61 +164,30 @@ func (t *Token) Close() error {
 		return nil
 	}
 	err := failed("close the session", t.ck.CloseSession(t.session))
-	// crypto11 last: its Close finalises the module for everybody.
-	err = errors.Join(err, failed("log out", t.crypto11.Close()))
-	t.ck.Destroy()
 	t.ck = nil
-	return err
+	return errors.Join(err, t.end())
 }
 
-// findToken finds the one initialised token with the label.
-func findToken(ck cryptoki, label string) (slot uint, info pkcs11.TokenInfo, err error) {
-	slots, err := ck.GetSlotList(true)
-	if err != nil {
-		return 0, info, failed("list its slots", err)
+// end unloads the module, by crypto11 if that has initialised it.
+func (t *Token) end() error {
+	if t.crypto11 == nil {
+		return t.module.unload()
 	}
-	var labels []string
-	matches := 0
-	for _, s := range slots {
-		i, err := ck.GetTokenInfo(s)
-		if err != nil {
-			return 0, info, failed("describe a token", err)
-		}
-		if i.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 {
-			continue
-		}
-		labels = append(labels, control.Quote(i.Label))
-		if i.Label == label {
-			slot, info = s, i
-			matches++
-		}
-	}
-	switch {
-	case len(labels) == 0:
-		return 0, info, control.HSMNoToken.Refuse("the PKCS#11 module has no initialised token in its %d slots", len(slots))
-	case matches == 0:
-		return 0, info, control.HSMTokenLabel.Refuse("no token is labelled %s; there are: %s", control.Quote(label), strings.Join(labels, ", "))
-	case matches > 1:
-		return 0, info, control.HSMTokenTwice.Refuse("%d tokens are labelled %s", matches, control.Quote(label))
-	}
-	return slot, info, nil
+	defer t.module.Destroy()
+	return failed("log out", t.crypto11.Close())
 }
 
-// pinErrors are the answers to a login that mean the PIN, not the token.
-var pinErrors = []pkcs11.Error{
-	pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE,
-	pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED,
+func infoOf(path string, info *pkcs11.TokenInfo) Info {
+	return Info{
+		Module:       path,
+		Manufacturer: filled(info.ManufacturerID),
+		Model:        filled(info.Model),
+		Label:        filled(info.Label),
+		Serial:       filled(info.SerialNumber),
+		Firmware:     fmt.Sprintf("%d.%d", info.FirmwareVersion.Major, info.FirmwareVersion.Minor),
+	}
 }
 
-// loginRefusal tells a wrong PIN from a token that cannot be used.
-func loginRefusal(label string, err error) error {
-	answer := err
-	// crypto11's errors are of a time before Unwrap.
-	for c, ok := answer.(interface{ Cause() error }); ok; c, ok = answer.(interface{ Cause() error }) {
-		answer = c.Cause()
-	}
-	if code, ok := answer.(pkcs11.Error); ok && slices.Contains(pinErrors, code) {
-		return control.HSMPIN.Refuse("token %s does not accept the PIN, which was tried once: %w", control.Quote(label), code)
-	}
-	return failed("log in", answer)
-}
+// filled takes off what a field is filled up with: blanks by the standard,
+// zeros by tpm2-pkcs11.
+func filled(field string) string { return strings.TrimRight(field, " \x00") }

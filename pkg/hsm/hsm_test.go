@@ -70,9 +70,9 @@ func TestOpen(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	module, _ := softHSM(t, t.TempDir())
-	open := func(module, label, pin string) error {
-		token, err := Open(Config{Module: module, TokenLabel: label, PIN: []byte(pin)})
+	path, _ := softHSM(t, t.TempDir())
+	open := func(path, label, pin string) error {
+		token, err := Open(Config{Module: path, TokenLabel: label, PIN: []byte(pin)})
 		if err == nil {
 			t.Error("opened", token.Close())
 		}
@@ -83,41 +83,41 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, open(text, testLabel, string(testPIN)), control.HSMModule)
-	refused(t, open(module, testLabel, string(testPIN)), control.HSMNoToken)
+	refused(t, open(path, testLabel, string(testPIN)), control.HSMNoToken)
 
 	create := func(label string) {
 		t.Helper()
-		if err := CreateRehearsalToken(module, label, testPIN, testSOPIN); err != nil {
+		if err := CreateRehearsalToken(path, label, testPIN, testSOPIN); err != nil {
 			t.Fatal(err)
 		}
 	}
 	create(testLabel)
-	refused(t, open(module, "another", string(testPIN)), control.HSMTokenLabel)
+	refused(t, open(path, "another", string(testPIN)), control.HSMTokenLabel)
 	for _, pin := range []string{"00000000", "", "1", strings.Repeat("9", 300)} {
-		err := open(module, testLabel, pin)
+		err := open(path, testLabel, pin)
 		refused(t, err, control.HSMPIN)
 		if pin == "00000000" && strings.Contains(err.Error(), pin) {
 			t.Errorf("the PIN is in the message: %v", err)
 		}
 	}
-	refused(t, CreateRehearsalToken(module, testLabel, testPIN, testSOPIN), control.HSMExists)
-	token := openToken(t, module) // the right PIN still works
+	refused(t, CreateRehearsalToken(path, testLabel, testPIN, testSOPIN), control.HSMExists)
+	token := openToken(t, path) // the right PIN still works
 	if err := token.Close(); err != nil {
 		t.Fatal(err)
 	}
 
 	// A second token with the label, as only another program would make it.
-	err := visit(module, func(ctx *pkcs11.Ctx) error {
-		slot, err := freeSoftHSMSlot(ctx, "twin")
+	err := visit(path, "", func(m *module) error {
+		slot, err := freeSoftHSMSlot(m, "twin")
 		if err != nil {
 			return err
 		}
-		return ctx.InitToken(slot, string(testSOPIN), testLabel)
+		return m.InitToken(slot, string(testSOPIN), testLabel)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused(t, open(module, testLabel, string(testPIN)), control.HSMTokenTwice)
+	refused(t, open(path, testLabel, string(testPIN)), control.HSMTokenTwice)
 }
 
 func TestEnvironmentClass(t *testing.T) {

@@ -5,6 +5,8 @@ package hsm
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/x509"
 	"math/big"
 	"slices"
 	"strings"
@@ -22,41 +24,87 @@ var keySizes = []int{2048, 3072, 4096}
 // SessionKey is a private key in the token's session memory: it ends with
 // Destroy, or with the session.
 type SessionKey struct {
-	Way      string   // how it came in: "C_UnwrapKey MECHANISM" or "C_CreateObject"
+	Way      string   // how it came in, as the verdict of the proven way names it
 	Declined []string // the better ways that the token declined, and why
 
 	token  *Token
 	handle pkcs11.ObjectHandle
+	again  func(template) (pkcs11.ObjectHandle, error) // brings it in the same way as another object
 }
 
-// Import brings key into the token as a session object: by C_UnwrapKey under a
-// key pair that was made in the token, or, where it cannot, by C_CreateObject.
-// The object is private and sensitive, and extractable since it is to be
-// wrapped. Refuses other than two-prime keys of 2048, 3072 or 4096 bits
+// Import brings key into the token as a session object by the first of these
+// ways that is proven on a throw-away key: C_UnwrapKey under a key pair that
+// was made in the token, C_UnwrapKey under an AES key, C_CreateObject. The
+// object is private and sensitive, and extractable since it is to be wrapped.
+// Refuses other than two-prime keys of 2048, 3072 or 4096 bits
 // (KF-HSM-KEY-SIZE), a token that takes keys in no way (KF-HSM-IMPORT) and one
 // from which the key can be read again (KF-HSM-ATTRIBUTES).
+//
+// key is to be cleared by the caller, but not before Keep: a token that can't
+// copy an object takes the key in once more.
 func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 	if !slices.Contains(keySizes, key.N.BitLen()) || len(key.Primes) != 2 {
 		return nil, control.HSMKeySize.Refuse("the key is RSA of %d bits with %d primes, not of 2048, 3072 or 4096 bits with two", key.N.BitLen(), len(key.Primes))
 	}
-	// A way that the token once declined is not tried again for each key.
-	for ; t.way < len(importWays); t.way++ {
-		way := importWays[t.way]
-		handle, err := way.bring(t, key)
+	var declined []string
+	for i, way := range importWays {
+		verdict, err := t.proveWay(i)
 		if err != nil {
-			t.declined = append(t.declined, way.name+": "+err.Error())
+			return nil, err
+		}
+		if verdict.Result != Exact {
+			declined = append(declined, way.name+": "+verdict.Reason)
 			continue
 		}
-		session := &SessionKey{Way: way.name, Declined: slices.Clone(t.declined), token: t, handle: handle}
+		again := func(asked template) (pkcs11.ObjectHandle, error) { return way.bring(t, key, asked) }
+		handle, err := again(privateTemplate())
+		if err != nil {
+			declined = append(declined, way.name+": "+err.Error())
+			continue
+		}
 		if _, err := t.inspect(handle, protection{extractable: true}); err != nil {
 			t.destroy(handle, &err)
 			return nil, err
 		}
-		return session, nil
+		return &SessionKey{Way: way.name, Declined: declined, token: t, handle: handle, again: again}, nil
 	}
-	err := control.HSMImport.Refuse("the token takes the private key in no way (%s)", strings.Join(t.declined, "; "))
-	t.way, t.declined = 0, nil
-	return nil, err
+	t.ways = nil // a token that has been mended meanwhile is tried again
+	return nil, control.HSMImport.Refuse("the token takes the private key in none of %d ways (%s)", len(importWays), strings.Join(declined, "; "))
+}
+
+// proveWay tries importWays[i] on the throw-away key, once: it comes in, is
+// protected as asked, and is the key.
+func (t *Token) proveWay(i int) (verdict Verdict, err error) {
+	if i < len(t.ways) {
+		return t.ways[i], nil
+	}
+	trial, err := t.trialKeys()
+	if err != nil {
+		return verdict, err
+	}
+	way := importWays[i]
+	verdict = Verdict{Mechanism: way.name, ID: way.number}
+	if handle, err := way.bring(t, trial.key, privateTemplate()); err != nil {
+		verdict.Result, verdict.Reason = None, err.Error()
+	} else {
+		verdict.Result, verdict.Reason = t.judgeImport(handle, &trial.key.PublicKey)
+		if err := t.ck.DestroyObject(t.session, handle); err != nil {
+			return verdict, failed("destroy a throw-away key", err)
+		}
+	}
+	t.ways = append(t.ways, verdict)
+	return verdict, nil
+}
+
+// judgeImport looks at a key that came in.
+func (t *Token) judgeImport(h pkcs11.ObjectHandle, public *rsa.PublicKey) (Result, string) {
+	if _, err := t.inspect(h, protection{extractable: true}); err != nil {
+		return Flawed, err.Error()
+	}
+	if err := t.possesses(h, public); err != nil {
+		return Flawed, err.Error()
+	}
+	return Exact, ""
 }
 
 // Destroy ends the session object.
@@ -64,21 +112,33 @@ func (k *SessionKey) Destroy() error {
 	return failed("destroy the session key", k.token.ck.DestroyObject(k.token.session, k.handle))
 }
 
-// importWay is a way to bring a private key in as a session object.
+// importWay is a way to bring a private key in, as the object that a template
+// asks for.
 type importWay struct {
-	name  string
-	bring func(*Token, *rsa.PrivateKey) (pkcs11.ObjectHandle, error)
+	name   string
+	number string // of the mechanism
+	bring  func(*Token, *rsa.PrivateKey, template) (pkcs11.ObjectHandle, error)
 }
 
 // importWays are tried in this order: those by which the key crosses the
-// interface wrapped come first.
-var importWays = func() (ways []importWay) {
-	for _, m := range wrapMechanisms {
-		ways = append(ways, importWay{"C_UnwrapKey " + m.name, func(t *Token, key *rsa.PrivateKey) (pkcs11.ObjectHandle, error) {
-			return t.unwrap(m, key)
-		}})
+// interface under a key that no software knows come first, then those by which
+// it crosses it wrapped.
+var importWays = func() []importWay {
+	ways := []importWay{{"C_UnwrapKey " + rsaAES.name, rsaAES.number(), (*Token).unwrapOneStep}}
+	for _, carry := range []struct {
+		suffix string
+		aes    func(*Token, []byte) (pkcs11.ObjectHandle, error)
+	}{
+		{"", (*Token).aesByPair},
+		{" under an AES key", (*Token).aesByCreate},
+	} {
+		for _, m := range unwrapMechanisms {
+			ways = append(ways, importWay{"C_UnwrapKey " + m.name + carry.suffix, m.number(), func(t *Token, key *rsa.PrivateKey, asked template) (pkcs11.ObjectHandle, error) {
+				return t.unwrap(m, carry.aes, key, asked)
+			}})
+		}
 	}
-	return append(ways, importWay{"C_CreateObject", (*Token).create})
+	return append(ways, importWay{"C_CreateObject", "", (*Token).create})
 }()
 
 // privateTemplate describes the session object of an imported key, all but the
@@ -97,9 +157,9 @@ func privateTemplate() template {
 	}
 }
 
-// unwrap brings key in wrapped in the very layout that the vault takes, under
-// the transport pair.
-func (t *Token) unwrap(m wrapMechanism, key *rsa.PrivateKey) (handle pkcs11.ObjectHandle, err error) {
+// unwrapOneStep brings key in wrapped in the very layout that the vault takes,
+// under the transport pair.
+func (t *Token) unwrapOneStep(key *rsa.PrivateKey, asked template) (pkcs11.ObjectHandle, error) {
 	pair, err := t.transportKeys()
 	if err != nil {
 		return 0, err
@@ -108,28 +168,70 @@ func (t *Token) unwrap(m wrapMechanism, key *rsa.PrivateKey) (handle pkcs11.Obje
 	if err != nil {
 		return 0, err
 	}
-	if m.oneStep() {
-		return t.ck.UnwrapKey(t.session, m.call(), pair.private, wrapped, privateTemplate())
+	return t.ck.UnwrapKey(t.session, rsaAES.call(), pair.private, wrapped, asked)
+}
+
+// unwrap brings key in wrapped by m under a fresh AES key, which aes brings in
+// before.
+func (t *Token) unwrap(m wrapMechanism, aes func(*Token, []byte) (pkcs11.ObjectHandle, error), key *rsa.PrivateKey, asked template) (handle pkcs11.ObjectHandle, err error) {
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return 0, err
 	}
-	head := pair.public.Size()
-	aes, err := t.ck.UnwrapKey(t.session, oaep(), pair.private, wrapped[:head], template{
+	defer clear(secret)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return 0, err
+	}
+	defer clear(der)
+	sealed, open, err := m.seal(secret, der)
+	if err != nil {
+		return 0, err
+	}
+	under, err := aes(t, secret)
+	if err != nil {
+		return 0, err
+	}
+	defer t.destroy(under, &err)
+	return t.ck.UnwrapKey(t.session, open, under, sealed, asked)
+}
+
+// aesTemplate describes the session object of an AES key under which a key
+// comes in.
+func aesTemplate() template {
+	return template{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
 		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
 		attr(pkcs11.CKA_TOKEN, false),
 		attr(pkcs11.CKA_SENSITIVE, true),
 		attr(pkcs11.CKA_EXTRACTABLE, false),
 		attr(pkcs11.CKA_UNWRAP, true),
-	})
+	}
+}
+
+// aesByPair brings an AES key in under the transport pair.
+func (t *Token) aesByPair(secret []byte) (pkcs11.ObjectHandle, error) {
+	pair, err := t.transportKeys()
 	if err != nil {
 		return 0, err
 	}
-	defer t.destroy(aes, &err)
-	return t.ck.UnwrapKey(t.session, m.call(), aes, wrapped[head:], privateTemplate())
+	sealed, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, &pair.public, secret, nil)
+	if err != nil {
+		return 0, err
+	}
+	return t.ck.UnwrapKey(t.session, oaep(), pair.private, sealed, aesTemplate())
+}
+
+// aesByCreate brings an AES key in by its value.
+func (t *Token) aesByCreate(secret []byte) (pkcs11.ObjectHandle, error) {
+	value := attr(pkcs11.CKA_VALUE, secret)
+	defer clear(value.Value)
+	return t.ck.CreateObject(t.session, append(aesTemplate(), value))
 }
 
 // create brings key in by its components: all eight, since SoftHSM takes a key
 // without CRT members and then fails to wrap it.
-func (t *Token) create(key *rsa.PrivateKey) (pkcs11.ObjectHandle, error) {
+func (t *Token) create(key *rsa.PrivateKey, asked template) (pkcs11.ObjectHandle, error) {
 	key.Precompute()
 	secret := template{
 		attr(pkcs11.CKA_MODULUS, key.N.Bytes()),
@@ -146,54 +248,5 @@ func (t *Token) create(key *rsa.PrivateKey) (pkcs11.ObjectHandle, error) {
 			clear(a.Value)
 		}
 	}()
-	return t.ck.CreateObject(t.session, append(privateTemplate(), secret...))
-}
-
-// transportPair is a key pair that was made in the token for keys to come in
-// under. It lives as long as the session.
-type transportPair struct {
-	public  rsa.PublicKey
-	private pkcs11.ObjectHandle
-}
-
-// transportKeys returns the transport pair, made at its first use.
-func (t *Token) transportKeys() (pair *transportPair, err error) {
-	if t.transport != nil {
-		return t.transport, nil
-	}
-	// 2048 bits are quick to make, and guard a way that does not leave the machine.
-	publicHandle, private, err := t.ck.GenerateKeyPair(t.session, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil),
-		template{
-			attr(pkcs11.CKA_TOKEN, false),
-			attr(pkcs11.CKA_WRAP, true),
-			attr(pkcs11.CKA_MODULUS_BITS, 2048),
-			attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
-		},
-		template{
-			attr(pkcs11.CKA_TOKEN, false),
-			attr(pkcs11.CKA_PRIVATE, true),
-			attr(pkcs11.CKA_SENSITIVE, true),
-			attr(pkcs11.CKA_EXTRACTABLE, false),
-			attr(pkcs11.CKA_UNWRAP, true),
-		})
-	if err != nil {
-		return nil, err
-	}
-	defer t.destroy(publicHandle, &err)
-	public, err := t.publicKey(publicHandle)
-	if err != nil {
-		return nil, err
-	}
-	t.transport = &transportPair{public: *public, private: private}
-	return t.transport, nil
-}
-
-// publicKey reads the RSA public key of an object of either half.
-func (t *Token) publicKey(h pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
-	got, err := t.ck.GetAttributeValue(t.session, h, template{attr(pkcs11.CKA_MODULUS, nil), attr(pkcs11.CKA_PUBLIC_EXPONENT, nil)})
-	if err != nil {
-		return nil, failed("read a public key", err)
-	}
-	exponent := new(big.Int).SetBytes(got[1].Value)
-	return &rsa.PublicKey{N: new(big.Int).SetBytes(got[0].Value), E: int(exponent.Int64())}, nil
+	return t.ck.CreateObject(t.session, slices.Concat(asked, secret))
 }

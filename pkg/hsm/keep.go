@@ -7,6 +7,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 
@@ -27,8 +29,10 @@ type Kept struct {
 	Attributes Attributes // as the token reports them
 	Adopted    bool       // the private key was there already (Resume)
 
-	token *Token
-	made  []pkcs11.ObjectHandle // what Keep itself created
+	token  *Token
+	public *rsa.PublicKey
+	made   []pkcs11.ObjectHandle // what Keep itself created
+	unsure bool                  // a call to create or destroy failed, and may be done all the same
 }
 
 // KeyID is the CKA_ID of a key: the SHA-256 of its public half as PKIX DER.
@@ -42,12 +46,18 @@ func KeyID(public *rsa.PublicKey) ([]byte, error) {
 }
 
 // Keep copies the key to a token object and stores its public half beside it,
-// then reads back what the token made of them. Refuses a label or CKA_ID in use
-// (KF-HSM-EXISTS, as [Token.CheckFree]) and a private key less protected than
-// asked (KF-HSM-ATTRIBUTES). On any failure what it created is removed again;
-// should that fail too, the refusal is KF-HSM-LEFTOVER around the first one.
+// then reads back what the token made of them. A token that can't copy takes
+// the key in once more. Refuses a label or CKA_ID in use (KF-HSM-EXISTS, as
+// [Token.CheckFree]) and a private key less protected than asked
+// (KF-HSM-ATTRIBUTES). On any failure
+// what it created is removed again; where something may be left, since that
+// failed too or a call failed though it was done, the refusal is KF-HSM-LEFTOVER
+// around the first one, and Keep with Resume takes it up.
 func (k *ProvenKey) Keep(o KeepOptions) (*Kept, error) {
-	t := k.session.token
+	t := k.token
+	if k.session == nil {
+		return nil, control.HSMExists.Refuse("the key is stored in the token already")
+	}
 	found, err := t.claim(o.Label, k.public, o.Resume)
 	if err != nil {
 		return nil, err
@@ -57,7 +67,7 @@ func (k *ProvenKey) Keep(o KeepOptions) (*Kept, error) {
 			return nil, err
 		}
 	}
-	kept := &Kept{Label: o.Label, token: t, Adopted: found.private != 0}
+	kept := &Kept{Label: o.Label, token: t, public: k.public, Adopted: found.private != 0}
 	if err := kept.store(k, found, o.RetainExtractable); err != nil {
 		if e := kept.Remove(); e != nil {
 			return nil, control.HSMLeftover.Refuse("%w; and key %s is left in the token: %v", err, control.Quote(o.Label), e)
@@ -72,7 +82,7 @@ func (k *ProvenKey) Keep(o KeepOptions) (*Kept, error) {
 // CKA_TOKEN, before it names and hardens it, and a run that is killed between
 // leaves it so.
 func (k *ProvenKey) removeNameless() error {
-	t := k.session.token
+	t := k.token
 	handles, err := t.find(template{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)})
 	if err != nil {
 		return failed("search for unfinished copies", err)
@@ -101,20 +111,18 @@ func (kept *Kept) store(k *ProvenKey, found pair, extractable bool) (err error) 
 		return err
 	}
 	named := template{attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_LABEL, kept.Label), attr(pkcs11.CKA_ID, kept.ID)}
-	private := found.private
+	private, proven := found.private, false
 	if private == 0 {
-		// The copy inherits private and sensitive; SoftHSM refuses to hear of them again.
-		changed := named
-		if !extractable {
-			changed = append(changed, attr(pkcs11.CKA_EXTRACTABLE, false))
-		}
-		private, err = t.ck.CopyObject(t.session, k.session.handle, changed)
-		if err != nil {
+		if private, proven, err = k.session.copyTo(named, extractable); err != nil {
+			kept.unsure = true
 			return failed("store the private key", err)
 		}
 		kept.note(private, pkcs11.CKO_PRIVATE_KEY)
-	} else if err := t.possesses(private, k.public); err != nil {
-		return err
+	}
+	if !proven {
+		if err := t.possesses(private, k.public); err != nil {
+			return err
+		}
 	}
 	if kept.Attributes, err = t.inspect(private, protection{token: true, extractable: extractable}); err != nil {
 		return err
@@ -124,6 +132,7 @@ func (kept *Kept) store(k *ProvenKey, found pair, extractable bool) (err error) 
 		public, err = t.ck.CreateObject(t.session, publicTemplate(k.public, append(named,
 			attr(pkcs11.CKA_PRIVATE, false), attr(pkcs11.CKA_VERIFY, true), attr(pkcs11.CKA_ENCRYPT, true), attr(pkcs11.CKA_WRAP, false))...))
 		if err != nil {
+			kept.unsure = true
 			return failed("store the public key", err)
 		}
 		kept.note(public, pkcs11.CKO_PUBLIC_KEY)
@@ -131,21 +140,40 @@ func (kept *Kept) store(k *ProvenKey, found pair, extractable bool) (err error) 
 	return kept.readBack(k.public, private, public)
 }
 
-// readBack compares what the token stored with what it was given.
+// copyTo makes a token object of a session key; copied says that what is proven
+// of the one holds of the other. Tokens that can't copy take the key in again,
+// the same way; they say so before anything is done.
+func (k *SessionKey) copyTo(named template, extractable bool) (h pkcs11.ObjectHandle, copied bool, err error) {
+	t := k.token
+	// The copy inherits private and sensitive; SoftHSM refuses to hear of them again.
+	changed := named
+	if !extractable {
+		changed = append(slices.Clone(named), attr(pkcs11.CKA_EXTRACTABLE, false))
+	}
+	h, err = t.ck.CopyObject(t.session, k.handle, changed)
+	if err != pkcs11.Error(pkcs11.CKR_FUNCTION_NOT_SUPPORTED) {
+		return h, true, err
+	}
+	asked := slices.DeleteFunc(privateTemplate(), func(a *pkcs11.Attribute) bool {
+		return a.Type == pkcs11.CKA_TOKEN || a.Type == pkcs11.CKA_EXTRACTABLE
+	})
+	h, err = k.again(slices.Concat(asked, named, template{attr(pkcs11.CKA_EXTRACTABLE, extractable)}))
+	return h, false, err
+}
+
+// readBack compares what the token stored with what it was given, in one call
+// for each object.
 func (kept *Kept) readBack(want *rsa.PublicKey, handles ...pkcs11.ObjectHandle) error {
+	t := kept.token
 	for _, h := range handles {
-		o, err := kept.token.describe(h)
+		got, err := t.ck.GetAttributeValue(t.session, h, slices.Concat(nameAttributes, publicAttributes))
 		if err != nil {
-			return err
+			return failed("describe a stored key", err)
 		}
-		if o.label != kept.Label || !bytes.Equal(o.id, kept.ID) {
-			return control.HSMAttributes.Refuse("the token stored key %s under label %s and CKA_ID %x", control.Quote(kept.Label), control.Quote(o.label), o.id)
+		if label, id := string(got[0].Value), got[1].Value; label != kept.Label || !bytes.Equal(id, kept.ID) {
+			return control.HSMAttributes.Refuse("the token stored key %s under label %s and CKA_ID %x", control.Quote(kept.Label), control.Quote(label), id)
 		}
-		key, err := kept.token.publicKey(h)
-		if err != nil {
-			return err
-		}
-		if !key.Equal(want) {
+		if !publicOf(got[2:]).Equal(want) {
 			return control.HSMAttributes.Refuse("the token stored key %s with another modulus or exponent than it was given", control.Quote(kept.Label))
 		}
 	}
@@ -158,17 +186,39 @@ func (kept *Kept) note(h pkcs11.ObjectHandle, class uint) {
 	kept.token.objects = append(kept.token.objects, object{handle: h, class: class, label: kept.Label, id: kept.ID})
 }
 
-// Remove destroys what Keep created, and nothing that it adopted. It may be
+// Remove destroys what Keep created, and nothing that it adopted. Where a call
+// failed, which may be done all the same, it looks what is there. It may be
 // called again after a failure.
 func (kept *Kept) Remove() error {
 	t := kept.token
-	for len(kept.made) > 0 {
-		last := kept.made[len(kept.made)-1]
-		if err := t.ck.DestroyObject(t.session, last); err != nil {
-			return failed("remove a stored key", err)
+	var failures []error
+	for _, h := range slices.Backward(kept.made) {
+		if err := t.ck.DestroyObject(t.session, h); err != nil {
+			failures = append(failures, failed("remove a stored key", err))
+			kept.unsure = true
 		}
-		kept.made = kept.made[:len(kept.made)-1]
-		t.forget(last)
+		t.forget(h)
 	}
+	if kept.unsure {
+		left, err := t.unknown(kept.public)
+		if err != nil {
+			t.listed = false // so that who takes the key up sees what there is
+			return errors.Join(append(failures, failed("say what is left of the key", err))...)
+		}
+		kept.made = slices.DeleteFunc(kept.made, func(h pkcs11.ObjectHandle) bool { return !slices.Contains(left, h) })
+		if len(left) > 0 {
+			t.listed = false
+			return errors.Join(append(failures, control.HSMCall.Refuse("the token has %d objects of the key more than it had", len(left)))...)
+		}
+	}
+	kept.made, kept.unsure = nil, false
 	return nil
+}
+
+// unknown returns the token objects of a key that are not among t.objects.
+func (t *Token) unknown(public *rsa.PublicKey) ([]pkcs11.ObjectHandle, error) {
+	handles, err := t.search(attr(pkcs11.CKA_MODULUS, public.N.Bytes()))
+	return slices.DeleteFunc(handles, func(h pkcs11.ObjectHandle) bool {
+		return slices.ContainsFunc(t.objects, func(o object) bool { return o.handle == h })
+	}), err
 }

@@ -154,7 +154,7 @@ func TestResumeRemovesNameless(t *testing.T) {
 	key, other := vectorKey(t, "contoso-mode2"), vectorKey(t, "contoso-utf16")
 	proven := imported(t, token, key)
 	for _, k := range []*ProvenKey{proven, imported(t, token, other)} {
-		if _, err := token.ck.CopyObject(token.session, k.session.handle, template{attr(pkcs11.CKA_TOKEN, true)}); err != nil {
+		if _, err := token.ck.CopyObject(token.session, k.handle, template{attr(pkcs11.CKA_TOKEN, true)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -299,5 +299,87 @@ func TestSigner(t *testing.T) {
 		if err := token.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A token that can't copy takes the key in again, as a token object.
+func TestKeepWithoutCopy(t *testing.T) {
+	for first, way := range map[int]string{0: "C_UnwrapKey CKM_AES_KEY_WRAP_PAD", createWay: "C_CreateObject"} {
+		t.Run(way, func(t *testing.T) {
+			token, _ := newToken(t)
+			token.ways = make([]Verdict, first)
+			real := token.ck
+			token.ck = &fake{cryptoki: real, copyObject: func() error { return pkcs11.Error(pkcs11.CKR_FUNCTION_NOT_SUPPORTED) }}
+			proven := imported(t, token, vectorKey(t, "contoso-mode2"))
+			before := allObjects(t, token)
+			for _, retain := range []bool{false, true} {
+				kept, err := proven.Keep(KeepOptions{Label: "contoso", RetainExtractable: retain})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := (Attributes{Token: true, Private: true, Sensitive: true, Extractable: retain}); kept.Attributes != want {
+					t.Errorf("%+v, want %+v", kept.Attributes, want)
+				}
+				if err := kept.Remove(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// What comes in the second time is proven too.
+			token.ck = &fake{cryptoki: token.ck, sign: func(b []byte) ([]byte, error) { return b[1:], nil }}
+			_, err := proven.Keep(KeepOptions{Label: "contoso"})
+			refused(t, err, control.HSMPossession)
+			token.ck = real
+			if after := allObjects(t, token); after != before {
+				t.Errorf("%d objects before, %d after", before, after)
+			}
+		})
+	}
+}
+
+// A key that another program stored after the listing is seen at the end.
+func TestCheckAlone(t *testing.T) {
+	key, other := vectorKey(t, "contoso-mode2"), vectorKey(t, "contoso-anyone")
+	id, err := KeyID(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	label := attr(pkcs11.CKA_LABEL, "contoso")
+	for _, test := range []struct {
+		name  string
+		twin  template
+		alone bool
+	}{
+		{"another key", publicTemplate(&other.PublicKey, attr(pkcs11.CKA_LABEL, "fabrikam"), attr(pkcs11.CKA_ID, "1")), true},
+		{"same key", publicTemplate(&key.PublicKey, label, attr(pkcs11.CKA_ID, id)), false},
+		{"same label", publicTemplate(&other.PublicKey, label, attr(pkcs11.CKA_ID, "1")), false},
+		{"same CKA_ID", publicTemplate(&key.PublicKey, attr(pkcs11.CKA_LABEL, "fabrikam"), attr(pkcs11.CKA_ID, id)), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			token, _ := newToken(t)
+			kept, err := imported(t, token, key).Keep(KeepOptions{Label: "contoso"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := token.CheckAlone(kept); err != nil {
+				t.Error(err)
+			}
+			if _, err := token.ck.CreateObject(token.session, append(test.twin, attr(pkcs11.CKA_TOKEN, true))); err != nil {
+				t.Fatal(err)
+			}
+			err = token.CheckAlone(kept)
+			if test.alone && err != nil {
+				t.Error(err)
+			}
+			if !test.alone {
+				refused(t, err, control.HSMExists)
+			}
+			if err := kept.Remove(); err != nil { // its own alone
+				t.Fatal(err)
+			}
+			if left := allStored(t, token); left != 1 {
+				t.Errorf("%d objects are left", left)
+			}
+			refused(t, token.CheckAlone(kept), control.HSMExists)
+		})
 	}
 }

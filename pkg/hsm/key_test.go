@@ -31,12 +31,12 @@ func TestImport(t *testing.T) {
 		}
 		for first, want := range map[int]string{0: "C_UnwrapKey CKM_AES_KEY_WRAP_PAD", createWay: "C_CreateObject"} {
 			t.Run(fmt.Sprint(bits, " ", want), func(t *testing.T) {
-				token.way, token.declined = first, nil
+				token.ways = make([]Verdict, first) // all but Exact
 				proven := imported(t, token, key)
 				if proven.session.Way != want {
 					t.Errorf("came in by %s, want %s", proven.session.Way, want)
 				}
-				if first == 0 && len(proven.session.Declined) != createWay-1 {
+				if first == 0 && len(proven.session.Declined) != 4 {
 					t.Errorf("declined: %q", proven.session.Declined)
 				}
 				if err := proven.session.Destroy(); err != nil {
@@ -155,13 +155,13 @@ func TestPossession(t *testing.T) {
 }
 
 // vectorTrial draws vector keys for a trial: the first of whole blocks, which
-// newWrapTrial must pass over.
-func vectorTrial(t *testing.T) *wrapTrial {
+// newTrial must pass over.
+func vectorTrial(t testing.TB) *trial {
 	t.Helper()
 	whole, _ := vectorOfLength(t, true)
 	other, _ := vectorOfLength(t, false)
 	keys := []*rsa.PrivateKey{whole, whole, other}
-	trial, err := newWrapTrial(func() (*rsa.PrivateKey, error) {
+	trial, err := newTrial(func() (*rsa.PrivateKey, error) {
 		key := keys[0]
 		keys = keys[1:]
 		return key, nil
@@ -182,8 +182,8 @@ func TestWrapUnproven(t *testing.T) {
 	if token.Info().Firmware != "2.6" {
 		t.Fatalf("this table is of SoftHSM 2.6.1, and this is %s: extend it", token.Info().Firmware)
 	}
-	trial := vectorTrial(t)
-	proven, verdicts, err := token.proveWrap(trial)
+	trial := token.trial
+	proven, verdicts, err := token.ProveWrap()
 	refused(t, err, control.HSMWrapUnproven)
 	if proven != nil {
 		t.Error("a mechanism was proven")
@@ -194,6 +194,7 @@ func TestWrapUnproven(t *testing.T) {
 		{"CKM_AES_KEY_WRAP_KWP", "0x0000210B", None, invalid},
 		{"CKM_AES_KWP (Luna)", "0x80000171", None, invalid},
 		{"CKM_CLOUDHSM_AES_KEY_WRAP_ZERO_PAD", "0x8000216F", None, invalid},
+		{"CKM_WRAP_RSA_CRT_COMPONENTS (nShield)", "0xDE436973", None, invalid},
 		{"CKM_AES_KEY_WRAP_PAD", "0x0000210A", Flawed, fmt.Sprintf("%d zero bytes follow the PKCS#8 document of %d bytes", 8-len(trial.der)%8, len(trial.der))},
 	}
 	for i, v := range verdicts {
@@ -204,13 +205,11 @@ func TestWrapUnproven(t *testing.T) {
 	if len(verdicts) != len(want) {
 		t.Errorf("%d verdicts", len(verdicts))
 	}
-	_, _, err = token.ProveWrap()
-	refused(t, err, control.HSMWrapUnproven)
 }
 
 // vectorOfLength finds a vector key whose PKCS#8 has, or has not, a length
 // that is a multiple of 8.
-func vectorOfLength(t *testing.T, whole bool) (*rsa.PrivateKey, []byte) {
+func vectorOfLength(t testing.TB, whole bool) (*rsa.PrivateKey, []byte) {
 	for _, v := range vectors.AllTPD(t) {
 		der, err := x509.MarshalPKCS8PrivateKey(v.Key)
 		if err != nil {
@@ -225,7 +224,7 @@ func vectorOfLength(t *testing.T, whole bool) (*rsa.PrivateKey, []byte) {
 }
 
 // On a trial key of whole blocks the flawed mechanism passes: this is the
-// exact wrap of a real token, and why newWrapTrial wants another length.
+// exact wrap of a real token, and why newTrial wants another length.
 func TestWrap(t *testing.T) {
 	token, _ := newToken(t)
 	kek, err := rsa.GenerateKey(rand.Reader, 3072)
@@ -233,11 +232,12 @@ func TestWrap(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole, der := vectorOfLength(t, true)
-	wrap, verdicts, err := token.proveWrap(&wrapTrial{key: whole, der: der, kek: kek})
+	token.trial = &trial{key: whole, der: der, kek: kek}
+	wrap, verdicts, err := token.ProveWrap()
 	if err != nil {
 		t.Fatal(err, verdicts)
 	}
-	if wrap.Mechanism() != "CKM_AES_KEY_WRAP_PAD" || verdicts[4].Result != Exact {
+	if wrap.Mechanism() != "CKM_AES_KEY_WRAP_PAD" || verdicts[5].Result != Exact {
 		t.Errorf("proven %s, %+v", wrap.Mechanism(), verdicts)
 	}
 	before := allObjects(t, token)
@@ -329,5 +329,23 @@ func TestDryRun(t *testing.T) {
 	}
 	if filesAfter := files(t, tokens); filesAfter != filesBefore {
 		t.Errorf("files before:\n%safter:\n%s", filesBefore, filesAfter)
+	}
+}
+
+// Where the length query lies, the wrap gets a buffer of ours.
+func TestWrapWithBufferOfItsOwn(t *testing.T) {
+	token, _ := newToken(t)
+	whole, der := vectorOfLength(t, true)
+	token.trial = &trial{key: whole, der: der, kek: token.trial.kek}
+	real := token.ck
+	token.ck = &fake{cryptoki: real, wrapKey: func(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, wrapping, key pkcs11.ObjectHandle) ([]byte, error) {
+		if m[0].Mechanism == aesPad.id {
+			return nil, pkcs11.Error(pkcs11.CKR_BUFFER_TOO_SMALL)
+		}
+		return real.WrapKey(s, m, wrapping, key)
+	}}
+	wrap, verdicts, err := token.ProveWrap()
+	if err != nil || wrap.Mechanism() != aesPad.name {
+		t.Errorf("%v, %+v", err, verdicts)
 	}
 }

@@ -46,22 +46,33 @@ func FindModule(explicit string) (string, error) {
 	return "", control.HSMModule.Refuse("there is no PKCS#11 module at %s", strings.Join(places, ", "))
 }
 
-// visit runs f on the initialised module and finalises it again.
-func visit(module string, f func(*pkcs11.Ctx) error) (err error) {
-	ctx := pkcs11.New(module)
+// load loads a module and initialises it.
+func load(path, parameters string) (*module, error) {
+	ctx := pkcs11.New(path)
 	if ctx == nil {
-		return moduleRefusal(module)
+		return nil, control.HSMModule.Refuse("%s cannot be loaded as a PKCS#11 module", path)
 	}
-	defer ctx.Destroy()
-	if err := ctx.Initialize(); err != nil {
-		return control.HSMModule.Refuse("the PKCS#11 module %s cannot be initialised: %w", module, err)
+	m := &module{Ctx: ctx, path: path}
+	if err := m.initialize(parameters); err != nil {
+		ctx.Destroy()
+		return nil, control.HSMModule.Refuse("the PKCS#11 module %s cannot be initialised: %w", path, err)
 	}
-	defer func() { err = errors.Join(err, failed("finalise the module", ctx.Finalize())) }()
-	return f(ctx)
+	return m, nil
 }
 
-func moduleRefusal(module string) error {
-	return control.HSMModule.Refuse("%s cannot be loaded as a PKCS#11 module", module)
+// unload finalises a module for everybody in the process and unloads it.
+func (m *module) unload() error {
+	defer m.Destroy()
+	return failed("finalise the module", m.Finalize())
+}
+
+// visit runs f on a module that is loaded for it alone.
+func visit(path, parameters string, f func(*module) error) error {
+	m, err := load(path, parameters)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(m), m.unload())
 }
 
 // CreateRehearsalToken initialises SoftHSM's first free slot as a token with
@@ -69,8 +80,8 @@ func moduleRefusal(module string) error {
 // directory of its own and set SOFTHSM2_CONF to it; any other module than
 // SoftHSM is refused (KF-HSM-REHEARSAL), so that no real HSM is ever initialised,
 // and so is a label that is there already (KF-HSM-EXISTS).
-func CreateRehearsalToken(module, label string, pin, soPIN []byte) error {
-	return visit(module, func(ctx *pkcs11.Ctx) error {
+func CreateRehearsalToken(path, label string, pin, soPIN []byte) error {
+	return visit(path, "", func(ctx *module) error {
 		slot, err := freeSoftHSMSlot(ctx, label)
 		if err != nil {
 			return err

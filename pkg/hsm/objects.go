@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"errors"
+	"math/big"
 	"slices"
 
 	"github.com/miekg/pkcs11"
@@ -29,7 +30,8 @@ type pair struct{ private, public pkcs11.ObjectHandle }
 // key under this label is no refusal. It changes nothing.
 //
 // The token is listed once, at the first call: a search per key would cost
-// as much each time. A key that another program adds meanwhile is not seen.
+// as much each time. A key that another program adds meanwhile is not seen
+// before [Token.CheckAlone].
 func (t *Token) CheckFree(label string, public *rsa.PublicKey, resume bool) error {
 	_, err := t.claim(label, public, resume)
 	return err
@@ -68,6 +70,31 @@ func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found p
 	return found, nil
 }
 
+// CheckAlone lists the token again and refuses (KF-HSM-EXISTS) when another
+// program has stored a key with the label or CKA_ID of one of kept, after
+// CheckFree and before now. It is for the end of a run, before anything leaves:
+// a list costs as much for one key as for all. The caller may then
+// [Kept.Remove] its own.
+func (t *Token) CheckAlone(kept ...*Kept) error {
+	t.listed = false
+	if err := t.list(); err != nil {
+		return err
+	}
+	for _, k := range kept {
+		count := map[uint]int{}
+		for _, o := range t.objects {
+			if o.label == k.Label || bytes.Equal(o.id, k.ID) {
+				count[o.class]++
+			}
+		}
+		if count[pkcs11.CKO_PRIVATE_KEY] != 1 || count[pkcs11.CKO_PUBLIC_KEY] != 1 {
+			return control.HSMExists.Refuse("another program changed the token at the same time: it has %d private and %d public keys labelled %s or with CKA_ID %x, not one of each",
+				count[pkcs11.CKO_PRIVATE_KEY], count[pkcs11.CKO_PUBLIC_KEY], control.Quote(k.Label), k.ID)
+		}
+	}
+	return nil
+}
+
 // checkLabel refuses (KF-HSM-EXISTS) a label in use.
 func (t *Token) checkLabel(label string) error {
 	if err := t.list(); err != nil {
@@ -86,7 +113,7 @@ func (t *Token) list() error {
 	}
 	var objects []object
 	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
-		handles, err := t.search(class)
+		handles, err := t.search(attr(pkcs11.CKA_CLASS, class))
 		if err != nil {
 			return failed("list its keys", err)
 		}
@@ -103,9 +130,9 @@ func (t *Token) list() error {
 	return nil
 }
 
-// search returns the token objects of a class.
-func (t *Token) search(class uint) ([]pkcs11.ObjectHandle, error) {
-	return t.find(template{attr(pkcs11.CKA_CLASS, class), attr(pkcs11.CKA_TOKEN, true)})
+// search returns the token objects that have the attributes.
+func (t *Token) search(wanted ...*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
+	return t.find(append(template{attr(pkcs11.CKA_TOKEN, true)}, wanted...))
 }
 
 // find returns the objects, this session's own included, that have the
@@ -124,13 +151,34 @@ func (t *Token) find(wanted template) (handles []pkcs11.ObjectHandle, err error)
 	}
 }
 
+// What an object is named by, and its public key, as they are asked for.
+var (
+	nameAttributes   = template{attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_ID, nil)}
+	publicAttributes = template{attr(pkcs11.CKA_MODULUS, nil), attr(pkcs11.CKA_PUBLIC_EXPONENT, nil)}
+)
+
 // describe reads an object's label and CKA_ID.
 func (t *Token) describe(h pkcs11.ObjectHandle) (object, error) {
-	got, err := t.ck.GetAttributeValue(t.session, h, template{attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_ID, nil)})
+	got, err := t.ck.GetAttributeValue(t.session, h, nameAttributes)
 	if err != nil {
 		return object{}, failed("describe a stored key", err)
 	}
 	return object{handle: h, label: string(got[0].Value), id: got[1].Value}, nil
+}
+
+// publicKey reads the RSA public key of an object of either half.
+func (t *Token) publicKey(h pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
+	got, err := t.ck.GetAttributeValue(t.session, h, publicAttributes)
+	if err != nil {
+		return nil, failed("read a public key", err)
+	}
+	return publicOf(got), nil
+}
+
+// publicOf is what the publicAttributes say.
+func publicOf(got template) *rsa.PublicKey {
+	exponent := new(big.Int).SetBytes(got[1].Value)
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(got[0].Value), E: int(exponent.Int64())}
 }
 
 // forget drops an object that is no longer there.

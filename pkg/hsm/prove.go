@@ -9,17 +9,20 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/subtle"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 
 	"keyferry/pkg/control"
 )
 
-// ProvenKey is a session key that has been shown to be the private half of a
-// public key. Only [SessionKey.Prove] makes one.
+// ProvenKey is a key in the token that has been shown to be the private half of
+// a public key. Only [SessionKey.Prove] and [StoredKey.Prove] make one.
 type ProvenKey struct {
-	session *SessionKey
+	token   *Token
+	handle  pkcs11.ObjectHandle
 	public  *rsa.PublicKey
+	session *SessionKey // nil: the key is stored already
 }
 
 // Prove shows that k is the private half of public, which comes from the
@@ -30,18 +33,22 @@ func (k *SessionKey) Prove(public *rsa.PublicKey) (*ProvenKey, error) {
 	if err := k.token.possesses(k.handle, public); err != nil {
 		return nil, err
 	}
-	return &ProvenKey{session: k, public: public}, nil
+	return &ProvenKey{token: k.token, handle: k.handle, public: public, session: k}, nil
 }
 
 // possesses is the proof itself, for an object of either kind.
 func (t *Token) possesses(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
-	challenge := make([]byte, 64)
-	if _, err := rand.Read(challenge); err != nil {
+	if err := t.signs(h, public); err != nil {
 		return err
 	}
-	message, secret := challenge[:32], challenge[32:]
-	defer clear(challenge)
+	return t.decrypts(h, public)
+}
 
+func (t *Token) signs(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
+	message := make([]byte, 32)
+	if _, err := rand.Read(message); err != nil {
+		return err
+	}
 	signature, err := t.sign(h, message)
 	if err != nil {
 		return control.HSMPossession.Refuse("the token does not sign with the key: %w", err)
@@ -50,6 +57,15 @@ func (t *Token) possesses(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
 	if err := rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature); err != nil {
 		return control.HSMPossession.Refuse("the certificate's public key does not verify what the token signed: %w", err)
 	}
+	return nil
+}
+
+func (t *Token) decrypts(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return err
+	}
+	defer clear(secret)
 	sealed, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public, secret, nil)
 	if err != nil {
 		return control.HSMPossession.Refuse("the certificate's public key does not encrypt: %w", err)
@@ -65,12 +81,23 @@ func (t *Token) possesses(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
 	return nil
 }
 
+// sign signs a message by PKCS#1 v1.5 with SHA-256. Tokens that don't hash, such as
+// opencryptoki's, get the digest as the standard lays it out (RFC 8017, 9.2).
 func (t *Token) sign(h pkcs11.ObjectHandle, message []byte) ([]byte, error) {
-	if err := t.ck.SignInit(t.session, mechanism(pkcs11.CKM_SHA256_RSA_PKCS, nil), h); err != nil {
+	err := t.ck.SignInit(t.session, mechanism(pkcs11.CKM_SHA256_RSA_PKCS, nil), h)
+	if err == pkcs11.Error(pkcs11.CKR_MECHANISM_INVALID) {
+		digest := sha256.Sum256(message)
+		message = append(slices.Clone(sha256DigestInfo), digest[:]...)
+		err = t.ck.SignInit(t.session, mechanism(pkcs11.CKM_RSA_PKCS, nil), h)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return t.ck.Sign(t.session, message)
 }
+
+// sha256DigestInfo is what stands before a SHA-256 digest that is signed.
+var sha256DigestInfo = []byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}
 
 func (t *Token) decrypt(h pkcs11.ObjectHandle, ciphertext []byte) ([]byte, error) {
 	if err := t.ck.DecryptInit(t.session, oaep(), h); err != nil {

@@ -23,6 +23,9 @@ const (
 // CreateSigner makes a key pair in the token that can sign and cannot leave.
 // Refuses a label in use (KF-HSM-EXISTS). The signer ends with the Token.
 func (t *Token) CreateSigner(label string, kind SignerKind) (crypto.Signer, error) {
+	if err := t.canSign(); err != nil {
+		return nil, err
+	}
 	if err := t.checkLabel(label); err != nil {
 		return nil, err
 	}
@@ -50,6 +53,9 @@ func (t *Token) CreateSigner(label string, kind SignerKind) (crypto.Signer, erro
 // Signer returns the one signing key with the label, for as long as the Token
 // is open. Refuses when there is none, or more than one (KF-HSM-SIGNER).
 func (t *Token) Signer(label string) (crypto.Signer, error) {
+	if err := t.canSign(); err != nil {
+		return nil, err
+	}
 	// crypto11 tells "not found" by an empty answer.
 	signers, err := t.crypto11.FindKeyPairs(nil, []byte(label))
 	if err != nil {
@@ -59,4 +65,13 @@ func (t *Token) Signer(label string) (crypto.Signer, error) {
 		return nil, control.HSMSigner.Refuse("the token has %d key pairs labelled %s, not one", len(signers), control.Quote(label))
 	}
 	return signers[0], nil
+}
+
+// canSign refuses where crypto11 could not open the token.
+func (t *Token) canSign() error {
+	if t.noSigning != nil {
+		return control.HSMSigner.Refuse("bundles can't be signed by this token: %w", t.noSigning).
+			WithHint("keep the signing key in a file, with --signer file, or use another token")
+	}
+	return nil
 }

@@ -65,6 +65,7 @@ func openToken(t testing.TB, module string) *Token {
 	if err != nil {
 		t.Fatal(err)
 	}
+	token.trial = vectorTrial(t) // drawing one takes its time
 	t.Cleanup(func() {
 		if err := token.Close(); err != nil {
 			t.Error(err)
@@ -145,11 +146,53 @@ type fake struct {
 	unwrapKey     func(mechanism uint) error
 	sign          func([]byte) ([]byte, error)
 	decrypt       func([]byte) ([]byte, error)
+	login         func(pin string) error
+	loginAtPad    func() error
+	wrapKey       func(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, wrapping, key pkcs11.ObjectHandle) ([]byte, error)
+	random        func(int) ([]byte, error)
 }
 
-func (f *fake) GetTokenInfo(slot uint) (pkcs11.TokenInfo, error) { return f.getTokenInfo(slot) }
+func (f *fake) Login(s pkcs11.SessionHandle, user uint, pin string) error {
+	if f.login != nil {
+		return f.login(pin)
+	}
+	return f.cryptoki.Login(s, user, pin)
+}
 
-func (f *fake) GetSlotList(present bool) ([]uint, error) { return f.getSlotList(present) }
+func (f *fake) LoginAtPad(s pkcs11.SessionHandle) error {
+	if f.loginAtPad != nil {
+		return f.loginAtPad()
+	}
+	return f.cryptoki.LoginAtPad(s)
+}
+
+func (f *fake) WrapKey(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, wrapping, key pkcs11.ObjectHandle) ([]byte, error) {
+	if f.wrapKey != nil {
+		return f.wrapKey(s, m, wrapping, key)
+	}
+	return f.cryptoki.WrapKey(s, m, wrapping, key)
+}
+
+func (f *fake) GenerateRandom(s pkcs11.SessionHandle, n int) ([]byte, error) {
+	if f.random != nil {
+		return f.random(n)
+	}
+	return f.cryptoki.GenerateRandom(s, n)
+}
+
+func (f *fake) GetTokenInfo(slot uint) (pkcs11.TokenInfo, error) {
+	if f.getTokenInfo != nil {
+		return f.getTokenInfo(slot)
+	}
+	return f.cryptoki.GetTokenInfo(slot)
+}
+
+func (f *fake) GetSlotList(present bool) ([]uint, error) {
+	if f.getSlotList != nil {
+		return f.getSlotList(present)
+	}
+	return f.cryptoki.GetSlotList(present)
+}
 
 func (f *fake) GetAttributeValue(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, t template) (template, error) {
 	got, err := f.cryptoki.GetAttributeValue(s, h, t)

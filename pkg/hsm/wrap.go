@@ -3,38 +3,14 @@
 package hsm
 
 import (
-	"bytes"
-	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/miekg/pkcs11"
-	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
 
-	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 )
-
-// Result is what a mechanism made of the throw-away key.
-type Result string
-
-const (
-	Exact  Result = "exact"  // byte for byte what the vault takes
-	Flawed Result = "flawed" // something, but not that
-	None   Result = "none"   // nothing
-)
-
-// Verdict is the outcome of a mechanism's trial.
-type Verdict struct {
-	Mechanism string `json:"mechanism"` // PKCS#11 name
-	ID        string `json:"id"`        // its number, as 0x0000210A
-	Result    Result `json:"result"`
-	Reason    string `json:"reason,omitempty"` // how it is flawed, or why there is none
-}
 
 // ProvenWrap is a wrap mechanism that has been shown to be exact on this token.
 // Only [Token.ProveWrap] makes one.
@@ -52,40 +28,41 @@ func (w *ProvenWrap) Mechanism() string { return w.mechanism.name }
 // otherwise. It returns the first mechanism that is exact and all verdicts;
 // with none, KF-HSM-WRAP-UNPROVEN beside the verdicts.
 //
-// All objects are session objects and gone when it returns. It makes two RSA
-// keys in software, so it is to be called once, not for each key.
+// All objects are session objects and gone when it returns. It is to be called
+// once, not for each key.
 func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) {
-	trial, err := newWrapTrial(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+	trial, err := t.trialKeys()
 	if err != nil {
 		return nil, nil, err
 	}
-	return t.proveWrap(trial)
-}
-
-// proveWrap is ProveWrap on the keys of trial.
-func (t *Token) proveWrap(trial *wrapTrial) (proven *ProvenWrap, verdicts []Verdict, err error) {
 	session, err := t.Import(trial.key)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer t.destroy(session.handle, &err)
+	proven, verdicts = t.tryWraps(session.handle)
+	if proven == nil {
+		return nil, verdicts, control.HSMWrapUnproven.Refuse("the token wraps by no mechanism as the vault asks: %s", summary(verdicts))
+	}
+	return proven, verdicts, nil
+}
+
+// tryWraps tries every wrap mechanism on the throw-away key, which h is.
+func (t *Token) tryWraps(h pkcs11.ObjectHandle) (proven *ProvenWrap, verdicts []Verdict) {
 	for _, m := range wrapMechanisms {
-		v := Verdict{Mechanism: m.name, ID: fmt.Sprintf("0x%08X", m.id)}
-		ciphertext, err := t.wrap(m, session.handle, &trial.kek.PublicKey)
+		v := Verdict{Mechanism: m.name, ID: m.number()}
+		ciphertext, err := t.wrap(m, h, &t.trial.kek.PublicKey)
 		if err != nil {
 			v.Result, v.Reason = None, err.Error()
 		} else {
-			v.Result, v.Reason = trial.judge(ciphertext)
+			v.Result, v.Reason = t.trial.judge(ciphertext)
 		}
 		if v.Result == Exact && proven == nil {
 			proven = &ProvenWrap{token: t, mechanism: m}
 		}
 		verdicts = append(verdicts, v)
 	}
-	if proven == nil {
-		return nil, verdicts, control.HSMWrapUnproven.Refuse("the token wraps by no mechanism as the vault asks: %s", summary(verdicts))
-	}
-	return proven, verdicts, nil
+	return proven, verdicts
 }
 
 func summary(verdicts []Verdict) string {
@@ -98,7 +75,7 @@ func summary(verdicts []Verdict) string {
 
 // Wrap has the token wrap key under kek, in the layout that byok.Unwrap opens.
 func (w *ProvenWrap) Wrap(key *ProvenKey, kek *rsa.PublicKey) ([]byte, error) {
-	ciphertext, err := w.token.wrap(w.mechanism, key.session.handle, kek)
+	ciphertext, err := w.token.wrap(w.mechanism, key.handle, kek)
 	return ciphertext, failed("wrap the key", err)
 }
 
@@ -128,76 +105,22 @@ func (t *Token) wrap(m wrapMechanism, key pkcs11.ObjectHandle, kek *rsa.PublicKe
 	if err != nil {
 		return nil, fmt.Errorf("wrap the AES key under the KEK: %w", err)
 	}
-	body, err := t.ck.WrapKey(t.session, m.call(), aes, key)
+	body, err := t.wrapUnderAES(m, aes, key)
 	if err != nil {
 		return nil, err
 	}
 	return append(head, body...), nil
 }
 
-// wrapTrial holds the keys on which a mechanism is tried.
-type wrapTrial struct {
-	key *rsa.PrivateKey // to be thrown away
-	der []byte          // key as PKCS#8
-	kek *rsa.PrivateKey
-}
+// maxWrapped bounds in bytes a wrapped RSA-4096 key, which takes some 2.4 KiB.
+const maxWrapped = 8 << 10
 
-// newWrapTrial draws a KEK, then keys up to one whose PKCS#8 length is no
-// multiple of 8: with any other, a mechanism that pads to whole blocks first
-// would pass.
-func newWrapTrial(draw func() (*rsa.PrivateKey, error)) (*wrapTrial, error) {
-	kek, err := draw()
-	if err != nil {
-		return nil, err
+// wrapUnderAES is C_WrapKey. NSS asks for 8 bytes too few when it is asked for
+// the length: then it gets a buffer of ours.
+func (t *Token) wrapUnderAES(m wrapMechanism, aes, key pkcs11.ObjectHandle) ([]byte, error) {
+	body, err := t.ck.WrapKey(t.session, m.call(), aes, key)
+	if err == pkcs11.Error(pkcs11.CKR_BUFFER_TOO_SMALL) {
+		return t.ck.WrapKeyInto(t.session, m.id, aes, key, maxWrapped)
 	}
-	for {
-		key, err := draw()
-		if err != nil {
-			return nil, err
-		}
-		der, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			return nil, err
-		}
-		if len(der)%8 != 0 {
-			return &wrapTrial{key: key, der: der, kek: kek}, nil
-		}
-	}
-}
-
-// judge opens what a mechanism made, strictly, and says how it is flawed.
-func (w *wrapTrial) judge(ciphertext []byte) (Result, string) {
-	key, err := byok.Unwrap(ciphertext, w.kek)
-	switch {
-	case errors.Is(err, byok.ErrStray):
-		return Flawed, w.stray(ciphertext)
-	case err != nil:
-		return Flawed, err.Error()
-	case !key.Equal(w.key):
-		return Flawed, "it wraps another key"
-	}
-	return Exact, ""
-}
-
-// stray counts the bytes that follow the PKCS#8 document. byok.Unwrap has
-// opened the ciphertext before.
-func (w *wrapTrial) stray(ciphertext []byte) string {
-	head := w.kek.Size()
-	aes, err := rsa.DecryptOAEP(sha1.New(), nil, w.kek, ciphertext[:head], nil)
-	if err != nil {
-		return err.Error()
-	}
-	kwp, err := subtle.NewKWP(aes)
-	if err != nil {
-		return err.Error()
-	}
-	opened, err := kwp.Unwrap(ciphertext[head:])
-	if err != nil {
-		return err.Error()
-	}
-	stray, kind := opened[len(w.der):], "stray"
-	if len(bytes.Trim(stray, "\x00")) == 0 {
-		kind = "zero"
-	}
-	return fmt.Sprintf("%d %s bytes follow the PKCS#8 document of %d bytes", len(stray), kind, len(w.der))
+	return body, err
 }

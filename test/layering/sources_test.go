@@ -33,7 +33,9 @@ var everywhere = []string{"."}
 var uses = []use{
 	{
 		name: "nothing but pkg/durable creates a file",
-		in:   everywhere, but: []string{"pkg/durable"},
+		// call.go has the only C of the project: two PKCS#11 calls that miekg/pkcs11
+		// has no words for, which touch no file.
+		in: everywhere, but: []string{"pkg/durable", "pkg/hsm/call.go"},
 		never: map[string][]string{
 			"os":                    {"Create*", "OpenFile", "OpenRoot", "OpenInRoot", "WriteFile", "Mkdir*", "Rename", "Link", "Symlink", "Truncate", "CopyFS", "Root"},
 			"io/ioutil":             {"*"},

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hsm
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+
+	"keyferry/pkg/control"
+)
+
+// Report is what a token says of itself, and what it was shown to do.
+type Report struct {
+	Library    Library     `json:"library"`
+	Token      Info        `json:"token"`
+	Mechanisms []Mechanism `json:"mechanisms"`          // as it says
+	Imports    []Verdict   `json:"imports"`             // in the order in which Import prefers them
+	Wraps      []Verdict   `json:"wraps"`               // in the order in which ProveWrap prefers them
+	Uses       []Verdict   `json:"uses"`                // of an imported key, and random numbers
+	NoSigner   string      `json:"no_signer,omitempty"` // why bundles can't be signed in the token
+}
+
+// Library is what a PKCS#11 module says of itself.
+type Library struct {
+	Manufacturer string `json:"manufacturer"`
+	Description  string `json:"description"`
+	Version      string `json:"version"`
+	Cryptoki     string `json:"cryptoki"` // version of the standard
+}
+
+// Mechanism is one that the token lists. A token may list what it rejects, and
+// do what it does not list.
+type Mechanism struct {
+	ID     string   `json:"id"`             // as 0x0000210A
+	Name   string   `json:"name,omitempty"` // of those that Keyferry can use
+	MinKey uint     `json:"min_key"`        // in the mechanism's own unit, mostly bits
+	MaxKey uint     `json:"max_key"`
+	For    []string `json:"for"`
+	Fault  string   `json:"fault,omitempty"` // why the token does not describe what it lists
+}
+
+// Probe shows what the token can do, on throw-away session keys: every import
+// way, every wrap mechanism, and the uses of a key. It is the proof that Import
+// and ProveWrap make, to the end. Nothing is stored; what the token can't do is
+// a verdict, not an error.
+func (t *Token) Probe() (*Report, error) {
+	report := &Report{Token: t.info}
+	if t.noSigning != nil {
+		report.NoSigner = t.noSigning.Error()
+	}
+	info, err := t.ck.GetInfo()
+	if err != nil {
+		return nil, failed("describe its module", err)
+	}
+	report.Library = Library{info.ManufacturerID, info.LibraryDescription, version(info.LibraryVersion), version(info.CryptokiVersion)}
+	if report.Mechanisms, err = t.mechanisms(); err != nil {
+		return nil, err
+	}
+	for i := range importWays {
+		if _, err := t.proveWay(i); err != nil {
+			return nil, err
+		}
+	}
+	report.Imports = append(report.Imports, t.ways...) // Import forgets them if all fail
+	return report, t.probeKey(report)
+}
+
+// probeKey fills in what an imported key shows.
+func (t *Token) probeKey(report *Report) (err error) {
+	session, err := t.Import(t.trial.key)
+	if control.Is(err, control.HSMImport) {
+		const reason = "no key came in to try it on"
+		for _, m := range wrapMechanisms {
+			report.Wraps = append(report.Wraps, Verdict{m.name, m.number(), None, reason})
+		}
+		for _, u := range uses {
+			report.Uses = append(report.Uses, Verdict{Mechanism: u.name, Result: None, Reason: reason})
+		}
+		report.Uses = append(report.Uses, t.random())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer t.destroy(session.handle, &err)
+	_, report.Wraps = t.tryWraps(session.handle)
+	for _, u := range uses {
+		v := Verdict{Mechanism: u.name, Result: Exact}
+		if err := u.try(t, session.handle, &t.trial.key.PublicKey); err != nil {
+			v.Result, v.Reason = None, err.Error()
+		}
+		report.Uses = append(report.Uses, v)
+	}
+	report.Uses = append(report.Uses, t.random())
+	return nil
+}
+
+// uses of a key that Azure RMS and the proof of possession make.
+var uses = []struct {
+	name string
+	try  func(*Token, pkcs11.ObjectHandle, *rsa.PublicKey) error
+}{
+	{"C_Sign, PKCS#1 v1.5 with SHA-256", (*Token).signs},
+	{"C_Decrypt, OAEP with SHA-1", (*Token).decrypts},
+}
+
+// random draws random numbers twice.
+func (t *Token) random() Verdict {
+	v := Verdict{Mechanism: "C_GenerateRandom", Result: Exact}
+	var draws [2][]byte
+	for i := range draws {
+		var err error
+		if draws[i], err = t.ck.GenerateRandom(t.session, 32); err != nil {
+			v.Result, v.Reason = None, err.Error()
+			return v
+		}
+	}
+	if len(draws[0]) != 32 || bytes.Equal(draws[0], draws[1]) {
+		v.Result, v.Reason = Flawed, fmt.Sprintf("two draws of 32 bytes gave %d bytes, the same ones: %t", len(draws[0]), bytes.Equal(draws[0], draws[1]))
+	}
+	return v
+}
+
+// mechanismNames are those that Keyferry uses, or that a PKCS#11 reader looks for.
+var mechanismNames = map[uint]string{
+	pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN: "CKM_RSA_PKCS_KEY_PAIR_GEN",
+	pkcs11.CKM_RSA_PKCS:              "CKM_RSA_PKCS",
+	pkcs11.CKM_SHA256_RSA_PKCS:       "CKM_SHA256_RSA_PKCS",
+	pkcs11.CKM_RSA_PKCS_OAEP:         "CKM_RSA_PKCS_OAEP",
+	pkcs11.CKM_EC_KEY_PAIR_GEN:       "CKM_EC_KEY_PAIR_GEN",
+	pkcs11.CKM_ECDSA:                 "CKM_ECDSA",
+	pkcs11.CKM_AES_KEY_GEN:           "CKM_AES_KEY_GEN",
+	pkcs11.CKM_AES_KEY_WRAP:          "CKM_AES_KEY_WRAP",
+	aesCBCPad.id:                     aesCBCPad.name,
+}
+
+func init() {
+	for _, m := range wrapMechanisms {
+		mechanismNames[m.id] = m.name
+	}
+}
+
+// mechanismUses are the flags of CK_MECHANISM_INFO that matter here.
+var mechanismUses = []struct {
+	flag uint
+	name string
+}{
+	{pkcs11.CKF_GENERATE, "generate"}, {pkcs11.CKF_GENERATE_KEY_PAIR, "generate pair"},
+	{pkcs11.CKF_WRAP, "wrap"}, {pkcs11.CKF_UNWRAP, "unwrap"},
+	{pkcs11.CKF_ENCRYPT, "encrypt"}, {pkcs11.CKF_DECRYPT, "decrypt"},
+	{pkcs11.CKF_SIGN, "sign"}, {pkcs11.CKF_VERIFY, "verify"},
+}
+
+// mechanisms lists what the token says it can do.
+func (t *Token) mechanisms() ([]Mechanism, error) {
+	listed, err := t.ck.GetMechanismList(t.slot)
+	if err != nil {
+		return nil, failed("list its mechanisms", err)
+	}
+	var mechanisms []Mechanism
+	for _, l := range listed {
+		m := Mechanism{ID: number(l.Mechanism), Name: mechanismNames[l.Mechanism], For: []string{}}
+		info, err := t.ck.GetMechanismInfo(t.slot, []*pkcs11.Mechanism{l})
+		if err != nil {
+			m.Fault = err.Error()
+		}
+		m.MinKey, m.MaxKey = info.MinKeySize, info.MaxKeySize
+		for _, use := range mechanismUses {
+			if info.Flags&use.flag != 0 {
+				m.For = append(m.For, use.name)
+			}
+		}
+		mechanisms = append(mechanisms, m)
+	}
+	return mechanisms, nil
+}
+
+func version(v pkcs11.Version) string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }

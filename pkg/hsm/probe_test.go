@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hsm
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/miekg/pkcs11"
+
+	"keyferry/pkg/control"
+)
+
+// Probing leaves nothing and says the same again.
+func TestProbeLeavesNothing(t *testing.T) {
+	token, _ := newToken(t)
+	first, err := token.Probe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := allObjects(t, token) // the transport pair
+	again, err := token.Probe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := allObjects(t, token); after != before || before != 1 {
+		t.Errorf("%d objects after the first, %d after the second", before, after)
+	}
+	one, _ := json.Marshal(first)
+	two, _ := json.Marshal(again)
+	if string(one) != string(two) {
+		t.Errorf("%s\n%s", one, two)
+	}
+	for _, field := range []string{`"imports":[{"mechanism":"C_UnwrapKey CKM_RSA_AES_KEY_WRAP","id":"0x00001054","result":"none"`, `"uses":[`, `"library":{"manufacturer":"SoftHSM"`} {
+		if !strings.Contains(string(one), field) {
+			t.Errorf("%s is not in %s", field, one)
+		}
+	}
+}
+
+// A token that hands out what comes in is flawed, and is given no real key.
+func TestProbeFlaws(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		fake fake
+		want string // in the reasons of the imports
+	}{
+		{"not sensitive", fake{getAttribute: func(_ pkcs11.ObjectHandle, a *pkcs11.Attribute) ([]byte, error, bool) {
+			return []byte{0}, nil, a.Type == pkcs11.CKA_SENSITIVE
+		}}, "not sensitive"},
+		{"signs wrongly", fake{sign: func(b []byte) ([]byte, error) { b[0] ^= 1; return b, nil }}, "does not verify"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			token, _ := newToken(t)
+			test.fake.cryptoki = token.ck
+			token.ck = &test.fake
+			report, err := token.Probe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			flawed := 0
+			for _, v := range report.Imports {
+				if v.Result == Exact {
+					t.Errorf("%+v", v)
+				}
+				if v.Result == Flawed && strings.Contains(v.Reason, test.want) {
+					flawed++
+				}
+			}
+			if flawed != 3 {
+				t.Errorf("%d ways are flawed: %+v", flawed, report.Imports)
+			}
+			for _, v := range append(report.Wraps, report.Uses[:2]...) {
+				if v.Result != None {
+					t.Errorf("%+v", v)
+				}
+			}
+			_, err = token.Import(vectorKey(t, "contoso-mode2"))
+			refused(t, err, control.HSMImport)
+			if left := allObjects(t, token); left != 1 { // the transport pair
+				t.Errorf("%d objects are left", left)
+			}
+		})
+	}
+}
+
+func TestRandom(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		draw func(int) ([]byte, error)
+		want Result
+	}{
+		{"the same again", func(n int) ([]byte, error) { return make([]byte, n), nil }, Flawed},
+		{"nothing", func(int) ([]byte, error) { return nil, nil }, Flawed},
+		{"fails", func(int) ([]byte, error) { return nil, pkcs11.Error(pkcs11.CKR_RANDOM_NO_RNG) }, None},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			token := &Token{ck: &fake{random: test.draw}}
+			if v := token.random(); v.Result != test.want || v.Reason == "" {
+				t.Errorf("%+v", v)
+			}
+		})
+	}
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hsm
+
+import (
+	"crypto/rsa"
+
+	"github.com/miekg/pkcs11"
+
+	"keyferry/pkg/control"
+)
+
+// StoredKey is a private key that is in the token already, imported earlier or
+// by another program, and may leave it wrapped.
+type StoredKey struct {
+	Label      string
+	ID         []byte     // CKA_ID, as it is
+	Attributes Attributes // as the token reports them
+
+	token  *Token
+	handle pkcs11.ObjectHandle
+}
+
+// Stored finds the private key with the label, whose public half is to be
+// public. Refuses when there is none, another or more than one (KF-HSM-STORED),
+// one that can't leave the token (KF-HSM-EXTRACTABLE), and one that the token
+// doesn't protect (KF-HSM-ATTRIBUTES). It changes nothing.
+func (t *Token) Stored(label string, public *rsa.PublicKey) (*StoredKey, error) {
+	if err := t.list(); err != nil {
+		return nil, err
+	}
+	var found []object
+	for _, o := range t.objects {
+		if o.class == pkcs11.CKO_PRIVATE_KEY && o.label == label {
+			found = append(found, o)
+		}
+	}
+	if len(found) != 1 {
+		return nil, control.HSMStored.Refuse("the token has %d private keys labelled %s, not one", len(found), control.Quote(label))
+	}
+	key := &StoredKey{Label: label, ID: found[0].id, token: t, handle: found[0].handle}
+	stored, err := t.publicKey(key.handle)
+	if err != nil {
+		return nil, err
+	}
+	if !stored.Equal(public) {
+		return nil, control.HSMStored.Refuse("the token's key labelled %s is not the key of the certificate", control.Quote(label))
+	}
+	if key.Attributes, err = t.inspect(key.handle, protection{token: true, extractable: true}); err != nil {
+		return nil, err
+	}
+	if !key.Attributes.Extractable {
+		return nil, control.HSMExtractable.Refuse("the token's key labelled %s is not extractable", control.Quote(label))
+	}
+	return key, nil
+}
+
+// Prove shows that k is the private half of public, as [SessionKey.Prove] does.
+// What it returns can be wrapped; to Keep it is refused.
+func (k *StoredKey) Prove(public *rsa.PublicKey) (*ProvenKey, error) {
+	if err := k.token.possesses(k.handle, public); err != nil {
+		return nil, err
+	}
+	return &ProvenKey{token: k.token, handle: k.handle, public: public}, nil
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hsm
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+
+	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
+
+	"keyferry/pkg/byok"
+)
+
+// Result is what a token made of a throw-away key.
+type Result string
+
+const (
+	Exact  Result = "exact"  // just what is needed; of a wrap, byte for byte what the vault takes
+	Flawed Result = "flawed" // something, but not that
+	None   Result = "none"   // nothing
+)
+
+// Verdict is the outcome of a trial.
+type Verdict struct {
+	Mechanism string `json:"mechanism"`    // PKCS#11 name, of an import with the call before it
+	ID        string `json:"id,omitempty"` // the mechanism's number, as 0x0000210A
+	Result    Result `json:"result"`
+	Reason    string `json:"reason,omitempty"` // how it is flawed, or why there is none
+}
+
+// trialKeys draws the throw-away keys at their first use: two RSA keys are made
+// in software, some tenths of a second.
+func (t *Token) trialKeys() (*trial, error) {
+	if t.trial == nil {
+		drawn, err := newTrial(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+		if err != nil {
+			return nil, err
+		}
+		t.trial = drawn
+	}
+	return t.trial, nil
+}
+
+// trial holds the throw-away keys on which a token is tried.
+type trial struct {
+	key *rsa.PrivateKey // to be thrown away
+	der []byte          // key as PKCS#8
+	kek *rsa.PrivateKey
+}
+
+// newTrial draws a KEK, then keys up to one whose PKCS#8 length is no
+// multiple of 8: with any other, a mechanism that pads to whole blocks first
+// would pass.
+func newTrial(draw func() (*rsa.PrivateKey, error)) (*trial, error) {
+	kek, err := draw()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		key, err := draw()
+		if err != nil {
+			return nil, err
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return nil, err
+		}
+		if len(der)%8 != 0 {
+			return &trial{key: key, der: der, kek: kek}, nil
+		}
+	}
+}
+
+// judge opens what a mechanism made, strictly, and says how it is flawed.
+func (tr *trial) judge(ciphertext []byte) (Result, string) {
+	key, err := byok.Unwrap(ciphertext, tr.kek)
+	switch {
+	case errors.Is(err, byok.ErrStray):
+		return Flawed, tr.stray(ciphertext)
+	case err != nil:
+		return Flawed, err.Error()
+	case !key.Equal(tr.key):
+		return Flawed, "it wraps another key"
+	}
+	return Exact, ""
+}
+
+// stray counts the bytes that follow the PKCS#8 document. byok.Unwrap has
+// opened the ciphertext before.
+func (tr *trial) stray(ciphertext []byte) string {
+	head := tr.kek.Size()
+	aes, err := rsa.DecryptOAEP(sha1.New(), nil, tr.kek, ciphertext[:head], nil)
+	if err != nil {
+		return err.Error()
+	}
+	kwp, err := subtle.NewKWP(aes)
+	if err != nil {
+		return err.Error()
+	}
+	opened, err := kwp.Unwrap(ciphertext[head:])
+	if err != nil {
+		return err.Error()
+	}
+	stray, err := asn1.Unmarshal(opened, new(asn1.RawValue))
+	if err != nil {
+		return err.Error()
+	}
+	kind := "stray"
+	if len(bytes.Trim(stray, "\x00")) == 0 {
+		kind = "zero"
+	}
+	return fmt.Sprintf("%d %s bytes follow the PKCS#8 document of %d bytes", len(stray), kind, len(opened)-len(stray))
+}
