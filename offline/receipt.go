@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -16,7 +15,7 @@ import (
 	"keyferry/bundle"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/durable"
+	"keyferry/pkg/dispatch"
 	"keyferry/pkg/secret"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
@@ -92,20 +91,11 @@ func openReceipt(s *state.State, h *history, path string) (v *bundle.Verified, t
 	if err != nil {
 		return nil, nil, err
 	}
-	stick, err := os.Open(path)
-	if err != nil {
-		return nil, nil, control.InputFile.Refuse("%w", err)
-	}
-	defer stick.Close()
-	scratch, err := durable.Scratch(s.Dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { err = errors.Join(err, scratch.Close()) }()
-	if v, err = bundle.Open(stick, scratch, pins); err != nil {
-		return nil, nil, err
-	}
-	text, err = v.ReadReceipt()
+	err = dispatch.Receive(s, path, pins, func(received *bundle.Verified) error {
+		v = received
+		text, err = v.ReadReceipt()
+		return err
+	})
 	return v, text, err
 }
 

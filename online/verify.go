@@ -4,17 +4,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
 	"keyferry/pkg/cli"
-	"keyferry/pkg/control"
-	"keyferry/pkg/durable"
+	"keyferry/pkg/dispatch"
 	"keyferry/pkg/state"
 )
 
@@ -42,9 +39,8 @@ Example: online verify /media/stick/keyferry-vault-room-1.kfb
 	},
 }
 
-// withBundle reads a bundle from the stick once, checks it, and runs f on it.
-// The copy has no name and is gone when f returns.
-func withBundle(s *state.State, path string, f func(h *history, v *bundle.Verified) error) (err error) {
+// withBundle receives a bundle of the offline side and runs f on it.
+func withBundle(s *state.State, path string, f func(h *history, v *bundle.Verified) error) error {
 	h, err := readHistory(s.Ledger)
 	if err != nil {
 		return err
@@ -53,21 +49,7 @@ func withBundle(s *state.State, path string, f func(h *history, v *bundle.Verifi
 	if err != nil {
 		return err
 	}
-	stick, err := os.Open(path)
-	if err != nil {
-		return control.InputFile.Refuse("%w", err)
-	}
-	defer stick.Close()
-	scratch, err := durable.Scratch(s.Dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, scratch.Close()) }()
-	v, err := bundle.Open(stick, scratch, pins)
-	if err != nil {
-		return err
-	}
-	return f(h, v)
+	return dispatch.Receive(s, path, pins, func(v *bundle.Verified) error { return f(h, v) })
 }
 
 func bundlePins(s *state.State, h *history) (bundle.Pins, error) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dispatch sends a side's bundle on its way: sealed in the state
-// directory, copied to the stick, recorded in the ledger.
+// Package dispatch is where bundles leave a side and come in: one is sealed in
+// the state directory, copied to the stick, recorded in the ledger; the other
+// side's is read from the stick once, and checked.
 //
 // The bundle comes into being whole or not at all, as
 //
@@ -149,4 +150,24 @@ func Deliver(s *state.State, sequence uint64, out string) (string, error) {
 		return "", err
 	}
 	return path, durable.ToStick(path, bytes.NewReader(data), 0o644)
+}
+
+// Receive reads the other side's bundle from the stick once, checks it against
+// pins, and runs f on it. The copy has no name and is gone when f returns.
+func Receive(s *state.State, path string, pins bundle.Pins, f func(v *bundle.Verified) error) (err error) {
+	stick, err := os.Open(path)
+	if err != nil {
+		return control.InputFile.Refuse("%w", err)
+	}
+	defer stick.Close()
+	scratch, err := durable.Scratch(s.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, scratch.Close()) }()
+	v, err := bundle.Open(stick, scratch, pins)
+	if err != nil {
+		return err
+	}
+	return f(v)
 }
