@@ -9,6 +9,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -18,24 +19,29 @@ import (
 	"keyferry/pkg/fingerprint"
 )
 
-// Names of the key types, RFC 8709, RFC 5656 and RFC 4253.
+// Names of the key types: RFC 8709, RFC 5656, RFC 4253, and PROTOCOL.u2f for
+// those of FIDO authenticators.
 const (
 	typeEd25519 = "ssh-ed25519"
 	typeECDSA   = "ecdsa-sha2-nistp256"
 	typeRSA     = "ssh-rsa"
 	curveP256   = "nistp256"
+
+	typeHardwareEd25519 = "sk-ssh-ed25519@openssh.com"
+	typeHardwareECDSA   = "sk-ecdsa-sha2-nistp256@openssh.com"
 )
 
 // minRSABits is the smallest RSA modulus that may sign.
 const minRSABits = 2048
 
 // ErrKey says that a public key is malformed or of a kind that may not sign
-// here: Ed25519, ECDSA P-256 and RSA from 2048 bits on may.
+// here: Ed25519 and ECDSA P-256, each also in a FIDO authenticator, and RSA from
+// 2048 bits on may.
 var ErrKey = errors.New("not an Ed25519, ECDSA P-256 or RSA public key in SSH format")
 
 // PublicKey is an SSH public key.
 type PublicKey struct {
-	key  crypto.PublicKey // ed25519.PublicKey, *ecdsa.PublicKey (P-256) or *rsa.PublicKey
+	key  crypto.PublicKey // ed25519.PublicKey, *ecdsa.PublicKey (P-256), *rsa.PublicKey or hardwareKey
 	kind string
 	wire []byte // RFC 4253 section 6.6; what the fingerprint covers
 }
@@ -84,35 +90,44 @@ func ParsePublicKey(line string) (PublicKey, error) {
 }
 
 func parseWire(raw []byte) (PublicKey, error) {
-	r := reader{rest: raw}
+	r := &reader{rest: raw}
 	p := PublicKey{kind: r.str(), wire: bytes.Clone(raw)}
 	switch p.kind {
-	case typeEd25519:
-		k := r.bytes()
-		if len(k) != ed25519.PublicKeySize {
-			return PublicKey{}, ErrKey
-		}
-		p.key = ed25519.PublicKey(bytes.Clone(k))
-	case typeECDSA:
-		curve, point := r.str(), r.bytes()
-		k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
-		if err != nil || curve != curveP256 {
-			return PublicKey{}, ErrKey
-		}
-		p.key = k
+	case typeEd25519, typeHardwareEd25519:
+		p.key = r.ed25519()
+	case typeECDSA, typeHardwareECDSA:
+		p.key = r.ecdsa()
 	case typeRSA:
-		e, n := r.mpint(), r.mpint()
-		if r.failed || n.BitLen() < minRSABits || !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1 {
-			return PublicKey{}, ErrKey
-		}
-		p.key = &rsa.PublicKey{N: n, E: int(e.Int64())}
+		p.key = r.rsa()
 	default:
 		return PublicKey{}, ErrKey
+	}
+	if p.kind == typeHardwareEd25519 || p.kind == typeHardwareECDSA {
+		p.key = hardwareKey{p.key, sha256.Sum256(r.bytes())}
 	}
 	if !r.done() {
 		return PublicKey{}, ErrKey
 	}
 	return p, nil
+}
+
+func (r *reader) ed25519() ed25519.PublicKey {
+	k := r.bytes()
+	r.failed = r.failed || len(k) != ed25519.PublicKeySize
+	return bytes.Clone(k)
+}
+
+func (r *reader) ecdsa() *ecdsa.PublicKey {
+	curve, point := r.str(), r.bytes()
+	k, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	r.failed = r.failed || err != nil || curve != curveP256
+	return k
+}
+
+func (r *reader) rsa() *rsa.PublicKey {
+	e, n := r.mpint(), r.mpint()
+	r.failed = r.failed || n.BitLen() < minRSABits || !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1
+	return &rsa.PublicKey{N: n, E: int(e.Int64())}
 }
 
 // String returns the line for an authorized_keys or allowed_signers file: kind

@@ -12,6 +12,9 @@
 //
 //	"SSHSIG" string(namespace) string("") string(hash) string(H(message))
 //
+// Keys in FIDO authenticators (ssh-keygen -t ed25519-sk, ecdsa-sk) are checked
+// too; see hardware.go.
+//
 // The libraries that do this come with golang.org/x/crypto/ssh, and with it
 // the net package; the offline side links no dialling code, so this is ours.
 package sshsig
@@ -49,6 +52,7 @@ var (
 	ErrFormat    = errors.New("not an armored SSH signature")
 	ErrNamespace = errors.New("the signature was made for another purpose (namespace)")
 	ErrSignature = errors.New("the signature does not hold")
+	ErrPresence  = errors.New("nobody touched the authenticator that signed (its key does not require it)")
 )
 
 // Signature is a parsed, not yet verified, signature.
@@ -58,6 +62,7 @@ type Signature struct {
 	hash      string
 	alg       string
 	value     []byte
+	hardware  hardwareData
 }
 
 // Sign signs message for namespace and returns the armored signature. The
@@ -140,6 +145,9 @@ func Parse(armored []byte) (*Signature, error) {
 	inner := reader{rest: r.bytes()}
 	s.alg = inner.str()
 	s.value = bytes.Clone(inner.bytes())
+	if s.alg == typeHardwareEd25519 || s.alg == typeHardwareECDSA {
+		s.hardware = inner.hardwareData()
+	}
 	if !r.done() || !inner.done() || reserved != "" {
 		return nil, ErrFormat
 	}
@@ -153,7 +161,7 @@ func Parse(armored []byte) (*Signature, error) {
 
 // Verify checks that s is a signature of message for namespace by s.Key. Who
 // that key belongs to is the caller's question. Errors: [ErrNamespace],
-// [ErrSignature].
+// [ErrSignature], [ErrPresence].
 func (s *Signature) Verify(namespace string, message []byte) error {
 	if s.Namespace != namespace {
 		return ErrNamespace
@@ -161,21 +169,31 @@ func (s *Signature) Verify(namespace string, message []byte) error {
 	if s.hash != "sha512" && s.hash != "sha256" {
 		return ErrFormat
 	}
-	if !s.holds(signedData(namespace, s.hash, message)) {
+	data := signedData(namespace, s.hash, message)
+	k, inHardware := s.Key.key.(hardwareKey)
+	if !inHardware && s.holds(s.Key.key, s.Key.kind, data) {
+		return nil
+	}
+	if !inHardware || !s.holds(k.key, s.Key.kind, k.signedData(s.hardware, data)) {
 		return ErrSignature
+	}
+	if s.hardware.flags&userPresent == 0 {
+		return ErrPresence
 	}
 	return nil
 }
 
-func (s *Signature) holds(data []byte) bool {
-	switch k := s.Key.key.(type) {
+// holds checks s.value with key; kind names the algorithm that an Ed25519 or
+// ECDSA signature must have.
+func (s *Signature) holds(key crypto.PublicKey, kind string, data []byte) bool {
+	switch k := key.(type) {
 	case ed25519.PublicKey:
-		return s.alg == typeEd25519 && ed25519.Verify(k, data, s.value)
+		return s.alg == kind && ed25519.Verify(k, data, s.value)
 	case *ecdsa.PublicKey:
 		rs := reader{rest: s.value}
 		r, t := rs.mpint(), rs.mpint()
 		digest := sha256.Sum256(data)
-		return s.alg == typeECDSA && rs.done() && ecdsa.Verify(k, digest[:], r, t)
+		return s.alg == kind && rs.done() && ecdsa.Verify(k, digest[:], r, t)
 	case *rsa.PublicKey:
 		switch s.alg {
 		case rsaAlg:
