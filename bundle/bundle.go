@@ -29,7 +29,10 @@
 // encoding/json does; anything else is refused. sequence counts a sender's bundles from 1; previous is the SHA-256
 // of the sender's manifest before, or 32 zero bytes in the first. index is the
 // SHA-256 of index.json, which holds a random salt: so the manifest commits to
-// the contents without telling anything of them.
+// the contents without telling anything of them. Only warnings does: it has the
+// IDs of the controls that a person overrode, or that hold weakly for a key,
+// sorted, once each, for approvers to see before they sign. Those of a key are
+// in the index too.
 //
 // # Payload
 //
@@ -101,6 +104,7 @@ type Manifest struct {
 	Sequence  uint64                  `json:"sequence"`
 	Previous  fingerprint.Fingerprint `json:"previous"`
 	Rehearsal bool                    `json:"rehearsal"`
+	Warnings  []string                `json:"warnings"` // control IDs
 	Payload   File                    `json:"payload"`
 	Index     fingerprint.Fingerprint `json:"index"`
 }
@@ -127,14 +131,15 @@ type Index struct {
 
 // Key describes one key that is carried.
 type Key struct {
-	ID          string `json:"id"`          // key identifier
-	Disposition string `json:"disposition"` // "hsm": to be imported into an HSM
-	SLC         string `json:"slc"`         // GUID of the SLC, lower case, no braces
-	PublicKey   []byte `json:"public_key"`  // PKIX DER, base64
-	KID         string `json:"kek"`         // identifier of the KEK, with version
-	WrappedBy   string `json:"wrapped_by"`  // "token" or "software"
-	Mechanism   string `json:"mechanism"`   // by which it was wrapped
-	Files       []File `json:"files"`
+	ID          string   `json:"id"`          // key identifier
+	Disposition string   `json:"disposition"` // "hsm": to be imported into an HSM
+	SLC         string   `json:"slc"`         // GUID of the SLC, lower case, no braces
+	PublicKey   []byte   `json:"public_key"`  // PKIX DER, base64
+	KID         string   `json:"kek"`         // identifier of the KEK, with version
+	WrappedBy   string   `json:"wrapped_by"`  // "token" or "software"
+	Mechanism   string   `json:"mechanism"`   // by which it was wrapped
+	Warnings    []string `json:"warnings"`    // control IDs, also in the manifest
+	Files       []File   `json:"files"`
 }
 
 // Disposition of a key that is to be imported into an HSM.

@@ -74,6 +74,7 @@ func keyContent(id string) KeyContent {
 		Key: Key{
 			ID: id, Disposition: DispositionHSM, SLC: "5c1b62b5-7d3c-4a43-8d0d-6a7d1e7f2f10", PublicKey: []byte("der"),
 			KID: "https://practice.vault.keyferry.test/keys/kek/1", WrappedBy: "software", Mechanism: "CKM_RSA_AES_KEY_WRAP",
+			Warnings: []string{},
 		},
 		Contents: []Content{
 			{KeyPath(id, "wrapped.bin"), bytes.Repeat([]byte{0xc5}, 600)},

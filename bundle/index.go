@@ -38,6 +38,9 @@ func (x Index) check() error {
 		if k.Disposition != DispositionHSM {
 			return control.BundleContents.Refuse("the key %s has the disposition %s, which this version does not know", k.ID, control.Quote(k.Disposition))
 		}
+		if !validWarnings(k.Warnings) {
+			return control.BundleContents.Refuse("the warnings of the key %s are not a sorted list of control IDs", k.ID)
+		}
 		if err := take(KeyPath(k.ID, ""), k.Files); err != nil {
 			return err
 		}

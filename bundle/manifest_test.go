@@ -4,6 +4,8 @@ package bundle
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,6 +81,11 @@ func TestManifest(t *testing.T) {
 		forgery
 		want control.Control
 	}{
+		{"no warnings at all", manifest(func(m *Manifest) { m.Warnings = nil }), control.BundleManifest},
+		{"a warning that is no control ID", manifest(func(m *Manifest) { m.Warnings = []string{"<b>"} }), control.BundleManifest},
+		{"warnings out of order", manifest(func(m *Manifest) { m.Warnings = []string{"KF-B", "KF-A"} }), control.BundleManifest},
+		{"a warning twice", manifest(func(m *Manifest) { m.Warnings = []string{"KF-A", "KF-A"} }), control.BundleManifest},
+		{"warnings without end", manifest(func(m *Manifest) { m.Warnings = manyWarnings(maxWarnings + 1) }), control.BundleManifest},
 		{"another format", manifest(func(m *Manifest) { m.Format = "keyferry-bundle-v2" }), control.BundleVersion},
 		{"an unknown field", replace(`{"format"`, `{"extra":1,"format"`), control.BundleManifest},
 		{"an unknown field within", replace(`{"path"`, `{"extra":1,"path"`), control.BundleManifest},
@@ -165,4 +172,29 @@ func TestSequence(t *testing.T) {
 			}
 		})
 	}
+}
+
+func manyWarnings(n int) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("KF-%03d", i))
+	}
+	return all
+}
+
+// Approvers see the warnings of all keys in the manifest, once each.
+func TestWarnings(t *testing.T) {
+	l := letter(t)
+	l.Warnings = []string{"KF-NET", "KF-B"}
+	l.Keys[0].Warnings = []string{"KF-B", "KF-A", "KF-B"}
+	v := mustOpen(t, seal(t, l), pins(t))
+	if want := []string{"KF-A", "KF-B", "KF-NET"}; !slices.Equal(v.Manifest.Warnings, want) {
+		t.Errorf("the manifest has the warnings %q, expected %q", v.Manifest.Warnings, want)
+	}
+	if want := []string{"KF-A", "KF-B"}; !slices.Equal(v.Index.Keys[0].Warnings, want) {
+		t.Errorf("the key has the warnings %q, expected %q", v.Index.Keys[0].Warnings, want)
+	}
+	l.Warnings = manyWarnings(maxWarnings)
+	l.Keys = nil
+	mustOpen(t, seal(t, l), pins(t))
 }

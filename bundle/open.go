@@ -77,6 +77,9 @@ func Open(stick io.Reader, scratch *os.File, pins Pins) (*Verified, error) {
 	if v.Index, err = v.walk(nil); err != nil {
 		return nil, err
 	}
+	if err := v.Index.checkWarnings(v.Manifest.Warnings); err != nil {
+		return nil, err
+	}
 	return v, nil
 }
 
@@ -219,6 +222,8 @@ func (m Manifest) check(pins Pins) error {
 		return control.BundleSender.Refuse("the manifest names the sender %s, the pinned one is %s", control.Quote(m.Sender.Name), control.Quote(pins.SenderName))
 	case !idSyntax.MatchString(m.ID):
 		return control.BundleManifest.Refuse("the manifest's id %s is not 32 hex digits", control.Quote(m.ID))
+	case !validWarnings(m.Warnings):
+		return control.BundleManifest.Refuse("the manifest's warnings are not a sorted list of control IDs")
 	case m.Payload.Path != payloadName:
 		return control.BundleManifest.Refuse("the manifest names the payload %s, not %s", control.Quote(m.Payload.Path), payloadName)
 	case m.Sequence == 0 || (m.Sequence == 1) != (m.Previous == fingerprint.Fingerprint{}):

@@ -27,8 +27,9 @@ type Arrived struct {
 	KeyURL      string                  `json:"key_url"`      // with version
 	HSMPlatform string                  `json:"hsm_platform"` // as the vault says
 	WrappedBy   string                  `json:"wrapped_by"`
-	Tenant      string                  `json:"tenant"`  // Archived or Active
-	Refused     string                  `json:"refused"` // control ID and reason; empty when it arrived
+	Tenant      string                  `json:"tenant"`   // Archived or Active
+	Warnings    []string                `json:"warnings"` // control IDs, as the bundle had them
+	Refused     string                  `json:"refused"`  // control ID and reason; empty when it arrived
 }
 
 // Encode writes the receipt's text.

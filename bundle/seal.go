@@ -31,6 +31,7 @@ type Letter struct {
 	Sequence  uint64
 	Previous  fingerprint.Fingerprint // of the manifest before; zero in the first
 	Rehearsal bool
+	Warnings  []string // control IDs, besides those of keys
 	Created   time.Time
 	Keys      []KeyContent
 	Files     []Content
@@ -106,6 +107,7 @@ func (l Letter) index() ([]byte, error) {
 	x := Index{Salt: hex.EncodeToString(salt), Keys: []Key{}, Files: describe(l.Files)}
 	for _, k := range l.Keys {
 		k.Key.Files = describe(k.Contents)
+		k.Key.Warnings = sorted(k.Warnings)
 		x.Keys = append(x.Keys, k.Key)
 	}
 	if err := x.check(); err != nil {
@@ -182,6 +184,7 @@ func (l Letter) manifest(payload File, index fingerprint.Fingerprint) (Manifest,
 		Sequence:  l.Sequence,
 		Previous:  l.Previous,
 		Rehearsal: l.Rehearsal,
+		Warnings:  l.warnings(),
 		Payload:   payload,
 		Index:     index,
 	}, nil

@@ -174,6 +174,15 @@ func (c *carrier) carry(e *export, dryRun bool) (err error) {
 	return c.keep(e, proven, ciphertext)
 }
 
+// warnings lists the controls that hold only weakly for the TPD.
+func (e *export) warnings() []string {
+	ids := []string{}
+	for _, f := range e.checked.Report().Findings {
+		ids = append(ids, f.Control)
+	}
+	return ids
+}
+
 // softwareWrap names what byok.Wrap does.
 const softwareWrap = "RSA-OAEP (SHA-1), AES-256-KWP"
 
@@ -181,12 +190,14 @@ func (c *carrier) wrapped(e *export, key *hsm.ProvenKey) ([]byte, error) {
 	e.record = keyRecord{
 		Format: "keyferry-key-v1", ID: e.id, Time: time.Now().UTC().Truncate(time.Second), Report: e.checked.Report(),
 		Token: c.token.Info(), KEK: c.kek.KID(), Verdicts: c.verdicts, OneTimePassword: e.oneTime != nil,
+		Warnings: e.warnings(),
 	}
 	if c.wrap != nil {
 		e.record.WrappedBy, e.record.Mechanism = "token", c.wrap.Mechanism()
 		return c.wrap.Wrap(key, c.kek.Public())
 	}
 	e.record.WrappedBy, e.record.Mechanism = "software", softwareWrap
+	e.record.Warnings = append(e.record.Warnings, control.HSMWrapUnproven.ID)
 	return byok.Wrap(rand.Reader, e.checked.Key(), c.kek.Public())
 }
 
@@ -230,7 +241,7 @@ func (c *carrier) stage(e *export, ciphertext []byte) error {
 	}
 	entry, err := json.Marshal(bundle.Key{
 		ID: e.id, Disposition: bundle.DispositionHSM, SLC: e.checked.GUID(), PublicKey: e.public,
-		KID: c.kek.KID(), WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Files: []bundle.File{},
+		KID: c.kek.KID(), WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings, Files: []bundle.File{},
 	})
 	if err != nil {
 		return err
@@ -264,6 +275,7 @@ func (c *carrier) stage(e *export, ciphertext []byte) error {
 	err = c.state.Ledger.Append(time.Now(), eventImported, imported{
 		ID: e.id, Key: e.fingerprint, SLC: e.checked.GUID(), TPD: e.tpd, KEK: c.kek.KID(),
 		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Wrapped: fingerprint.Of(ciphertext), Retained: c.retain,
+		Warnings: e.record.Warnings,
 	})
 	if err != nil {
 		return errors.Join(err, durable.Remove(outbox))

@@ -43,6 +43,7 @@ type imported struct {
 	Mechanism string                  `json:"mechanism"`
 	Wrapped   fingerprint.Fingerprint `json:"wrapped"` // of the ciphertext
 	Retained  bool                    `json:"retained_extractable"`
+	Warnings  []string                `json:"warnings"` // control IDs
 }
 
 type sealed struct {

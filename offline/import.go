@@ -271,6 +271,7 @@ type keyRecord struct {
 	WrappedBy  string         `json:"wrapped_by"` // token or software
 	Mechanism  string         `json:"mechanism"`
 	Verdicts   []hsm.Verdict  `json:"wrap_verdicts"`
+	Warnings   []string       `json:"warnings"` // IDs of controls that hold only weakly, or were overridden
 
 	OneTimePassword bool `json:"one_time_password"` // of the keyless TPD
 }

@@ -73,6 +73,9 @@ func describeReceipt(r *bundle.ReceiptText) string {
 	var lines []string
 	ending := "What was sent is what arrived. The ledger is closed for this bundle."
 	for _, k := range r.Keys {
+		if len(k.Warnings) > 0 {
+			lines = append(lines, fmt.Sprintf("%s: recorded on the way: %s", k.ID, strings.Join(k.Warnings, ", ")))
+		}
 		switch {
 		case k.Refused != "":
 			lines = append(lines, fmt.Sprintf("%s: did not arrive: %s", k.ID, k.Refused))

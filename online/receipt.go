@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -57,7 +58,7 @@ func answer(io *cli.IO, s *state.State, h *history, v *bundle.Verified, out stri
 		return err
 	}
 	var path string
-	if last := h.lastAnswer(v.Digest); last != nil && slices.Equal(last.Keys, keys) {
+	if last := h.lastAnswer(v.Digest); last != nil && reflect.DeepEqual(last.Keys, keys) {
 		path, err = dispatch.Deliver(s, last.Sequence, out)
 	} else {
 		path, _, err = dispatch.Dispatch[answered]{
@@ -82,11 +83,12 @@ func (h *history) became(v *bundle.Verified) ([]bundle.Arrived, error) {
 	}
 	var keys []bundle.Arrived
 	for _, k := range v.Index.Keys {
-		if arrived := h.key(k.ID); arrived != nil {
-			keys = append(keys, *arrived)
-			continue
+		arrived := bundle.Arrived{ID: k.ID, WrappedBy: k.WrappedBy, Refused: "not imported into the vault"}
+		if done := h.key(k.ID); done != nil {
+			arrived = *done
 		}
-		keys = append(keys, bundle.Arrived{ID: k.ID, WrappedBy: k.WrappedBy, Refused: "not imported into the vault"})
+		arrived.Warnings = k.Warnings
+		keys = append(keys, arrived)
 	}
 	return keys, nil
 }

@@ -79,6 +79,9 @@ func showBundle(io *cli.IO, v *bundle.Verified) error {
 	for _, k := range v.Index.Keys {
 		fmt.Fprintf(&text, "%s: key of SLC %s, wrapped in %s by %s\n  for %s\n", k.ID, k.SLC, k.WrappedBy, k.Mechanism, k.KID)
 	}
+	if len(m.Warnings) > 0 {
+		fmt.Fprintf(&text, "Recorded on the way: %s\n", strings.Join(m.Warnings, ", "))
+	}
 	if v.Again {
 		text.WriteString("This bundle was taken before; an upload goes on where it stopped.\n")
 	}
