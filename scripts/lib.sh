@@ -10,7 +10,7 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
 # Each line is a Debian package and what shows that it is there: a command, or a
-# file by its path.
+# file by its path, which may have *.
 # shellcheck disable=SC2034 # for whoever sources this
 {
 build_packages='
@@ -33,6 +33,20 @@ tar              tar
 xxd              xxd
 zstd             zstd
 '
+# Tokens that the tests try beside SoftHSM. Not every release has them all.
+token_packages='
+dbus-daemon              dbus-run-session
+libnss3                  /usr/lib/*/libsoftokn3.so
+libnss3-tools            certutil
+libtpm2-pkcs11-1         /usr/lib/*/pkcs11/libtpm2_pkcs11.so
+libtpm2-pkcs11-tools     tpm2_ptool
+libtss2-tcti-swtpm0      /usr/lib/*/libtss2-tcti-swtpm.so.0
+libtss2-tcti-tabrmd0     /usr/lib/*/libtss2-tcti-tabrmd.so.0
+opencryptoki             /usr/sbin/pkcsslotd
+swtpm                    swtpm
+tpm2-abrmd               tpm2-abrmd
+tpm2-tools               tpm2_getrandom
+'
 }
 
 say() { printf '%s\n' "$*"; }
@@ -45,30 +59,64 @@ stop() {
     exit "$code"
 }
 
-# need PACKAGES installs those that are not there, if it may.
-need() {
-    local package probe lacking=() sudo=()
+# lacking PACKAGES prints those that are not there.
+lacking() {
+    local package probe
     while read -r package probe; do
         case $probe in
         '') ;;
-        /*) [[ -e $probe ]] || lacking+=("$package") ;;
-        *) command -v "$probe" >/dev/null || lacking+=("$package") ;;
+        /*) compgen -G "$probe" >/dev/null || say "$package" ;;
+        *) command -v "$probe" >/dev/null || say "$package" ;;
         esac
     done <<<"$1"
-    [[ ${#lacking[@]} -gt 0 ]] || return 0
+}
 
-    local by_hand="apt-get install --no-install-recommends ${lacking[*]}"
-    command -v apt-get >/dev/null || stop 3 "this machine has no apt-get: install what corresponds to Debian's packages ${lacking[*]}, then run this again"
-    if [[ $(id -u) -ne 0 ]]; then
-        sudo -n true 2>/dev/null || stop 3 "as root, run '$by_hand', then run this again"
-        sudo=(sudo -n)
-    fi
-    say "Installing ${lacking[*]}"
+# as_root COMMAND... runs it as root, if that may be had without asking.
+as_root() {
+    if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo -n "$@"; fi
+}
+
+# install NAMES... installs Debian packages and reports whether it could.
+install() {
+    say "Installing $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" </dev/null >/dev/null
+}
+
+# need PACKAGES installs those that are not there, or stops.
+need() {
+    local names
+    mapfile -t names < <(lacking "$1")
+    [[ ${#names[@]} -gt 0 ]] || return 0
+
+    local by_hand="apt-get install --no-install-recommends ${names[*]}"
+    command -v apt-get >/dev/null || stop 3 "this machine has no apt-get: install what corresponds to Debian's packages ${names[*]}, then run this again"
+    as_root true 2>/dev/null || stop 3 "as root, run '$by_hand', then run this again"
     # A list that can't be updated may still do: what counts is the install.
-    "${sudo[@]}" apt-get -qq update || true
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq install -y --no-install-recommends "${lacking[@]}" </dev/null >/dev/null ||
-        stop 3 "the install failed: as root, run '$by_hand', then run this again"
+    as_root apt-get -qq update || true
+    install "${names[@]}" || stop 3 "the install failed: as root, run '$by_hand', then run this again"
+}
+
+# want PACKAGES installs those that are not there and can be had, by their name
+# or with t64 behind it, and says what can't: their tests say that they skip.
+want() {
+    local package name names found=()
+    mapfile -t names < <(lacking "$1")
+    [[ ${#names[@]} -gt 0 ]] || return 0
+
+    if ! command -v apt-get >/dev/null || ! as_root true 2>/dev/null; then
+        say "Going on without ${names[*]}: packages can't be installed here"
+        return 0
+    fi
+    as_root apt-get -qq update || true
+    for package in "${names[@]}"; do
+        for name in "$package" "${package}t64"; do
+            [[ -n $(apt-cache show "$name" 2>/dev/null) ]] || continue
+            found+=("$name")
+            continue 2
+        done
+        say "Going on without $package: no such package is offered here"
+    done
+    [[ ${#found[@]} -eq 0 ]] || install "${found[@]}" || say "Going on without ${found[*]}: the install failed"
 }
 
 # need_go finds Go where its installer puts it, too, and checks its version. A Go
