@@ -12,10 +12,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
-	"syscall"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
 )
 
 // IO is what a command sees of its surroundings: the flags that all commands
@@ -163,7 +164,7 @@ func Refusals(err error) []*control.Refusal {
 func refusal(err error) *control.Refusal {
 	var r *control.Refusal
 	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case durable.IsFull(err):
 		return control.DiskFull.Refuse("there is no room left: %w", err)
 	case errors.Is(err, context.Canceled) && !control.Is(err, control.Interrupted):
 		return control.Interrupted.Refuse("interrupted: %w", err)
@@ -176,12 +177,15 @@ func refusal(err error) *control.Refusal {
 }
 
 // defaultState is $KEYFERRY_STATE, else keyferry-<side> in $XDG_STATE_HOME,
-// else in ~/.local/state.
+// else in %LOCALAPPDATA% or ~/.local/state.
 func defaultState(side string) (string, error) {
 	if dir := os.Getenv("KEYFERRY_STATE"); dir != "" {
 		return dir, nil
 	}
 	base := os.Getenv("XDG_STATE_HOME")
+	if base == "" && runtime.GOOS == "windows" {
+		base = os.Getenv("LOCALAPPDATA")
+	}
 	if base == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {

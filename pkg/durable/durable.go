@@ -6,8 +6,9 @@
 // hidden .NAME.part, which the next run of the same command removes.
 //
 // Above each function stand the system calls that carry the promise, in their
-// order. The calls on one directory are not safe for concurrent use; a state
-// directory is locked for the length of a command (see [Lock]).
+// order, as Linux has them; sys_windows.go says what Windows has in their place.
+// The calls on one directory are not safe for concurrent use; a state directory
+// is locked for the length of a command (see [Lock]).
 package durable
 
 import (
@@ -67,7 +68,7 @@ func CreateAll(files []File, perm fs.FileMode) error {
 //
 //	unlink .part; open .part O_EXCL; write; fsync; close; rename; fsync directory
 func Replace(path string, data []byte, perm fs.FileMode) error {
-	return create(path, perm, writeAll(data), os.Rename)
+	return create(path, perm, writeAll(data), replace)
 }
 
 // CreateFrom is [Create] for content that is written in pieces. When fill
@@ -95,7 +96,7 @@ func create(path string, perm fs.FileMode, fill func(*os.File) error, publish fu
 }
 
 func writePart(part string, perm fs.FileMode, fill func(*os.File) error) error {
-	f, err := openPart(part, perm)
+	f, err := openPart(part, perm, 0)
 	if err != nil {
 		return err
 	}
@@ -108,11 +109,11 @@ func writePart(part string, perm fs.FileMode, fill func(*os.File) error) error {
 
 // openPart never follows what an attacker may have planted under the part's
 // name: it removes the name, and O_EXCL refuses to open anything there.
-func openPart(part string, perm fs.FileMode) (*os.File, error) {
+func openPart(part string, perm fs.FileMode, flags int) (*os.File, error) {
 	if err := unlink(part); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	return os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL|flags, perm)
 }
 
 // unlink removes a file that may not be there.
@@ -169,7 +170,7 @@ func MkdirAll(path string, perm fs.FileMode) error {
 	if err := MkdirAll(filepath.Dir(path), perm); err != nil {
 		return err
 	}
-	if err := os.Mkdir(path, perm); err != nil {
+	if err := mkdir(path, perm); err != nil {
 		return err
 	}
 	return syncParent(path)
@@ -188,7 +189,7 @@ func NewDir(path string, perm fs.FileMode, fill func(dir string) error) error {
 	part := partName(path)
 	err = os.RemoveAll(part)
 	if err == nil {
-		err = os.Mkdir(part, perm)
+		err = mkdir(part, perm)
 	}
 	if err == nil {
 		err = fill(part)
@@ -257,29 +258,28 @@ func Move(from, path string) error {
 //
 //	unlink .part; open .part O_EXCL; unlink .part
 func Scratch(dir string) (*os.File, error) {
-	f, err := openPart(partName(filepath.Join(dir, "scratch")), 0o600)
-	if err != nil {
-		return nil, err
+	return scratch(partName(filepath.Join(dir, "scratch")))
+}
+
+// CheckRoom refuses (KF-RUN-DISK-FULL) when the file system of dir, which may
+// not exist yet in its parent, has less than that many bytes left. It is for
+// what must not be begun on a full disk: a change in a vault, or in a token in
+// files that does not say when its disk is full.
+func CheckRoom(dir string, bytes uint64) error {
+	free, err := room(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		free, err = room(filepath.Dir(filepath.Clean(dir)))
 	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err == nil && free < bytes {
+		return control.DiskFull.Refuse("%s has %d bytes of room, %d are needed", dir, free, bytes)
 	}
-	return f, nil
+	return err
 }
 
 func exists(path string) error { return control.OutputExists.Refuse("%s exists already", path) }
 
 // syncParent makes the name of path durable.
 func syncParent(path string) error { return syncFile(filepath.Dir(filepath.Clean(path))) }
-
-// syncFile fsyncs a file or a directory.
-func syncFile(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
 
 func syncTree(root string) error {
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {

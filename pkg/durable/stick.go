@@ -21,10 +21,10 @@ import (
 //
 //	as Create; then fadvise DONTNEED; read; compare
 func ToStick(path string, content io.Reader, perm os.FileMode) error {
-	return toStick(path, content, perm, dropCache)
+	return toStick(path, content, perm, openMedium)
 }
 
-func toStick(path string, content io.Reader, perm os.FileMode, dropCache func(*os.File) error) error {
+func toStick(path string, content io.Reader, perm os.FileMode, open func(path string) (io.ReadCloser, error)) error {
 	written := sha256.New()
 	err := CreateFrom(path, perm, func(w io.Writer) error {
 		_, err := io.Copy(io.MultiWriter(w, written), content)
@@ -33,7 +33,7 @@ func toStick(path string, content io.Reader, perm os.FileMode, dropCache func(*o
 	if err != nil {
 		return err
 	}
-	read, err := digestFromMedium(path, dropCache)
+	read, err := digestFromMedium(path, open)
 	if err == nil && bytes.Equal(read, written.Sum(nil)) {
 		return nil
 	}
@@ -49,7 +49,7 @@ func toStick(path string, content io.Reader, perm os.FileMode, dropCache func(*o
 // IsOnStick reports whether the medium holds data, and nothing else, at path:
 // what a run that was stopped between writing and reading back may have left.
 func IsOnStick(path string, data []byte) (bool, error) {
-	read, err := digestFromMedium(path, dropCache)
+	read, err := digestFromMedium(path, openMedium)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -57,15 +57,12 @@ func IsOnStick(path string, data []byte) (bool, error) {
 	return bytes.Equal(read, want[:]), err
 }
 
-func digestFromMedium(path string, dropCache func(*os.File) error) ([]byte, error) {
-	f, err := os.Open(path)
+func digestFromMedium(path string, open func(path string) (io.ReadCloser, error)) ([]byte, error) {
+	f, err := open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if err := dropCache(f); err != nil {
-		return nil, err
-	}
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
 		return nil, err

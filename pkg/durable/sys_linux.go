@@ -4,8 +4,9 @@ package durable
 
 import (
 	"errors"
+	"io"
+	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -49,10 +50,43 @@ func publishDir(part, path string) error {
 	return &os.LinkError{Op: "rename", Old: part, New: path, Err: err}
 }
 
-// dropCache asks the kernel to forget the file's pages, so that the next read
-// comes from the medium.
-func dropCache(f *os.File) error {
-	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+// replace gives part its final name, in place of what may be there.
+func replace(part, path string) error { return os.Rename(part, path) }
+
+func mkdir(path string, perm fs.FileMode) error { return os.Mkdir(path, perm) }
+
+// syncFile fsyncs a file or a directory.
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// scratch opens a new file and takes its name away.
+func scratch(path string) (*os.File, error) {
+	f, err := openPart(path, 0o600, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// openMedium opens a file whose bytes are to come from the medium: the kernel is
+// asked to forget its pages.
+func openMedium(path string) (io.ReadCloser, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return nil, errors.Join(&os.PathError{Op: "fadvise", Path: path, Err: err}, f.Close())
+	}
+	return f, nil
 }
 
 // Lock takes the lock of the directory dir until the process ends or unlock is
@@ -72,21 +106,14 @@ func Lock(dir string) (unlock func() error, err error) {
 	return d.Close, nil
 }
 
-// CheckRoom refuses (KF-RUN-DISK-FULL) when the file system of dir, which may
-// not exist yet in its parent, has less than that many bytes left. It is for
-// what must not be begun on a full disk: a change in a vault, or in a token in
-// files that does not say when its disk is full.
-func CheckRoom(dir string, bytes uint64) error {
+// room is how many bytes the file system of dir has left for this user.
+func room(dir string) (free uint64, err error) {
 	var fs unix.Statfs_t
-	err := unix.Statfs(dir, &fs)
-	if errors.Is(err, unix.ENOENT) {
-		err = unix.Statfs(filepath.Dir(filepath.Clean(dir)), &fs)
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	if err != nil {
-		return &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	if free := fs.Bavail * uint64(fs.Bsize); free < bytes {
-		return control.DiskFull.Refuse("%s has %d bytes of room, %d are needed", dir, free, bytes)
-	}
-	return nil
+	return fs.Bavail * uint64(fs.Bsize), nil
 }
+
+// IsFull reports whether an error is the system's word that there is no room.
+func IsFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

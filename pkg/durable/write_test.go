@@ -172,7 +172,13 @@ func TestStickThatLies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			err := toStick(filepath.Join(dir, "f"), strings.NewReader(content), 0o600, c.medium)
+			err := toStick(filepath.Join(dir, "f"), strings.NewReader(content), 0o600, func(path string) (io.ReadCloser, error) {
+				f, err := openMedium(path)
+				if err == nil {
+					err = c.medium(f.(*os.File))
+				}
+				return f, err
+			})
 			if !control.Is(err, control.ReadBack) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v, want %s that says %q", err, control.ReadBack.ID, c.says)
 			}

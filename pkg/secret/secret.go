@@ -74,29 +74,34 @@ func read(r io.Reader, name string) ([]byte, error) {
 	return s, nil
 }
 
+// terminal is where a person types and reads, whatever the standard streams are.
+type terminal struct{ in, out *os.File }
+
+func (t terminal) Close() error { return errors.Join(t.in.Close(), t.out.Close()) }
+
 // Prompt asks for a secret on the terminal, without echo. When ctx ends first,
 // the terminal is put back as it was.
 func Prompt(ctx context.Context, question string) ([]byte, error) {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	tty, err := openTerminal()
 	if err != nil {
 		return nil, control.NoTerminal.Refuse("there is no terminal to ask for the %s", question)
 	}
 	defer tty.Close()
-	before, err := term.GetState(int(tty.Fd()))
+	before, err := term.GetState(int(tty.in.Fd()))
 	if err != nil {
 		return nil, control.NoTerminal.Refuse("there is no terminal to ask for the %s: %w", question, err)
 	}
-	if err := silence(int(tty.Fd())); err != nil { // before it asks: an answer may come at once
+	if err := silence(tty.in); err != nil { // before it asks: an answer may come at once
 		return nil, control.NoTerminal.Refuse("the terminal can't hide the %s: %w", question, err)
 	}
-	fmt.Fprintf(tty, "%s: ", question)
+	fmt.Fprintf(tty.out, "%s: ", question)
 	type answer struct {
 		secret []byte
 		err    error
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		s, err := term.ReadPassword(int(tty.Fd()))
+		s, err := term.ReadPassword(int(tty.in.Fd()))
 		answered <- answer{s, err}
 	}()
 	var got answer
@@ -105,8 +110,8 @@ func Prompt(ctx context.Context, question string) ([]byte, error) {
 	case <-ctx.Done():
 		got.err = ctx.Err()
 	}
-	got.err = errors.Join(got.err, term.Restore(int(tty.Fd()), before))
-	fmt.Fprintln(tty)
+	got.err = errors.Join(got.err, term.Restore(int(tty.in.Fd()), before))
+	fmt.Fprintln(tty.out)
 	switch {
 	case got.err != nil:
 		return nil, control.NoTerminal.Refuse("the %s could not be read from the terminal: %w", question, got.err)

@@ -43,7 +43,7 @@ var uses = []use{
 			"golang.org/x/sys/unix": {"Open*", "Creat", "Mk*", "Rename*", "Link*", "Symlink*", "Truncate", "Memfd*", "RawSyscall*", "Syscall*"},
 			"C":                     {"*"},
 		},
-		literal: []string{"/dev/tty"}, // where a person is asked
+		literal: []string{"/dev/tty", "CONIN$", "CONOUT$"}, // where a person is asked
 	},
 	{
 		name: "libraries neither print nor log nor exit",

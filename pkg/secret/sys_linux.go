@@ -3,7 +3,9 @@
 package secret
 
 import (
+	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,12 +22,25 @@ func Harden() error {
 	return nil
 }
 
+// openTerminal opens the terminal that the process was started from.
+func openTerminal() (terminal, error) {
+	in, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return terminal{}, err
+	}
+	out, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return terminal{}, errors.Join(err, in.Close())
+	}
+	return terminal{in, out}, nil
+}
+
 // silence turns off the terminal's echo.
-func silence(fd int) error {
-	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+func silence(tty *os.File) error {
+	t, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
 	if err != nil {
 		return err
 	}
 	t.Lflag &^= unix.ECHO
-	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
+	return unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, t)
 }
