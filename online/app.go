@@ -17,6 +17,7 @@
 //	receipt.go    seals the answer
 //	importtpd.go  one .byok and keyless TPD without their bundle
 //	status.go     shows what the ledger says
+//	practice.go   serves the practice vault to other clients
 //	cloud.go      the vault and the tenant: Azure, or the practice cloud
 //	history.go    what the ledger's events add up to
 package main
@@ -41,6 +42,7 @@ var app = &cli.App{
 		receiptCommand,
 		importTPDCommand,
 		statusCommand,
+		practiceServeCommand,
 	},
 	Seeds: []cli.Seed{{
 		Switch:  "-ImportAadrmTpd",

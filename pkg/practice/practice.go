@@ -45,16 +45,17 @@ type Cloud struct {
 
 // Open returns the practice cloud kept in dir, which is made with the first
 // change. Files that are not the practice cloud's own are refused
-// (KF-STATE-DAMAGED).
+// (KF-STATE-DAMAGED); private keys that a killed run left behind are removed.
 func Open(dir string) (*Cloud, error) {
 	c := &Cloud{dir: dir, now: time.Now}
-	if _, err := c.records(); err != nil {
+	records, err := c.records()
+	if err != nil {
 		return nil, err
 	}
 	if _, err := c.loadTenant(); err != nil {
 		return nil, err
 	}
-	return c, nil
+	return c, c.sweep(records)
 }
 
 // randomHex returns n random bytes in hex.

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -371,19 +370,25 @@ func TestDiskFails(t *testing.T) {
 	r.create("kek", 2048, nil, "import")
 }
 
-// TestOrphanDoesNotCount: a create that was interrupted before the record left
-// a PEM file and no key.
-func TestOrphanDoesNotCount(t *testing.T) {
+// TestOrphansAreSwept: a create that was killed before the record left no key,
+// and its private half does not stay.
+func TestOrphansAreSwept(t *testing.T) {
 	dir := t.TempDir()
 	r := newRehearsal(t, dir)
 	r.create("kek", 2048, nil, "import")
+	r.create("other", 2048, nil, "import")
 	if err := os.Remove(filepath.Join(dir, "vault", "kek.json")); err != nil {
 		t.Fatal(err)
 	}
-	_, err := newRehearsal(t, dir).keys.GetKey(t.Context(), "kek", "", nil)
-	refused(t, err, 404, "KeyNotFound", "kek")
-	r.create("kek", 2048, nil, "import")
-	if left, err := filepath.Glob(filepath.Join(dir, "vault", ".*")); err != nil || slices.ContainsFunc(left, func(p string) bool { return strings.HasSuffix(p, ".part") }) {
-		t.Errorf("left behind: %v, %v", left, err)
+	if err := os.WriteFile(filepath.Join(dir, "vault", ".kek-00.pem.part"), []byte("half a key"), 0o600); err != nil {
+		t.Fatal(err)
 	}
+	again := newRehearsal(t, dir)
+	_, err := again.keys.GetKey(t.Context(), "kek", "", nil)
+	refused(t, err, 404, "KeyNotFound", "kek")
+	left, err := os.ReadDir(filepath.Join(dir, "vault"))
+	if err != nil || len(left) != 2 {
+		t.Errorf("left of one key: %v, %v", left, err)
+	}
+	again.create("kek", 2048, nil, "import")
 }

@@ -25,7 +25,8 @@ const (
 )
 
 // record is vault/<name>.json. A version counts from the moment the record
-// names it: a PEM file without one is what an interrupted create left.
+// names it: a PEM file without one is what an interrupted create left, and is
+// swept away.
 type record struct {
 	Format   string    `json:"format"`
 	Name     string    `json:"name"`
@@ -139,6 +140,32 @@ func (c *Cloud) records() ([]*record, error) {
 		records = append(records, r)
 	}
 	return records, nil
+}
+
+// sweep removes what a killed create left: private keys that no record names,
+// whole or in part.
+func (c *Cloud) sweep(records []*record) error {
+	named := map[string]bool{}
+	for _, r := range records {
+		for _, v := range r.Versions {
+			named[c.privateFile(r.Name, v.Version)] = true
+		}
+	}
+	for _, pattern := range []string{"*.pem", ".*.pem.part"} {
+		paths, err := filepath.Glob(filepath.Join(c.dir, "vault", pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if named[path] {
+				continue
+			}
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (c *Cloud) storeRecord(r *record) error {

@@ -3,16 +3,27 @@
 package npm
 
 import (
+	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"math/big"
+	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"keyferry/internal/vectors"
 	"keyferry/pkg/byok"
@@ -20,11 +31,17 @@ import (
 	"keyferry/pkg/vault"
 )
 
-// client is the npm client of a practice vault that listens on its own.
+// client is the npm client of a practice vault that `online practice serve`
+// serves.
 type client struct {
 	*testing.T
-	endpoint *practice.Endpoint
-	env      []string
+	vault served
+	env   []string
+}
+
+// served is what the command says of the vault.
+type served struct {
+	Address, Token, Certificate string
 }
 
 // key is what the npm client saw of a key.
@@ -48,32 +65,56 @@ type failure struct {
 func newClient(t *testing.T) *client {
 	t.Helper()
 	install(t)
-	cloud, err := practice.Open(t.TempDir())
+	c := &client{T: t}
+	dir := t.TempDir()
+	state, certificate := filepath.Join(dir, "T"), filepath.Join(dir, "practice.pem")
+	if out, err := exec.CommandContext(t.Context(), "online", "init", "--rehearsal", "--state", state).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	cmd := exec.Command("online", "practice", "serve", "--json", "--state", state, "--certificate-file", certificate)
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	endpoint, err := cloud.Start()
-	if err != nil {
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := endpoint.Close(); err != nil {
+		if err := errors.Join(cmd.Process.Signal(os.Interrupt), cmd.Wait()); err != nil {
 			t.Error(err)
 		}
 	})
-	certificate := filepath.Join(t.TempDir(), "practice.pem")
-	if err := os.WriteFile(certificate, endpoint.Certificate(), 0o600); err != nil {
+	if err := json.NewDecoder(out).Decode(&c.vault); err != nil {
 		t.Fatal(err)
 	}
-	return &client{t, endpoint, []string{"NODE_EXTRA_CA_CERTS=" + certificate}}
+	c.env = []string{"NODE_EXTRA_CA_CERTS=" + certificate}
+	return c
+}
+
+// Do sends a request of our own client, which names the vault's fixed host, to
+// its address.
+func (s served) Do(r *http.Request) (*http.Response, error) {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(s.Certificate))
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, strings.TrimPrefix(s.Address, "https://"))
+	}
+	transport.DisableKeepAlives = true
+	return transport.RoundTrip(r)
+}
+
+// GetToken signs our own client in.
+func (s served) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: s.Token, ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
 // ask makes one call of the npm client. It returns what the vault refused with.
 func (c *client) ask(call string, args map[string]any, result any) failure {
 	c.Helper()
 	request, err := json.Marshal(map[string]any{
-		"url":   strings.Replace(c.endpoint.Address(), "127.0.0.1", "localhost", 1),
-		"token": c.endpoint.Token(), "call": call, "args": args,
+		"url":   strings.Replace(c.vault.Address, "127.0.0.1", "localhost", 1),
+		"token": c.vault.Token, "call": call, "args": args,
 	})
 	if err != nil {
 		c.Fatal(err)
@@ -146,15 +187,39 @@ func TestKeyVaultClient(t *testing.T) {
 	}
 	c.refused("attestation", map[string]any{"name": "kek"}, 404, "KeyNotFound", "attest")
 
-	in["blob"] = append([]byte(" "), blob[:len(blob)/2]...)
-	c.refused("import", in, 400, "BadParameter", "transfer blob")
+	c.refusesAltered(in, blob)
 	c.seenByOurs(kek, done)
+}
+
+// refusesAltered: a blob that was altered in a field is refused for that field.
+func (c *client) refusesAltered(in map[string]any, blob []byte) {
+	c.Helper()
+	for _, test := range []struct{ from, to, reason string }{
+		{`"1.0.0"`, `"2.0.0"`, "schema_version"},
+		{"/keys/kek/", "/keys/key/", "kid: this vault has no key"},
+		{`"dir"`, `"none"`, "alg"},
+		{`"CKM_RSA_AES_KEY_WRAP"`, `"CKM_AES_KEY_WRAP"`, "enc"},
+		{`"ciphertext": "`, `"ciphertext": "AAAA`, "OAEP"},
+		{`"generator"`, `"generated_by"`, "generated_by"},
+		{`}`, ``, "transfer blob"},
+	} {
+		altered := bytes.Replace(blob, []byte(test.from), []byte(test.to), 1)
+		if bytes.Equal(altered, blob) {
+			c.Fatalf("nothing to alter: %s", test.from)
+		}
+		in["name"], in["blob"] = "altered", altered
+		c.refused("import", in, 400, "BadParameter", test.reason)
+	}
+	var free key
+	c.refused("get", map[string]any{"name": "altered"}, 404, "KeyNotFound", "altered")
+	in["name"], in["blob"] = "tenant-2", bytes.Replace(blob, []byte(`"generator": "`), []byte(`"generator": "not `), 1)
+	c.must("import", in, &free) // free text
 }
 
 // seenByOurs: our client finds what the npm client put there.
 func (c *client) seenByOurs(kek, tenant key) {
 	c.Helper()
-	ours, err := vault.New(practice.URL, c.endpoint.Credential(), c.endpoint.Transport())
+	ours, err := vault.New(practice.URL, c.vault, c.vault)
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"keyferry/internal/testbin"
 )
 
 // installed is a directory with the pinned packages and our scripts, made once
@@ -26,7 +28,7 @@ var installed struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := testbin.Main(m)
 	if installed.dir != "" {
 		os.RemoveAll(installed.dir)
 	}
