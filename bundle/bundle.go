@@ -41,9 +41,12 @@
 // files of each key, keys/<id>/…, then the rest. A path of over 100 bytes has
 // the PAX header that Go's archive/tar writes for it.
 //
-// A key transfer carries for each key wrapped.bin (the ciphertext of the BYOK
-// blob), no_key_tpd_<id>.xml, key.json (what was found and done, for the record)
-// and, where the keyless TPD was encrypted anew, one_time_password.txt; and
+// A key transfer carries for each key of the disposition hsm wrapped.bin (the
+// ciphertext of the BYOK blob), no_key_tpd_<id>.xml, key.json (what was found and
+// done, for the record) and, where the keyless TPD was encrypted anew,
+// one_time_password.txt. Of a key of the disposition microsoft-managed, which no
+// cloud HSM takes, it carries tpd_with_key_<id>.xml, the export as it is, under
+// the export's own password, which does not travel; and key.json. Then comes
 // transcript.jsonl, the sender's ledger. A receipt carries receipt.json.
 //
 // # Order of checks
@@ -132,18 +135,25 @@ type Index struct {
 // Key describes one key that is carried.
 type Key struct {
 	ID          string   `json:"id"`          // key identifier
-	Disposition string   `json:"disposition"` // "hsm": to be imported into an HSM
+	Disposition string   `json:"disposition"` // what is to become of it
 	SLC         string   `json:"slc"`         // GUID of the SLC, lower case, no braces
 	PublicKey   []byte   `json:"public_key"`  // PKIX DER, base64
-	KID         string   `json:"kek"`         // identifier of the KEK, with version
+	KID         string   `json:"kek"`         // identifier of the KEK, with version; "" for a Microsoft-managed key, as are the next two
 	WrappedBy   string   `json:"wrapped_by"`  // "token" or "software"
 	Mechanism   string   `json:"mechanism"`   // by which it was wrapped
 	Warnings    []string `json:"warnings"`    // control IDs, also in the manifest
 	Files       []File   `json:"files"`
 }
 
-// Disposition of a key that is to be imported into an HSM.
-const DispositionHSM = "hsm"
+// Dispositions of a key.
+const (
+	DispositionHSM              = "hsm"               // to be imported into the vault's HSM
+	DispositionMicrosoftManaged = "microsoft-managed" // to be imported into the tenant inside its TPD
+)
+
+// MicrosoftManaged reports whether the key travels inside its TPD, wrapped for
+// no HSM.
+func (k Key) MicrosoftManaged() bool { return k.Disposition == DispositionMicrosoftManaged }
 
 // files lists all members of the payload behind index.json, in order.
 func (x Index) files() []File {
@@ -154,7 +164,7 @@ func (x Index) files() []File {
 	return append(all, x.Files...)
 }
 
-// Names of the files of a key that is to become an HSM key.
+// Names of the files of a key.
 const (
 	WrappedName = "wrapped.bin"           // ciphertext of the transfer blob
 	RecordName  = "key.json"              // what was found and done, for the record
@@ -163,6 +173,9 @@ const (
 
 // KeylessName is the name of a key's keyless TPD.
 func KeylessName(id string) string { return "no_key_tpd_" + id + ".xml" }
+
+// WithKeyName is the name of a Microsoft-managed key's TPD, which holds the key.
+func WithKeyName(id string) string { return "tpd_with_key_" + id + ".xml" }
 
 // KeyPath is the path of a key's file in the payload.
 func KeyPath(id, name string) string { return keysDir + "/" + id + "/" + name }

@@ -73,6 +73,10 @@ func TestContents(t *testing.T) {
 		{"a negative size", index(func(x *Index) { x.Keys[0].Files[0].Size = -1 }), control.BundleContents},
 		{"a size that can't be", index(func(x *Index) { x.Keys[0].Files[0].Size = maxBundle + 1 }), control.BundleContents},
 		{"sizes that together can't be", index(func(x *Index) { x.Keys[0].Files[0].Size, x.Files[0].Size = maxBundle-1, maxBundle-1 }), control.BundleContents},
+		{"a Microsoft-managed key", index(func(x *Index) {
+			x.Keys[0].Disposition, x.Keys[0].KID, x.Keys[0].WrappedBy, x.Keys[0].Mechanism = DispositionMicrosoftManaged, "", "", ""
+		}), control.Control{}},
+		{"a Microsoft-managed key that is wrapped", index(func(x *Index) { x.Keys[0].Disposition = DispositionMicrosoftManaged }), control.BundleContents},
 		{"another disposition", index(func(x *Index) { x.Keys[0].Disposition = "software" }), control.BundleContents},
 		{"no warnings at all", index(func(x *Index) { x.Keys[0].Warnings = nil }), control.BundleContents},
 		{"a warning that is no control ID", index(func(x *Index) { x.Keys[0].Warnings = []string{"all is well"} }), control.BundleContents},

@@ -35,7 +35,13 @@ func (x Index) check() error {
 			return control.BundleContents.Refuse("the index lists the key %s, which can't be, or twice", control.Quote(k.ID))
 		}
 		ids[k.ID] = true
-		if k.Disposition != DispositionHSM {
+		switch k.Disposition {
+		case DispositionHSM:
+		case DispositionMicrosoftManaged:
+			if k.KID+k.WrappedBy+k.Mechanism != "" {
+				return control.BundleContents.Refuse("the key %s is %s, which is wrapped for no HSM, but names the KEK %s", k.ID, k.Disposition, control.Quote(k.KID))
+			}
+		default:
 			return control.BundleContents.Refuse("the key %s has the disposition %s, which this version does not know", k.ID, control.Quote(k.Disposition))
 		}
 		if !validWarnings(k.Warnings) {
