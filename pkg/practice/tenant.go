@@ -4,6 +4,7 @@ package practice
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -28,7 +29,8 @@ type tenantState struct {
 }
 
 // Tenant returns the practice cloud's Azure RMS tenant. It takes keyless TPDs
-// whose key is in the practice vault, and no Microsoft-managed keys.
+// whose key is in the practice vault, and TPDs that carry a key which is too
+// small for any vault, to be managed by Microsoft.
 func (c *Cloud) Tenant() rms.Tenant { return tenant{c} }
 
 type tenant struct{ *Cloud }
@@ -40,12 +42,13 @@ func (t tenant) Keys(context.Context) ([]rms.Key, error) {
 	return state.Keys, err
 }
 
-// ImportTPD opens the TPD with its password as the service does and pairs it
-// with the vault's key.
+// ImportTPD opens the TPD with its password as the service does. A keyless one
+// is paired with the vault's key; in one that carries its key, that is the key
+// of its certificate.
 func (t tenant) ImportTPD(_ context.Context, in rms.TPDImport) (rms.Key, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	domain, err := openKeyless(in, t.now())
+	checked, err := openTPD(in, t.now())
 	if err != nil {
 		return rms.Key{}, err
 	}
@@ -53,38 +56,57 @@ func (t tenant) ImportTPD(_ context.Context, in rms.TPDImport) (rms.Key, error) 
 	if err != nil {
 		return rms.Key{}, err
 	}
-	if i := state.index(domain.GUID()); i >= 0 {
-		return rms.Key{}, control.RMSKeyExists.Refuse("the practice tenant has the TPD %s already", domain.GUID())
-	}
-	v, err := t.signingKey(in.KeyURL)
-	if err != nil {
-		return rms.Key{}, err
-	}
-	if !v.public.Equal(domain.Public()) {
-		return rms.Key{}, control.RMSKeyMismatch.Refuse("the key %s is not the key of the TPD %s: their moduli differ", in.KeyURL, domain.GUID())
+	if i := state.index(checked.GUID()); i >= 0 {
+		return rms.Key{}, control.RMSKeyExists.Refuse("the practice tenant has the TPD %s already", checked.GUID())
 	}
 	key := rms.Key{
-		KeyIdentifier: domain.GUID(), FriendlyName: in.FriendlyName,
-		Status: rms.Archived, KeyType: rms.CustomerManaged,
-		KeyURL: in.KeyURL, PublicKey: v.PublicKey, CreationTime: t.now().UTC(),
+		KeyIdentifier: checked.GUID(), FriendlyName: in.FriendlyName,
+		Status: rms.Archived, KeyType: rms.MicrosoftManaged, CreationTime: t.now().UTC(),
+	}
+	if key.PublicKey, err = x509.MarshalPKIXPublicKey(checked.Public()); err != nil {
+		return rms.Key{}, err
+	}
+	if !in.MicrosoftManaged {
+		key.KeyType, key.KeyURL = rms.CustomerManaged, in.KeyURL
+		v, err := t.signingKey(in.KeyURL)
+		if err != nil {
+			return rms.Key{}, err
+		}
+		if !v.public.Equal(checked.Public()) {
+			return rms.Key{}, control.RMSKeyMismatch.Refuse("the key %s is not the key of the TPD %s: their moduli differ", in.KeyURL, checked.GUID())
+		}
 	}
 	state.Keys = append(state.Keys, key)
 	return key, t.storeTenant(state)
 }
 
-// openKeyless reads the TPD as the service does. What opens but is not sound, or
-// not keyless, is refused by the TPD's own controls.
-func openKeyless(in rms.TPDImport, now time.Time) (*tpd.CheckedKeyless, error) {
+// openTPD reads the TPD as the service does. What opens but is not sound, or not
+// keyless where it should be, is refused by the TPD's own controls.
+func openTPD(in rms.TPDImport, now time.Time) (id tpd.Identity, err error) {
+	if in.MicrosoftManaged && in.KeyURL != "" {
+		return id, control.RMSKeyURL.Refuse("a TPD that carries its key is imported without a key URL, not with %s", control.Quote(in.KeyURL))
+	}
 	export, err := tpd.Parse(in.TPD)
 	if err != nil {
-		return nil, corrupted(err)
+		return id, corrupted(err)
 	}
 	domain, err := export.Decrypt(in.Password)
 	if err != nil {
-		return nil, corrupted(err)
+		return id, corrupted(err)
 	}
-	defer domain.Clear() // a TPD that is not keyless after all
-	return domain.CheckedKeyless(now)
+	defer domain.Clear()
+	if in.MicrosoftManaged {
+		checked, err := domain.CheckedMicrosoftManaged(now)
+		if err != nil {
+			return id, err
+		}
+		return checked.Identity, nil
+	}
+	checked, err := domain.CheckedKeyless(now)
+	if err != nil {
+		return id, err
+	}
+	return checked.Identity, nil
 }
 
 // corrupted is the service's one answer to a wrong password and to a file that

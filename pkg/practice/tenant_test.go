@@ -93,6 +93,23 @@ func TestTenantTakesAndActivates(t *testing.T) {
 	}
 }
 
+// TestTenantMicrosoftManaged: a key that no vault takes comes inside its TPD.
+func TestTenantMicrosoftManaged(t *testing.T) {
+	r := newRehearsal(t, t.TempDir())
+	v := vectors.OneTPD(t, "contoso-mode1")
+	in := rms.TPDImport{TPD: v.XML, Password: v.Password, MicrosoftManaged: true, FriendlyName: v.Name}
+	key, err := r.cloud.Tenant().ImportTPD(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key.KeyIdentifier != plain(v.GUID) || key.Status != rms.Archived || key.KeyURL != "" || key.KeyType != rms.MicrosoftManaged || !key.Holds(&v.Key.PublicKey) {
+		t.Errorf("imported %+v", key)
+	}
+	if _, err := r.cloud.Tenant().ImportTPD(t.Context(), in); !control.Is(err, control.RMSKeyExists) {
+		t.Errorf("got %v, want %s", err, control.RMSKeyExists.ID)
+	}
+}
+
 func TestTenantRefuses(t *testing.T) {
 	r := newRehearsal(t, t.TempDir())
 	v, other := vectors.OneTPD(t, "contoso-mode2"), vectors.OneTPD(t, "contoso-anyone")
@@ -126,6 +143,13 @@ func TestTenantRefuses(t *testing.T) {
 		{"key URL of the KEK", func(in *rms.TPDImport) { in.KeyURL = kekURL }, control.RMSKeyURL, "may import"},
 		{"key that may not decrypt", func(in *rms.TPDImport) { in.KeyURL = signOnlyURL }, control.RMSKeyURL, "may sign"},
 		{"expired key", func(in *rms.TPDImport) { in.KeyURL = expiredURL }, control.RMSKeyURL, "has expired"},
+		{"a key inside, and a key URL", func(in *rms.TPDImport) { in.MicrosoftManaged = true }, control.RMSKeyURL, "without"},
+		{"a key inside that a vault takes", func(in *rms.TPDImport) {
+			in.TPD, in.KeyURL, in.MicrosoftManaged = v.XML, "", true
+		}, control.TPDNotMode1, ""},
+		{"no key inside", func(in *rms.TPDImport) {
+			in.TPD, in.KeyURL, in.MicrosoftManaged = r.keyless(vectors.OneTPD(t, "contoso-mode1")), "", true
+		}, control.TPDKeyAbsent, ""},
 		{"another TPD's key", func(in *rms.TPDImport) { in.KeyURL = otherURL }, control.RMSKeyMismatch, "moduli differ"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

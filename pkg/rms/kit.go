@@ -23,7 +23,7 @@ import (
 var kitScript string
 
 // Kit is the work of importing TPDs, to be done by a person on a Windows
-// machine: the keyless TPDs, one readable script that imports them and makes one
+// machine: the TPDs, one readable script that imports them and makes one
 // key active, and the digests of all. The script checks the digests of the TPDs
 // before it does anything, asks for each password, can be run again after a
 // failure, and writes [ResultFile], which [Kit.Result] reads.
@@ -37,11 +37,12 @@ type Kit struct {
 
 // KitTPD is one TPD of a kit.
 type KitTPD struct {
-	File          string // its name in the kit, such as no_key_tpd_contoso.xml
-	TPD           []byte // keyless, the whole file
-	KeyIdentifier string // the TPD's GUID, lower case, without braces
-	KeyURL        string // with version
-	FriendlyName  string
+	File             string // its name in the kit, such as no_key_tpd_contoso.xml
+	TPD              []byte // the whole file
+	KeyIdentifier    string // the TPD's GUID, lower case, without braces
+	MicrosoftManaged bool   // the TPD carries its key
+	KeyURL           string // with version; none where Microsoft-managed
+	FriendlyName     string
 }
 
 // Names of a kit's files beside the TPDs.
@@ -97,7 +98,9 @@ func (k Kit) check() error {
 			return control.RMSKit.Refuse("%s cannot name a TPD of the kit, or does so twice", control.Quote(t.File))
 		case !guid.MatchString(t.KeyIdentifier):
 			return control.RMSKit.Refuse("%s is not the identifier of a key", control.Quote(t.KeyIdentifier))
-		case !keyURL.MatchString(t.KeyURL):
+		case t.MicrosoftManaged && t.KeyURL != "":
+			return control.RMSKit.Refuse("%s carries its key, and has a key URL all the same, %s", t.File, control.Quote(t.KeyURL))
+		case !t.MicrosoftManaged && !keyURL.MatchString(t.KeyURL):
 			return control.RMSKit.Refuse("%s is not the URL of a key with its version", control.Quote(t.KeyURL))
 		case strings.ContainsFunc(t.FriendlyName, func(r rune) bool { return !unicode.IsPrint(r) }):
 			return control.RMSKit.Refuse("the friendly name %s cannot be written into a script", control.Quote(t.FriendlyName))
@@ -190,11 +193,15 @@ func (k Kit) Result(data []byte) ([]Key, error) {
 	}
 	for _, t := range k.TPDs {
 		i := slices.IndexFunc(keys, func(key Key) bool { return key.KeyIdentifier == t.KeyIdentifier })
+		wanted := CustomerManaged
+		if t.MicrosoftManaged {
+			wanted = MicrosoftManaged
+		}
 		switch {
 		case i < 0:
 			return nil, control.RMSResult.Refuse("the tenant does not list the key %s of %s", t.KeyIdentifier, t.File)
-		case keys[i].KeyType != CustomerManaged:
-			return nil, control.RMSResult.Refuse("the tenant lists the key %s as %s, not as one in the customer's vault", t.KeyIdentifier, control.Quote(keys[i].KeyType))
+		case keys[i].KeyType != wanted:
+			return nil, control.RMSResult.Refuse("the tenant lists the key %s as %s, expected %s", t.KeyIdentifier, control.Quote(keys[i].KeyType), wanted)
 		case keys[i].KeyURL != "" && keys[i].KeyURL != t.KeyURL:
 			return nil, control.RMSResult.Refuse("the tenant lists the key %s with the URL %s, not %s", t.KeyIdentifier, control.Quote(keys[i].KeyURL), t.KeyURL)
 		case t.KeyIdentifier == k.Active && keys[i].Status != Active:

@@ -22,12 +22,14 @@ var update = flag.Bool("update", false, "write testdata/import-tpds.ps1 anew")
 const (
 	firstGUID  = "11111111-2222-3333-4444-555555555555"
 	secondGUID = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+	thirdGUID  = "01234567-89ab-cdef-0123-456789abcdef"
 )
 
 func aKit() rms.Kit {
 	return rms.Kit{Cloud: "public", Active: secondGUID, TPDs: []rms.KitTPD{
-		{"no_key_tpd_old.xml", []byte("<old/>"), firstGUID, "https://contoso.vault.azure.net/keys/old/0a", "Old"},
-		{"no_key_tpd_new.xml", []byte("<new/>"), secondGUID, "https://contoso.vault.azure.net/keys/new/0b", "O'Brien \u2018RMS\u2019 $(x) `é"},
+		{"no_key_tpd_old.xml", []byte("<old/>"), firstGUID, false, "https://contoso.vault.azure.net/keys/old/0a", "Old"},
+		{"no_key_tpd_new.xml", []byte("<new/>"), secondGUID, false, "https://contoso.vault.azure.net/keys/new/0b", "O'Brien \u2018RMS\u2019 $(x) `é"},
+		{"tpd_with_key_small.xml", []byte("<small/>"), thirdGUID, true, "", "Small"},
 	}}
 }
 
@@ -58,7 +60,7 @@ func TestKitScript(t *testing.T) {
 	if !strings.HasPrefix(script, "\ufeff#") || strings.Contains(strings.ReplaceAll(script, "\r\n", ""), "\n") {
 		t.Error("Windows PowerShell would not read the script as it is meant: no byte order mark, or other line ends")
 	}
-	if len(by) != 4 || by["kit/no_key_tpd_old.xml"] != "<old/>" {
+	if len(by) != 5 || by["kit/no_key_tpd_old.xml"] != "<old/>" {
 		t.Errorf("files: %v", slices.Collect(maps.Keys(by)))
 	}
 }
@@ -101,6 +103,8 @@ func TestKitIsRefused(t *testing.T) {
 		"twice":           func(k *rms.Kit) { k.TPDs[0].File = "NO_KEY_TPD_new.xml" },
 		"GUID":            func(k *rms.Kit) { k.TPDs[0].KeyIdentifier = "'; Remove-Item *" },
 		"URL, no version": func(k *rms.Kit) { k.TPDs[0].KeyURL = "https://contoso.vault.azure.net/keys/old" },
+		"no URL":          func(k *rms.Kit) { k.TPDs[0].KeyURL = "" },
+		"URL, key inside": func(k *rms.Kit) { k.TPDs[2].KeyURL = k.TPDs[0].KeyURL },
 		"URL":             func(k *rms.Kit) { k.TPDs[0].KeyURL += "'" },
 		"line end":        func(k *rms.Kit) { k.TPDs[0].FriendlyName = "a\nb" },
 		"control":         func(k *rms.Kit) { k.TPDs[0].FriendlyName = "a\x1b" },
@@ -127,16 +131,16 @@ func aResult(t *testing.T, k rms.Kit) result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := string(files[2].Data)
+	script := string(files[3].Data)
 	_, rest, _ := strings.Cut(script, "$kit = '")
 	id, _, _ := strings.Cut(rest, "'")
-	entry := func(guid, status string) map[string]any {
-		return map[string]any{"key_identifier": guid, "friendly_name": "x", "status": status, "key_type": "Customer-managed (BYOK)", "key_url": "", "public_key": "AQ==", "creation_time": "2026-01-01T00:00:00Z"}
+	entry := func(guid, status, keyType string) map[string]any {
+		return map[string]any{"key_identifier": guid, "friendly_name": "x", "status": status, "key_type": keyType, "key_url": "", "public_key": "AQ==", "creation_time": "2026-01-01T00:00:00Z"}
 	}
 	return result{
 		"format": "keyferry-rms-result-v1", "kit": id,
 		"versions":    map[string]any{"powershell": "5.1", "edition": "Desktop", "framework": 528372, "module": "3.0.0.1"},
-		"tenant_keys": []any{entry(secondGUID, "Active"), entry(firstGUID, "Archived")},
+		"tenant_keys": []any{entry(secondGUID, "Active", "Customer-managed (BYOK)"), entry(firstGUID, "Archived", "Customer-managed (BYOK)"), entry(thirdGUID, "Archived", "Microsoft-managed")},
 	}
 }
 
@@ -156,6 +160,8 @@ func TestKitResult(t *testing.T) {
 		{"a key is missing", func(r result) { r["tenant_keys"] = r["tenant_keys"].([]any)[:1] }, control.RMSResult},
 		{"no keys", func(r result) { r["tenant_keys"] = nil }, control.RMSResult},
 		{"Microsoft-managed", func(r result) { key(r, 0)["key_type"] = "Microsoft-managed" }, control.RMSResult},
+		{"not Microsoft-managed", func(r result) { key(r, 2)["key_type"] = "Customer-managed (BYOK)" }, control.RMSResult},
+		{"a URL of a key inside", func(r result) { key(r, 2)["key_url"] = k.TPDs[1].KeyURL }, control.RMSResult},
 		{"another URL", func(r result) { key(r, 1)["key_url"] = k.TPDs[1].KeyURL }, control.RMSResult},
 		{"not active", func(r result) { key(r, 0)["status"] = "Archived" }, control.RMSActive},
 		{"two active", func(r result) { key(r, 1)["status"] = "Active" }, control.RMSFailed},
@@ -172,7 +178,7 @@ func TestKitResult(t *testing.T) {
 			keys, err := k.Result(append([]byte("\ufeff"), doc...))
 			if test.control.ID != "" {
 				holds(t, err, test.control, "")
-			} else if err != nil || len(keys) != 2 || keys[0].KeyType != rms.CustomerManaged {
+			} else if err != nil || len(keys) != 3 || keys[0].KeyType != rms.CustomerManaged {
 				t.Errorf("got %v, %v", keys, err)
 			}
 		})

@@ -27,8 +27,9 @@ import (
 type Tenant interface {
 	// Keys lists the tenant's keys, oldest first.
 	Keys(ctx context.Context) ([]Key, error)
-	// ImportTPD adds a keyless TPD whose key is in the vault. The new key is
-	// archived. The same TPD a second time is refused: look in Keys first.
+	// ImportTPD adds a keyless TPD whose key is in the vault, or a TPD that carries
+	// its key. The new key is archived. The same TPD a second time is refused: look
+	// in Keys first.
 	ImportTPD(ctx context.Context, in TPDImport) (Key, error)
 	// SetActive makes one key of the tenant the active one and archives the
 	// former. A key that is active already stays so, without error.
@@ -37,10 +38,11 @@ type Tenant interface {
 
 // TPDImport is one TPD on its way into the tenant.
 type TPDImport struct {
-	TPD          []byte // the keyless TPD, the whole file
-	Password     []byte // the export's password, UTF-8; the caller clears it
-	KeyURL       string // the vault key's identifier with its version
-	FriendlyName string // should be the AD RMS cluster's, for Office 2013 and 2016
+	TPD              []byte // the whole file
+	Password         []byte // the TPD's password, UTF-8; the caller clears it
+	MicrosoftManaged bool   // the TPD carries its key, which the service then holds itself
+	KeyURL           string // the vault key's identifier with its version; none where Microsoft-managed
+	FriendlyName     string // should be the AD RMS cluster's, for Office 2013 and 2016
 }
 
 // Status of a tenant key.

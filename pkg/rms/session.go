@@ -98,14 +98,14 @@ func (p *PowerShell) Keys(ctx context.Context) ([]Key, error) {
 	return readKeys(a.Keys)
 }
 
-// ImportTPD imports a keyless TPD and returns the key that the tenant then
+// ImportTPD imports a TPD and returns the key that the tenant then
 // lists in addition.
 func (p *PowerShell) ImportTPD(ctx context.Context, in TPDImport) (Key, error) {
 	switch {
 	case len(in.Password) == 0 || !utf8.Valid(in.Password) || bytes.ContainsAny(in.Password, "\r\n\x00"):
 		return Key{}, control.SecretEmpty.Refuse("the TPD's password is empty, or not one line of UTF-8")
-	case in.KeyURL == "":
-		return Key{}, control.RMSKeyURL.Refuse("a keyless TPD is imported with the URL of its key")
+	case (in.KeyURL == "") != in.MicrosoftManaged:
+		return Key{}, control.RMSKeyURL.Refuse("a keyless TPD is imported with the URL of its key, one that carries its key without one")
 	}
 	before, err := p.Keys(ctx)
 	if err != nil {

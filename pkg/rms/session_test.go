@@ -150,6 +150,20 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// TestSessionMicrosoftManaged: a TPD with its key goes in without a key URL.
+func TestSessionMicrosoftManaged(t *testing.T) {
+	path, _, _ := standInAt(t, "")
+	p, _ := start(t, path)
+	v := vectors.OneTPD(t, "contoso-mode1")
+	made, err := p.ImportTPD(t.Context(), rms.TPDImport{TPD: v.XML, Password: v.Password, MicrosoftManaged: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made.Status != rms.Archived || made.KeyType != rms.MicrosoftManaged || made.KeyURL != "" || !made.Holds(&v.Key.PublicKey) {
+		t.Errorf("imported %+v", made)
+	}
+}
+
 func TestSessionRefusals(t *testing.T) {
 	path, in, _ := standInAt(t, "")
 	p, said := start(t, path)
@@ -163,6 +177,7 @@ func TestSessionRefusals(t *testing.T) {
 		{"cut", func(in *rms.TPDImport) { in.TPD = in.TPD[:100] }, control.RMSCorrupted, "cannot open"},
 		{"no right on the key", func(in *rms.TPDImport) { in.KeyURL += "0" }, control.RMSKeyURL, "cannot use the key"},
 		{"no key URL", func(in *rms.TPDImport) { in.KeyURL = "" }, control.RMSKeyURL, "URL"},
+		{"a key URL for a key inside", func(in *rms.TPDImport) { in.MicrosoftManaged = true }, control.RMSKeyURL, "URL"},
 		{"no password", func(in *rms.TPDImport) { in.Password = nil }, control.SecretEmpty, ""},
 		{"two lines", func(in *rms.TPDImport) { in.Password = []byte("a\nactivate x") }, control.SecretEmpty, ""},
 		{"not UTF-8", func(in *rms.TPDImport) { in.Password = []byte("a\xff") }, control.SecretEmpty, ""},

@@ -203,11 +203,12 @@ func (s *standIn) versions() map[string]any {
 // keys are the tenant's as the cmdlet shows them.
 func (s *standIn) keys() ([]map[string]string, error) {
 	keys, err := s.tenant.Keys(context.Background())
+	shown := map[string]string{rms.CustomerManaged: "Customer-managed (BYOK)", rms.MicrosoftManaged: "Microsoft-managed"}
 	list := []map[string]string{}
 	for _, k := range keys {
 		list = append(list, map[string]string{
 			"key_identifier": "{" + strings.ToUpper(k.KeyIdentifier) + "}", "friendly_name": k.FriendlyName, "status": string(k.Status),
-			"key_type": "Customer-managed (BYOK)", "key_url": "", "public_key": base64.StdEncoding.EncodeToString(k.PublicKey),
+			"key_type": shown[k.KeyType], "key_url": "", "public_key": base64.StdEncoding.EncodeToString(k.PublicKey),
 			"creation_time": k.CreationTime.UTC().Format(time.RFC3339),
 		})
 	}
@@ -217,7 +218,7 @@ func (s *standIn) keys() ([]map[string]string, error) {
 // importTPD imports, and fails in the service's words.
 func (s *standIn) importTPD(words []string, password string, fail func(string, ...string)) error {
 	_, err := s.tenant.ImportTPD(context.Background(), rms.TPDImport{
-		TPD: []byte(text(words[1])), FriendlyName: text(words[2]), KeyURL: text(words[3]), Password: []byte(password),
+		TPD: []byte(text(words[1])), FriendlyName: text(words[2]), KeyURL: text(words[3]), Password: []byte(password), MicrosoftManaged: text(words[3]) == "",
 	})
 	switch {
 	case err == nil:

@@ -36,7 +36,7 @@ type checker struct {
 
 // check runs the steps, in the order in which Exchange's importer makes them,
 // ours after those.
-func (d *Domain) check(now time.Time, pinned []fingerprint.Fingerprint, keyless bool) identity {
+func (d *Domain) check(now time.Time, pinned []fingerprint.Fingerprint, keyless bool) Identity {
 	c := &checker{d: d, now: now, pinned: pinned, keyless: keyless, r: &Report{
 		HasKey: d.hasKeyField, Derivation: Derivations{d.DocumentDerivation, d.KeyDerivation},
 		Templates: []xrml.Template{}, Findings: []Finding{},
@@ -49,7 +49,7 @@ func (d *Domain) check(now time.Time, pinned []fingerprint.Fingerprint, keyless 
 		step()
 	}
 	c.r.judge()
-	return identity{c.r.KeyGUID, c.licensor.Key, c.r}
+	return Identity{c.r.KeyGUID, c.licensor.Key, c.r}
 }
 
 // readChain reads the certificates and what they say of the key.

@@ -124,27 +124,27 @@ func (r *Report) judge() {
 	r.Reason = r.err.Control.ID
 }
 
-// identity is what every passed check has proven: the key's GUID and public
+// Identity is what every passed check has proven: the key's GUID and public
 // key, as the SLC says them.
-type identity struct {
+type Identity struct {
 	guid   string
 	public *rsa.PublicKey
 	report *Report
 }
 
 // GUID returns the key's identity, in lower case without braces.
-func (i identity) GUID() string { return i.guid }
+func (i Identity) GUID() string { return i.guid }
 
 // Public returns the key of the SLC.
-func (i identity) Public() *rsa.PublicKey { return i.public }
+func (i Identity) Public() *rsa.PublicKey { return i.public }
 
 // Report returns the report of the check, which may have warnings.
-func (i identity) Report() *Report { return i.report }
+func (i Identity) Report() *Report { return i.report }
 
 // Checked is a domain that passed every check and whose key can become an HSM
 // key. Only [Domain.Checked] makes one.
 type Checked struct {
-	identity
+	Identity
 	key *rsa.PrivateKey
 }
 
@@ -154,13 +154,13 @@ func (c *Checked) Key() *rsa.PrivateKey { return c.key }
 
 // CheckedKeyless is a keyless TPD that passed every check that does not need
 // the key. Only [Domain.CheckedKeyless] makes one.
-type CheckedKeyless struct{ identity }
+type CheckedKeyless struct{ Identity }
 
 // CheckedMicrosoftManaged is a domain that passed every check but that of the
 // key's size: whole and genuine, with a key of 1024 bits that no cloud HSM
 // takes. Only [Domain.CheckedMicrosoftManaged] makes one. It has no way to the
 // private key: such a TPD travels as it is.
-type CheckedMicrosoftManaged struct{ identity }
+type CheckedMicrosoftManaged struct{ Identity }
 
 // Check makes every check of an import, in an importer's order, and reports
 // all that it finds. The verdict is "refused" for a keyless TPD, which has no

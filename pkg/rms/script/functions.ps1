@@ -45,12 +45,14 @@ function Get-TenantKeys {
     }
 }
 
-# Imports one keyless TPD. The password is a SecureString. What -Verbose says
-# goes to the log, since a wrong password shows there alone.
+# Imports one TPD: a keyless one with the URL of its key, one that carries its
+# key without. The password is a SecureString. What -Verbose says goes to the
+# log, since a wrong password shows there alone.
 function Import-Tpd($File, $Password, $FriendlyName, $KeyUrl, $Log) {
-    $name = @{}
-    if ($FriendlyName) { $name.FriendlyName = $FriendlyName }
-    Import-AipServiceTpd -TpdFile $File -ProtectionPassword $Password -KeyVaultKeyUrl $KeyUrl @name -Force -Confirm:$false -Verbose 4>&1 |
+    $more = @{}
+    if ($FriendlyName) { $more.FriendlyName = $FriendlyName }
+    if ($KeyUrl) { $more.KeyVaultKeyUrl = $KeyUrl }
+    Import-AipServiceTpd -TpdFile $File -ProtectionPassword $Password @more -Force -Confirm:$false -Verbose 4>&1 |
         ForEach-Object -Process { if ($_ -is [System.Management.Automation.VerboseRecord]) { [void]$Log.Add($_.Message) } }
 }
 

@@ -34,7 +34,8 @@ try {
             Write-Host "$($tpd.File): its key is in the tenant already"
             continue
         }
-        Write-Host "$($tpd.File): importing, with the key $($tpd.KeyUrl)"
+        if ($tpd.KeyUrl) { Write-Host "$($tpd.File): importing, with the key $($tpd.KeyUrl)" }
+        else { Write-Host "$($tpd.File): importing, with the key in it, as a Microsoft-managed key" }
         $password = Read-Host -Prompt "Password of the export behind $($tpd.File)" -AsSecureString
         $log = New-Object System.Collections.ArrayList
         try {

@@ -15,7 +15,7 @@ function Read-Password($Reader) {
     $password
 }
 
-# The service wants a file. A keyless TPD holds no key, and goes at once.
+# The cmdlet wants a file. It is deleted at once; a key in it is encrypted.
 function Import-Bytes($Bytes, $Password, $FriendlyName, $KeyUrl, $Log) {
     $file = [IO.Path]::Combine([IO.Path]::GetTempPath(), 'keyferry-' + [Guid]::NewGuid().ToString() + '.xml')
     try {

@@ -8,7 +8,7 @@
 
 # What is to be done. Nothing below depends on anything but these lines and the
 # files beside this script.
-$kit = '8fb48bf1c3595dc669c0d56e636f6a2673e3c19f26c80a1a082b25a453d79856'
+$kit = '3bc16b42cf78a50fe66a9e3ea074b7c73eac83af2f04087221a371bc3295e7a2'
 $environment = ''
 $active = 'aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee'
 $plan = @(
@@ -25,6 +25,13 @@ $plan = @(
         KeyIdentifier = 'aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee'
         FriendlyName  = 'O''Brien ‘‘RMS’’ $(x) `é'
         KeyUrl        = 'https://contoso.vault.azure.net/keys/new/0b'
+    }
+    @{
+        File          = 'tpd_with_key_small.xml'
+        Sha256        = '9c44bacfe34dfdae5dbd64bfaa94955f8e5195717fcd308ca48d060a3eda1f3a'
+        KeyIdentifier = '01234567-89ab-cdef-0123-456789abcdef'
+        FriendlyName  = 'Small'
+        KeyUrl        = ''
     }
 )
 
@@ -75,12 +82,14 @@ function Get-TenantKeys {
     }
 }
 
-# Imports one keyless TPD. The password is a SecureString. What -Verbose says
-# goes to the log, since a wrong password shows there alone.
+# Imports one TPD: a keyless one with the URL of its key, one that carries its
+# key without. The password is a SecureString. What -Verbose says goes to the
+# log, since a wrong password shows there alone.
 function Import-Tpd($File, $Password, $FriendlyName, $KeyUrl, $Log) {
-    $name = @{}
-    if ($FriendlyName) { $name.FriendlyName = $FriendlyName }
-    Import-AipServiceTpd -TpdFile $File -ProtectionPassword $Password -KeyVaultKeyUrl $KeyUrl @name -Force -Confirm:$false -Verbose 4>&1 |
+    $more = @{}
+    if ($FriendlyName) { $more.FriendlyName = $FriendlyName }
+    if ($KeyUrl) { $more.KeyVaultKeyUrl = $KeyUrl }
+    Import-AipServiceTpd -TpdFile $File -ProtectionPassword $Password @more -Force -Confirm:$false -Verbose 4>&1 |
         ForEach-Object -Process { if ($_ -is [System.Management.Automation.VerboseRecord]) { [void]$Log.Add($_.Message) } }
 }
 
@@ -120,7 +129,8 @@ try {
             Write-Host "$($tpd.File): its key is in the tenant already"
             continue
         }
-        Write-Host "$($tpd.File): importing, with the key $($tpd.KeyUrl)"
+        if ($tpd.KeyUrl) { Write-Host "$($tpd.File): importing, with the key $($tpd.KeyUrl)" }
+        else { Write-Host "$($tpd.File): importing, with the key in it, as a Microsoft-managed key" }
         $password = Read-Host -Prompt "Password of the export behind $($tpd.File)" -AsSecureString
         $log = New-Object System.Collections.ArrayList
         try {
