@@ -87,6 +87,7 @@ func Open(stick io.Reader, scratch *os.File, pins Pins) (*Verified, error) {
 type outer struct {
 	manifest   []byte
 	signatures []*sshsig.Signature
+	armored    [][]byte // the signatures as they stand
 	payload    *io.SectionReader
 }
 
@@ -151,6 +152,7 @@ func (o *outer) readSignature(t tarReader, name string, size int64) error {
 		return control.BundleSignature.Refuse("%s holds a signature by another key, %s", control.Quote(name), s.Key.Fingerprint())
 	}
 	o.signatures = append(o.signatures, s)
+	o.armored = append(o.armored, armored)
 	return nil
 }
 

@@ -12,6 +12,7 @@
 //	inspect.go    reports on TPDs
 //	import.go     the import's flags and order; carry.go, its steps
 //	seal.go       outbox -> bundle on the stick
+//	approve.go    attaches approvals to a bundle
 //	receipt.go    closes the ledger
 //	status.go     shows the ledger: as keys, and as transcript
 //	history.go    what the ledger's events add up to
@@ -33,6 +34,7 @@ var app = &cli.App{
 		inspectCommand,
 		importCommand,
 		sealCommand,
+		approveCommand,
 		receiptCommand,
 		statusCommand,
 		transcriptCommand,

@@ -8,6 +8,7 @@ import (
 	"keyferry/bundle"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/ledger"
+	"keyferry/pkg/trust"
 )
 
 // Events of the offline ledger, in the order of the ceremony. "init" is
@@ -18,6 +19,7 @@ const (
 	eventImportUndone = "import-undone" // importBegun: it failed, and nothing is left in the token
 	eventImported     = "imported"      // imported
 	eventSealed       = "sealed"        // sealed
+	eventApproved     = "approved"      // approved
 	eventReceipt      = "receipt"       // received
 )
 
@@ -51,6 +53,12 @@ type sealed struct {
 	Sequence uint64                  `json:"sequence"`
 	Manifest fingerprint.Fingerprint `json:"manifest"`
 	Keys     []string                `json:"keys"`
+}
+
+type approved struct {
+	Manifest  fingerprint.Fingerprint `json:"manifest"`
+	Approver  trust.Approver          `json:"approver"`
+	Signature fingerprint.Fingerprint `json:"signature"` // of the file
 }
 
 type received struct {

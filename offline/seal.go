@@ -87,7 +87,7 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if err := clearOutbox(s, done.Keys); err != nil {
 		return err
 	}
-	return o.report(io, path, done)
+	return o.report(io, s, path, done)
 }
 
 // clearOutbox removes what is in a bundle.
@@ -159,8 +159,16 @@ func stagedKey(s *state.State, id string) (bundle.KeyContent, error) {
 	return k, nil
 }
 
-func (o *sealOptions) report(io *cli.IO, path string, done sealed) error {
-	doc := map[string]any{"bundle": path, "id": done.Bundle, "sequence": done.Sequence, "manifest": done.Manifest, "keys": slices.Clone(done.Keys)}
-	return io.Result(doc, fmt.Sprintf("Sealed: %s, with %s\nThe manifest's fingerprint:\n%s\n%s\nThe copy was read back and compared. The stick may be pulled.",
-		path, strings.Join(done.Keys, ", "), done.Manifest.Grouped(), done.Manifest.Words()))
+func (o *sealOptions) report(io *cli.IO, s *state.State, path string, done sealed) error {
+	w, _, err := pinnedWorld(s)
+	if err != nil {
+		return err
+	}
+	doc := map[string]any{"bundle": path, "id": done.Bundle, "sequence": done.Sequence, "manifest": done.Manifest, "keys": slices.Clone(done.Keys), "threshold": w.Threshold}
+	rule := ""
+	if w.Threshold > 0 {
+		rule = "\n" + w.ApprovalRule() + "\nNext: offline approve, for each of them"
+	}
+	return io.Result(doc, fmt.Sprintf("Sealed: %s, with %s\nThe manifest's fingerprint:\n%s\n%s%s\nThe copy was read back and compared. The stick may be pulled.",
+		path, strings.Join(done.Keys, ", "), done.Manifest.Grouped(), done.Manifest.Words(), rule))
 }

@@ -71,6 +71,7 @@ func pinWorld(io *cli.IO, s *state.State, path, expected string) error {
 		What: "security world", Path: path, File: file, Rehearsal: w.Rehearsal, Keep: worldFile,
 		Event: eventTrust, Data: worldPinned{trust.Fingerprint(file), w.Name, w.Region, w.Vault},
 	}
+	io.Note("security world of %s, region %s, vault %s\n%s", w.Name, w.Region, w.Vault, w.ApprovalRule())
 	if err := io.Pin(s, pin, expected); err != nil {
 		return err
 	}
@@ -78,7 +79,8 @@ func pinWorld(io *cli.IO, s *state.State, path, expected string) error {
 }
 
 func worldDoc(w *trust.World, print fingerprint.Fingerprint) map[string]any {
-	return map[string]any{"fingerprint": print, "name": w.Name, "region": w.Region, "vault": w.Vault, "signer": w.Signer, "kind": state.KindName(w.Rehearsal)}
+	return map[string]any{"fingerprint": print, "name": w.Name, "region": w.Region, "vault": w.Vault, "signer": w.Signer, "kind": state.KindName(w.Rehearsal),
+		"approvers": w.Approvers, "threshold": w.Threshold}
 }
 
 // pinnedWorld returns the pinned security world and its fingerprint.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -35,6 +36,9 @@ security world, which the offline side pins. A rehearsal gets a practice cloud
   --name NAME           heads this side's receipts (default: online)
   --region R            region of the packages' names (default: NA)
   --vault-url URL       the key vault, https://NAME.vault.azure.net
+  --approver FILE       public SSH key (.pub) of a person who may approve
+                        bundles; may be repeated, a key in hardware serves too
+  --threshold N         how many of them must (default: all)
   --classic-recipient   an X25519 age identity instead of the post-quantum
                         hybrid, for stock age before 1.3
 
@@ -46,23 +50,35 @@ Example: online init --rehearsal --name head-office --region EU
 		flags.StringVar(&o.name, "name", "online", "")
 		flags.StringVar(&o.region, "region", "NA", "")
 		flags.StringVar(&o.vault, "vault-url", "", "")
+		flags.StringArrayVar(&o.approvers, "approver", nil, "")
+		flags.IntVar(&o.threshold, "threshold", 0, "")
 		flags.BoolVar(&o.classic, "classic-recipient", false, "")
-		return o.run
+		return func(_ context.Context, io *cli.IO, args []string) error {
+			if err := cli.NoArguments(args); err != nil {
+				return err
+			}
+			if !flags.Changed("threshold") {
+				o.threshold = len(o.approvers)
+			} else if o.threshold < 1 {
+				return control.CommandLine.Refuse("--threshold is %d: leave --approver away if nobody has to approve", o.threshold)
+			}
+			return o.run(io)
+		}
 	},
 }
 
 type initOptions struct {
 	rehearsal, classic  bool
 	name, region, vault string
+	approvers           []string // files
+	threshold           int
+	listed              []trust.Approver
 }
 
 // worldFile is where this side's own security world package is kept.
 const worldFile = "security-world"
 
-func (o *initOptions) run(_ context.Context, io *cli.IO, args []string) error {
-	if err := cli.NoArguments(args); err != nil {
-		return err
-	}
+func (o *initOptions) run(io *cli.IO) error {
 	if err := o.check(); err != nil {
 		return err
 	}
@@ -82,14 +98,15 @@ func (o *initOptions) run(_ context.Context, io *cli.IO, args []string) error {
 	doc := map[string]any{
 		"state": dir, "kind": state.KindName(o.rehearsal), "name": o.name, "region": o.region, "vault": world.Vault,
 		"signer": world.Signer, "signer_fingerprint": world.Signer.Fingerprint(), "recipient": world.Recipient,
+		"approvers": world.Approvers, "threshold": world.Threshold,
 	}
-	return io.Result(doc, fmt.Sprintf("The state directory (%s) is %s\nIts vault is %s\nNext: online kek create --out DIR",
-		state.KindName(o.rehearsal), dir, world.Vault))
+	return io.Result(doc, fmt.Sprintf("The state directory (%s) is %s\nIts vault is %s\n%s\nNext: online kek create --out DIR",
+		state.KindName(o.rehearsal), dir, world.Vault, world.ApprovalRule()))
 }
 
 // check completes the options, and refuses those that don't go together.
 func (o *initOptions) check() error {
-	if err := trust.CheckRegion(o.region); err != nil {
+	if err := errors.Join(trust.CheckRegion(o.region), o.readApprovers()); err != nil {
 		return err
 	}
 	switch {
@@ -112,6 +129,24 @@ func (o *initOptions) check() error {
 	return nil
 }
 
+func (o *initOptions) readApprovers() error {
+	for _, path := range o.approvers {
+		file, err := cli.ReadInput(path)
+		if err != nil {
+			return err
+		}
+		a, err := trust.ReadApprover(path, file)
+		if err != nil {
+			return err
+		}
+		o.listed = append(o.listed, a)
+	}
+	if err := (&trust.World{Approvers: o.listed, Threshold: o.threshold}).CheckApprovers(); err != nil {
+		return control.TrustApprover.Refuse("%w", err)
+	}
+	return nil
+}
+
 // fill makes the security world's package.
 func (o *initOptions) fill(s *state.State) (*trust.World, error) {
 	signer, err := s.Signer()
@@ -128,7 +163,7 @@ func (o *initOptions) fill(s *state.State) (*trust.World, error) {
 	}
 	file, err := trust.World{
 		Name: s.Name, Region: o.region, Number: 1, Created: s.Created, Rehearsal: s.Rehearsal,
-		Vault: o.vault, Signer: public, Recipient: recipient,
+		Vault: o.vault, Signer: public, Recipient: recipient, Approvers: o.listed, Threshold: o.threshold,
 	}.Seal(signer)
 	if err != nil {
 		return nil, err

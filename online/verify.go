@@ -33,7 +33,7 @@ Example: online verify /media/stick/keyferry-vault-room-1.kfb
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(s, path, func(_ *history, v *bundle.Verified) error { return showBundle(io, v) })
+				return withBundle(s, path, func(_ *history, v *bundle.Verified) error { return showBundle(io, s, v) })
 			})
 		}
 	},
@@ -67,12 +67,16 @@ func bundlePins(s *state.State, h *history) (bundle.Pins, error) {
 	}
 	return bundle.Pins{
 		Purpose: bundle.KeyTransfer, Receiver: w.Signer.Fingerprint(), SenderName: card.Name, Sender: card.Signer,
-		Rehearsal: s.Rehearsal, Approvers: w.Approvers, Threshold: w.Threshold, Identity: identity, Taken: h.taken(),
+		Rehearsal: s.Rehearsal, Approvers: w.ApproverKeys(), Threshold: w.Threshold, Identity: identity, Taken: h.taken(),
 	}, nil
 }
 
-func showBundle(io *cli.IO, v *bundle.Verified) error {
-	m := v.Manifest
+func showBundle(io *cli.IO, s *state.State, v *bundle.Verified) error {
+	w, _, err := ownWorld(s)
+	if err != nil {
+		return err
+	}
+	m, approved := v.Manifest, w.Who(v.Approvals)
 	var text strings.Builder
 	fmt.Fprintf(&text, "Bundle %s, number %d of %s, sealed %s\n", m.ID, m.Sequence, m.Sender.Name, m.Created.Format("2006-01-02 15:04 MST"))
 	fmt.Fprintf(&text, "The manifest's fingerprint:\n%s\n%s\n", v.Digest.Grouped(), v.Digest.Words())
@@ -82,11 +86,17 @@ func showBundle(io *cli.IO, v *bundle.Verified) error {
 	if len(m.Warnings) > 0 {
 		fmt.Fprintf(&text, "Recorded on the way: %s\n", strings.Join(m.Warnings, ", "))
 	}
+	for _, a := range approved {
+		fmt.Fprintf(&text, "Approved by %s\n", a)
+	}
+	if w.Threshold > 0 {
+		fmt.Fprintf(&text, "%d approvals of the %d that the security world asks for\n", len(approved), w.Threshold)
+	}
 	if v.Again {
 		text.WriteString("This bundle was taken before; an upload goes on where it stopped.\n")
 	}
 	text.WriteString("Every check holds; nothing was changed.")
 	return io.Result(map[string]any{
-		"result": "SUCCESS", "manifest": m, "digest": v.Digest, "keys": v.Index.Keys, "approvals": len(v.Approvals), "again": v.Again,
+		"result": "SUCCESS", "manifest": m, "digest": v.Digest, "keys": v.Index.Keys, "approvals": len(approved), "approved_by": approved, "threshold": w.Threshold, "again": v.Again,
 	}, text.String())
 }

@@ -42,10 +42,15 @@ var steps = []struct {
 }
 
 // ceremony plays the steps up to the one named. -classic makes both sides'
-// recipients classic ones.
+// recipients classic ones; -approvers names those who have alice.pub and bob.pub
+// as approvers, both of whom must approve.
 func ceremony(ts *testscript.TestScript, neg bool, args []string) {
-	classic := slices.Contains(args, "-classic")
-	args = slices.DeleteFunc(args, func(arg string) bool { return arg == "-classic" })
+	flag := func(name string) bool {
+		given := slices.Contains(args, name)
+		args = slices.DeleteFunc(args, func(arg string) bool { return arg == name })
+		return given
+	}
+	classic, approvers := flag("-classic"), flag("-approvers")
 	last := -1
 	for i, step := range steps {
 		if len(args) == 1 && step.name == args[0] {
@@ -53,13 +58,16 @@ func ceremony(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	if neg || last < 0 {
-		ts.Fatalf("usage: ceremony [-classic] STEP")
+		ts.Fatalf("usage: ceremony [-classic] [-approvers] STEP")
 	}
 	ts.Check(os.MkdirAll(filepath.Join(ts.Getenv("WORK"), "stick"), 0o755))
 	for _, step := range steps[:last+1] {
 		for _, command := range step.commands {
 			if classic && step.name == "init" {
 				command += " --classic-recipient"
+			}
+			if approvers && strings.HasPrefix(command, "online init") {
+				command += " --approver alice.pub --approver bob.pub"
 			}
 			words := strings.Fields(strings.ReplaceAll(command, "$V", ts.Getenv("V")))
 			must(ts, words...)

@@ -26,6 +26,13 @@ var (
 	BundleFork      = bundle("KF-BUNDLE-FORK", Refused, "two bundles claim the same place in the sender's sequence: keep both as evidence and ask the sender")
 	BundleEmpty     = bundle("KF-BUNDLE-EMPTY", Refused, "stage a key first, with `offline import`")
 
+	ApprovalBundle    = bundle("KF-APPROVAL-BUNDLE", Refused, "give a bundle that this side sealed, as it lies on the stick")
+	ApprovalSignature = bundle("KF-APPROVAL-SIGNATURE", Refused, "sign this bundle's manifest.json: see `offline approve --help`")
+	ApprovalNamespace = bundle("KF-APPROVAL-NAMESPACE", Refused, "sign again with `ssh-keygen -Y sign -n keyferry-bundle-v1`")
+	ApprovalSigner    = bundle("KF-APPROVAL-SIGNER", Refused, "let one of the approvers sign whom `offline trust` showed")
+	ApprovalSender    = bundle("KF-APPROVAL-SENDER", Refused, "the side that seals does not approve, unless the security world lists its key: let an approver sign")
+	ApprovalTwice     = bundle("KF-APPROVAL-TWICE", Refused, "each approver counts once: let another one sign")
+
 	ReceiptEarly   = bundle("KF-RECEIPT-EARLY", Refused, "begin the upload first, with `online upload`")
 	ReceiptUnknown = bundle("KF-RECEIPT-UNKNOWN", Refused, "the receipt answers a bundle that this side did not send: check the state directory")
 	ReceiptDiffers = bundle("KF-RECEIPT-DIFFERS", Refused, "what arrived is not what was sent: stop, keep everything, and compare both transcripts")

@@ -24,5 +24,6 @@ var (
 	TrustFingerprint = trust("KF-TRUST-FINGERPRINT", Refused, "this is not the file that was read aloud: copy it again and compare the words")
 	TrustPinned      = trust("KF-TRUST-PINNED", Refused, "another one is pinned already, and a pin is never replaced: start with a new state directory")
 	TrustRehearsal   = trust("KF-TRUST-REHEARSAL", Refused, "rehearsal and real never mix: use a state directory, packages and bundles of one kind")
+	TrustApprover    = trust("KF-TRUST-APPROVER", Refused, "name each approver once, by the .pub file of an SSH key of theirs (ssh-keygen -t ed25519, or ed25519-sk in hardware)")
 	CardFormat       = trust("KF-CARD-FORMAT", Refused, "copy the offline card again from the machine that made it")
 )

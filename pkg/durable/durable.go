@@ -77,6 +77,12 @@ func CreateFrom(path string, perm fs.FileMode, fill func(io.Writer) error) error
 	return create(path, perm, func(f *os.File) error { return fill(f) }, publishNew)
 }
 
+// ReplaceFrom is [Replace] for content that is written in pieces. When fill
+// fails, what was there stays.
+func ReplaceFrom(path string, perm fs.FileMode, fill func(io.Writer) error) error {
+	return create(path, perm, func(f *os.File) error { return fill(f) }, replace)
+}
+
 func writeAll(data []byte) func(*os.File) error {
 	return func(f *os.File) error {
 		_, err := f.Write(data)

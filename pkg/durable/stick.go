@@ -21,12 +21,20 @@ import (
 //
 //	as Create; then fadvise DONTNEED; read; compare
 func ToStick(path string, content io.Reader, perm os.FileMode) error {
-	return toStick(path, content, perm, openMedium)
+	return toStick(CreateFrom, path, content, perm, openMedium)
 }
 
-func toStick(path string, content io.Reader, perm os.FileMode, open func(path string) (io.ReadCloser, error)) error {
+// ReplaceOnStick is [ToStick] in place of what may be at path: the old file or
+// the new one is there at any time, never half of one.
+func ReplaceOnStick(path string, content io.Reader, perm os.FileMode) error {
+	return toStick(ReplaceFrom, path, content, perm, openMedium)
+}
+
+type creates func(path string, perm os.FileMode, fill func(io.Writer) error) error
+
+func toStick(create creates, path string, content io.Reader, perm os.FileMode, open func(path string) (io.ReadCloser, error)) error {
 	written := sha256.New()
-	err := CreateFrom(path, perm, func(w io.Writer) error {
+	err := create(path, perm, func(w io.Writer) error {
 		_, err := io.Copy(io.MultiWriter(w, written), content)
 		return err
 	})

@@ -55,7 +55,7 @@ func world(t testing.TB) World {
 	return World{
 		Name: "cloud-desk", Region: "EU", Number: 1, Created: now, Vault: "https://contoso.vault.azure.net",
 		Signer: public(t, online), Recipient: recipient(t),
-		Approvers: []sshsig.PublicKey{public(t, offline), public(t, stranger)}, Threshold: 1,
+		Approvers: []Approver{{"alice@contoso.test", public(t, offline)}, {"Bob", public(t, stranger)}}, Threshold: 1,
 	}
 }
 

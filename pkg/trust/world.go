@@ -21,24 +21,24 @@ import (
 
 // World is a security world: what the offline side pins of the online side.
 type World struct {
-	Format    string             `json:"format"`
-	Name      string             `json:"name"` // of the online side
-	Region    string             `json:"region"`
-	Number    int                `json:"number"`
-	Created   time.Time          `json:"created"`
-	Rehearsal bool               `json:"rehearsal"`
-	Vault     string             `json:"vault"`     // https://host
-	Signer    sshsig.PublicKey   `json:"signer"`    // signs KEK packages and receipts
-	Recipient string             `json:"recipient"` // age; bundles are encrypted to it
-	Approvers []sshsig.PublicKey `json:"approvers"` // who may approve a bundle
-	Threshold int                `json:"threshold"` // how many of them must
+	Format    string           `json:"format"`
+	Name      string           `json:"name"` // of the online side
+	Region    string           `json:"region"`
+	Number    int              `json:"number"`
+	Created   time.Time        `json:"created"`
+	Rehearsal bool             `json:"rehearsal"`
+	Vault     string           `json:"vault"`     // https://host
+	Signer    sshsig.PublicKey `json:"signer"`    // signs KEK packages and receipts
+	Recipient string           `json:"recipient"` // age; bundles are encrypted to it
+	Approvers []Approver       `json:"approvers"` // who may approve a bundle
+	Threshold int              `json:"threshold"` // how many of them must
 }
 
 // Seal makes the security world's package, signed by the key that it names.
 func (w World) Seal(signer crypto.Signer) ([]byte, error) {
 	w.Format = worldFormat
 	if w.Approvers == nil {
-		w.Approvers = []sshsig.PublicKey{}
+		w.Approvers = []Approver{}
 	}
 	return seal(signer, w)
 }
@@ -58,13 +58,9 @@ func OpenWorld(file []byte) (*World, error) {
 		return nil, control.PackageSignature.Refuse("the security world names another key than the one that signed it")
 	case !slices.Contains(Regions, w.Region) || w.Number < 1 || !keyid.Valid(w.Name) || !vaultSyntax.MatchString(w.Vault):
 		return nil, control.PackageFormat.Refuse("the security world's name, region, number or vault is out of range")
-	case w.Threshold < 0 || w.Threshold > len(w.Approvers):
-		return nil, control.PackageFormat.Refuse("the security world asks for %d approvals of %d approvers", w.Threshold, len(w.Approvers))
 	}
-	for i, a := range w.Approvers {
-		if slices.ContainsFunc(w.Approvers[:i], a.Equal) {
-			return nil, control.PackageFormat.Refuse("the security world lists the approver %s twice", a.Fingerprint())
-		}
+	if err := w.CheckApprovers(); err != nil {
+		return nil, control.PackageFormat.Refuse("%w", err)
 	}
 	if _, err := w.AgeRecipient(); err != nil {
 		return nil, control.PackageFormat.Refuse("the security world's recipient: %w", err)

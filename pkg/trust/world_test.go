@@ -11,7 +11,6 @@ import (
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/sshsig"
 )
 
 func TestWorld(t *testing.T) {
@@ -100,7 +99,9 @@ func TestWorldRefused(t *testing.T) {
 		{"a vault with a path", changed(func(w *World) { w.Vault += "/" }), control.PackageFormat},
 		{"a threshold out of reach", changed(func(w *World) { w.Threshold = 3 }), control.PackageFormat},
 		{"a negative threshold", changed(func(w *World) { w.Threshold = -1 }), control.PackageFormat},
-		{"an approver who is listed twice", changed(func(w *World) { w.Approvers = []sshsig.PublicKey{w.Approvers[0], w.Approvers[0]} }), control.PackageFormat},
+		{"an approver who is listed twice", changed(func(w *World) { w.Approvers = []Approver{w.Approvers[0], {"Carol", w.Approvers[0].Key}} }), control.PackageFormat},
+		{"an approver without a name", changed(func(w *World) { w.Approvers[0].Name = "" }), control.PackageFormat},
+		{"an approver whose name writes on the terminal", changed(func(w *World) { w.Approvers[0].Name = "Al\x1b[2K" }), control.PackageFormat},
 		{"no recipient", changed(func(w *World) { w.Recipient = "" }), control.PackageFormat},
 		{"an identity as recipient", changed(func(w *World) { w.Recipient = "AGE-SECRET-KEY-1" }), control.PackageFormat},
 		{"a hybrid recipient cut off", changed(func(w *World) { w.Recipient = "age1pq1abc" }), control.PackageFormat},

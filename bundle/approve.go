@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bundle
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/sshsig"
+	"keyferry/pkg/strictjson"
+)
+
+// Own is a bundle that this side sealed, to which approvals may be attached. The
+// payload is not looked at: the manifest, which is signed, holds its digest.
+type Own struct {
+	Manifest Manifest
+	Digest   fingerprint.Fingerprint // of the manifest's bytes
+	outer    *outer
+}
+
+// OpenOwn reads a bundle and checks that sender signed it, and that what
+// approvals it has are good (KF-APPROVAL-BUNDLE).
+func OpenOwn(file *io.SectionReader, sender sshsig.PublicKey) (*Own, error) {
+	outer, err := readOuter(file)
+	if err == nil {
+		_, err = outer.checkSignatures(Pins{Sender: sender})
+	}
+	if err != nil {
+		return nil, control.ApprovalBundle.Refuse("this is not a bundle of this side: %w", err)
+	}
+	o := &Own{Digest: fingerprint.Of(outer.manifest), outer: outer}
+	if err := strictjson.UnmarshalLine(outer.manifest, maxManifest, &o.Manifest); err != nil {
+		return nil, control.ApprovalBundle.Refuse("the manifest: %w", err)
+	}
+	return o, nil
+}
+
+// Approvals lists who has approved: the signers behind the sender.
+func (o *Own) Approvals() []sshsig.PublicKey {
+	var keys []sshsig.PublicKey
+	for _, s := range o.outer.signatures[1:] {
+		keys = append(keys, s.Key)
+	}
+	return keys
+}
+
+// Approve attaches an approval, an armored signature of the manifest in
+// [Namespace] by one of approvers, and returns its signer. The very signature
+// that is attached already is no error, and again is true. KF-APPROVAL-SIGNATURE,
+// -NAMESPACE, -SENDER, -SIGNER, -TWICE.
+func (o *Own) Approve(armored []byte, approvers []sshsig.PublicKey) (signer sshsig.PublicKey, again bool, err error) {
+	armored = bytes.ReplaceAll(armored, []byte("\r\n"), []byte("\n")) // it may have come by way of Windows
+	s, err := sshsig.Parse(armored)
+	if err != nil {
+		return signer, false, control.ApprovalSignature.Refuse("the approval can't be read: %w", err)
+	}
+	listed := slices.ContainsFunc(approvers, s.Key.Equal)
+	switch err := s.Verify(Namespace, o.outer.manifest); {
+	case errors.Is(err, sshsig.ErrNamespace):
+		return signer, false, control.ApprovalNamespace.Refuse("the approval was signed for the namespace %s, not for %s", control.Quote(s.Namespace), Namespace)
+	case err != nil:
+		return signer, false, control.ApprovalSignature.Refuse("the approval by %s does not count for this manifest: %w", s.Key.Fingerprint().SSH(), err)
+	case s.Key.Equal(o.outer.signatures[0].Key) && !listed:
+		return signer, false, control.ApprovalSender.Refuse("the key %s sealed the bundle and is not listed as an approver", s.Key.Fingerprint().SSH())
+	case !listed:
+		return signer, false, control.ApprovalSigner.Refuse("the key %s is not an approver of the security world", s.Key.Fingerprint().SSH())
+	}
+	i := slices.IndexFunc(o.outer.signatures, func(have *sshsig.Signature) bool { return have.Key.Equal(s.Key) })
+	switch {
+	case i >= 0 && bytes.Equal(o.outer.armored[i], armored):
+		return s.Key, true, nil
+	case i >= 0:
+		return signer, false, control.ApprovalTwice.Refuse("the bundle has a signature by %s already", s.Key.Fingerprint().SSH())
+	case len(o.outer.signatures) == maxSignatures:
+		return signer, false, control.BundleSize.Refuse("the bundle has %d signatures, the most that it may have", maxSignatures)
+	}
+	o.outer.insert(s, armored)
+	return s.Key, false, nil
+}
+
+// insert puts an approval in the place that its name has in the order.
+func (o *outer) insert(s *sshsig.Signature, armored []byte) {
+	at := 1
+	for at < len(o.signatures) && o.signatures[at].Key.Fingerprint().Hex() < s.Key.Fingerprint().Hex() {
+		at++
+	}
+	o.signatures = slices.Insert(o.signatures, at, s)
+	o.armored = slices.Insert(o.armored, at, armored)
+}
+
+// Write writes the bundle with its approvals.
+func (o *Own) Write(w io.Writer) error {
+	t := tarWriter{w}
+	if err := t.add(manifestName, int64(len(o.outer.manifest)), bytes.NewReader(o.outer.manifest)); err != nil {
+		return err
+	}
+	for i, s := range o.outer.signatures {
+		armored := o.outer.armored[i]
+		if err := t.add(signatureName(s.Key.Fingerprint()), int64(len(armored)), bytes.NewReader(armored)); err != nil {
+			return err
+		}
+	}
+	if _, err := o.outer.payload.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return errors.Join(t.add(payloadName, o.outer.payload.Size(), o.outer.payload), t.close())
+}
