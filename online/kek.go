@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -38,16 +39,32 @@ Read the fingerprint aloud to the offline side.
   --out DIR         where to write the packages
   --kek-name NAME   the KEK's name in the vault (default: keyferry-kek)
   --size BITS       2048, 3072 or 4096 (default: 4096)
+  --expires DAYS    for how long the KEK can be used, to the end of the last day
+                    in UTC; 0: without end (default: 90)
 
-Example: online kek create --out /media/stick
+A run that was stopped is taken up by the same command on the same day; a KEK of
+the same name that is not exactly what is asked for is refused.
+
+Example: online kek create --out /media/stick --expires 30
 ` + signInHelp,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		o := kekFlags(flags)
 		bits := flags.Int("size", 4096, "")
+		days := flags.Uint16("expires", 90, "")
 		return o.runner(flags, func(ctx context.Context, c *vault.Client, purpose map[string]string) (*vault.KEK, error) {
-			return c.CreateKEK(ctx, vault.NewKEK{Name: o.name, Bits: *bits, Tags: purpose})
+			return c.CreateKEK(ctx, vault.NewKEK{Name: o.name, Bits: *bits, Expires: expiry(time.Now(), *days), Tags: purpose})
 		})
 	},
+}
+
+// expiry is the end of the day, in UTC, so many days from now: the same for
+// each run on one day, so that a run that was stopped finds its KEK to be the
+// one that is asked for. No days are no expiry.
+func expiry(now time.Time, days uint16) time.Time {
+	if days == 0 {
+		return time.Time{}
+	}
+	return now.UTC().Truncate(24*time.Hour).AddDate(0, 0, int(days)+1)
 }
 
 var kekFetchCommand = cli.Command{
@@ -110,10 +127,14 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	if err != nil {
 		return err
 	}
-	number := len(h.keks) + 1
+	pin, number := trust.Fingerprint(worldPackage), len(h.keks)+1
 	world := durable.File{Path: filepath.Join(o.out, trust.WorldName(w.Region, w.Number)), Data: worldPackage}
-	out := filepath.Join(o.out, trust.KEKName(w.Region, number))
-	missing, err := o.missing(world, out)
+	out := durable.File{Path: filepath.Join(o.out, trust.KEKName(w.Region, number))}
+	missing, err := o.missing(world)
+	if err != nil {
+		return err
+	}
+	written, err := packaged(w, pin, out.Path)
 	if err != nil {
 		return err
 	}
@@ -122,39 +143,63 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	}
 	var kek *vault.KEK
 	err = withCloud(ctx, io, s, o.signIn, func(c cloud) error {
-		kek, err = get(ctx, c.vault, map[string]string{"keyferry-world": trust.Fingerprint(worldPackage).Hex(), "keyferry-package": fmt.Sprint(number)})
+		kek, err = get(ctx, c.vault, map[string]string{"keyferry-world": pin.Hex(), "keyferry-package": fmt.Sprint(number)})
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	pin := trust.Fingerprint(worldPackage)
-	file, err := sealKEK(s, w, pin, number, kek)
-	if err != nil {
+	switch {
+	case written == nil:
+		if out.Data, err = sealKEK(s, w, pin, number, kek); err != nil {
+			return err
+		}
+		missing = append(missing, out)
+	case written.kid == kek.KID:
+		out.Data = written.file
+	default:
+		return durable.CheckAbsent(out.Path)
+	}
+	if err := durable.CreateAll(missing, 0o644); err != nil {
 		return err
 	}
-	if err := durable.CreateAll(append(missing, durable.File{Path: out, Data: file}), 0o644); err != nil {
+	if err := s.Ledger.Append(time.Now(), eventKEK, kekPackaged{kek.KID, number, trust.Fingerprint(out.Data)}); err != nil {
 		return err
 	}
-	if err := s.Ledger.Append(time.Now(), eventKEK, kekPackaged{kek.KID, number, trust.Fingerprint(file)}); err != nil {
-		return err
-	}
-	return o.report(io, out, world.Path, kek, pin)
+	return o.report(io, out.Path, world.Path, kek, pin)
 }
 
 // missing refuses places that are taken, and returns what is to be written
 // beside the KEK package: the security world's, unless it is there already.
-func (o *kekOptions) missing(world durable.File, out string) ([]durable.File, error) {
+func (o *kekOptions) missing(world durable.File) ([]durable.File, error) {
 	if err := cli.CheckOut(o.out); err != nil {
-		return nil, err
-	}
-	if err := durable.CheckAbsent(out); err != nil {
 		return nil, err
 	}
 	if there, err := os.ReadFile(world.Path); err == nil && bytes.Equal(there, world.Data) {
 		return nil, nil
 	}
 	return []durable.File{world}, durable.CheckAbsent(world.Path)
+}
+
+// kekPackage is one that a run wrote that was stopped before its last record.
+type kekPackage struct {
+	file []byte
+	kid  string
+}
+
+// packaged returns the KEK package at path, nil if nothing is there. What is not
+// a package of this side is refused.
+func packaged(w *trust.World, pin fingerprint.Fingerprint, path string) (*kekPackage, error) {
+	file, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		if kek, err := w.OpenKEK(file, pin, time.Now()); err == nil {
+			return &kekPackage{file, kek.KID()}, nil
+		}
+	}
+	return nil, durable.CheckAbsent(path)
 }
 
 // sealKEK makes the KEK's package and opens it as the offline side will.
@@ -183,14 +228,24 @@ func sealKEK(s *state.State, w *trust.World, pin fingerprint.Fingerprint, number
 }
 
 func (o *kekOptions) report(io *cli.IO, out, world string, kek *vault.KEK, pin fingerprint.Fingerprint) error {
+	expires, attested := "does not expire", "gives no attestation of it"
 	doc := map[string]any{
-		"kid": kek.KID, "bits": kek.Public.N.BitLen(), "kek_package": out, "security_world_package": world, "fingerprint": pin,
+		"kid": kek.KID, "bits": kek.Public.N.BitLen(), "expires": nil, "attested": kek.Attestation != nil, "resumed": kek.Resumed,
+		"kek_package": out, "security_world_package": world, "fingerprint": pin,
+	}
+	if !kek.Expires.IsZero() {
+		doc["expires"] = kek.Expires.UTC()
+		expires = "expires " + kek.Expires.UTC().Format("2006-01-02 15:04 MST")
+	}
+	if kek.Attestation != nil {
+		attested = fmt.Sprintf("attests it (%d bytes, in the package)", len(kek.Attestation))
 	}
 	return io.Result(doc, fmt.Sprintf(`KEK: %s, RSA-%d, import only
+It %s; the vault %s.
 KEK package: %s
 Security world package: %s
 Its fingerprint, to be read aloud at "offline trust":
 %s
 %s
-%s`, kek.KID, kek.Public.N.BitLen(), out, world, pin, pin.Grouped(), pin.Words()))
+%s`, kek.KID, kek.Public.N.BitLen(), expires, attested, out, world, pin, pin.Grouped(), pin.Words()))
 }
