@@ -23,12 +23,12 @@ type ReceiptText struct {
 // Arrived says what became of one key.
 type Arrived struct {
 	ID          string                  `json:"id"`
-	Key         fingerprint.Fingerprint `json:"key"`          // of the public key in the vault, as PKIX DER
-	KeyURL      string                  `json:"key_url"`      // with version
+	Key         fingerprint.Fingerprint `json:"key"`          // of the public key in the vault, or of a Microsoft-managed key, as PKIX DER
+	KeyURL      string                  `json:"key_url"`      // with version; "" for a Microsoft-managed key, as are the next two
 	HSMPlatform string                  `json:"hsm_platform"` // as the vault says
 	WrappedBy   string                  `json:"wrapped_by"`
 	Tenant      string                  `json:"tenant"`   // Archived or Active
-	Warnings    []string                `json:"warnings"` // control IDs, as the bundle had them
+	Warnings    []string                `json:"warnings"` // control IDs: what the bundle had, then what was overridden on arrival
 	Refused     string                  `json:"refused"`  // control ID and reason; empty when it arrived
 }
 

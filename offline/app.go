@@ -10,7 +10,8 @@
 //	init.go       makes the state directory; token.go, its HSM
 //	trust.go      pins the security world, checks packages
 //	inspect.go    reports on TPDs
-//	import.go     the import's flags and order; carry.go, its steps
+//	import.go     the import's flags and order; carry.go, its steps;
+//	              managed.go, the way of a key that goes into no HSM
 //	seal.go       outbox -> bundle on the stick
 //	approve.go    attaches approvals to a bundle
 //	receipt.go    closes the ledger

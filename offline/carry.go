@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"keyferry/bundle"
@@ -26,13 +27,14 @@ import (
 
 // export is a TPD export that passed every check, on its way.
 type export struct {
+	tpd.Identity // of the key, as the checks proved it
+
 	id          string
-	raw         *tpd.Export
 	tpd         fingerprint.Fingerprint // of the file's bytes
 	domain      *tpd.Domain             // to be cleared
-	checked     *tpd.Checked
-	keyless     []byte                  // the export without its key
-	oneTime     []byte                  // the password of keyless, if it is not the export's; to be cleared
+	forHSM      *tpd.Checked            // nil: the key is Microsoft-managed and stays in its TPD
+	leaves      []byte                  // the TPD without its key, or whole for a Microsoft-managed one
+	oneTime     []byte                  // the password of leaves, if it is not the export's; to be cleared
 	public      []byte                  // PKIX DER
 	fingerprint fingerprint.Fingerprint // of public
 	resume      bool                    // an earlier run was stopped while it changed the token
@@ -77,38 +79,45 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 		return nil, err
 	}
 	e := &export{tpd: fingerprint.Of(file)}
-	if e.raw, err = tpd.Parse(file); err != nil {
+	raw, err := tpd.Parse(file)
+	if err != nil {
 		return nil, control.About(filepath.Base(path), err)
 	}
-	if e.domain, err = e.raw.Decrypt(password); err != nil {
+	if e.domain, err = raw.Decrypt(password); err != nil {
 		return nil, control.About(filepath.Base(path), err)
 	}
-	if e.checked, err = e.domain.Checked(time.Now()); err == nil {
-		err = o.takeKeyAway(e, password)
+	e.forHSM, err = e.domain.Checked(time.Now(), o.roots...)
+	switch {
+	case err == nil:
+		e.Identity = e.forHSM.Identity
+		err = o.takeKeyAway(e, raw, password)
+	case o.microsoftManaged && control.Is(err, control.TPDMode1):
+		e.leaves = file
+		e.Identity, err = o.checkManaged(e.domain)
 	}
 	if err != nil {
 		e.domain.Clear()
 		return nil, control.About(filepath.Base(path), err)
 	}
-	if e.public, err = x509.MarshalPKIXPublicKey(e.checked.Public()); err != nil {
+	if e.public, err = x509.MarshalPKIXPublicKey(e.Public()); err != nil {
 		return nil, err
 	}
 	e.fingerprint = fingerprint.Of(e.public)
-	for _, f := range e.checked.Report().Findings {
+	for _, f := range e.Report().Findings {
 		io.Warn("%s: %s [%s]", filepath.Base(path), f.Message, f.Control)
 	}
-	io.Note("%s: every check holds; the key of SLC %s, %s", filepath.Base(path), e.checked.GUID(), e.fingerprint)
+	io.Note("%s: every check holds; the key of SLC %s, %s", filepath.Base(path), e.GUID(), e.fingerprint)
 	return e, nil
 }
 
 // takeKeyAway makes the keyless TPD, under the export's password or a one-time
 // password of its own.
-func (o *importOptions) takeKeyAway(e *export, password []byte) (err error) {
+func (o *importOptions) takeKeyAway(e *export, raw *tpd.Export, password []byte) (err error) {
 	if o.keylessPassword == keylessFresh {
-		e.keyless, e.oneTime, err = e.raw.KeylessFresh(o.element, password)
+		e.leaves, e.oneTime, err = raw.KeylessFresh(o.element, password)
 		return err
 	}
-	e.keyless = e.raw.KeylessAs(o.element)
+	e.leaves = raw.KeylessAs(o.element)
 	return nil
 }
 
@@ -123,7 +132,7 @@ func clearAll(exports []*export) {
 type carrier struct {
 	io       *cli.IO
 	state    *state.State
-	token    *hsm.Token
+	token    *hsm.Token // nil where no key goes into it
 	kek      *trust.VerifiedKEK
 	retain   bool
 	wrap     *hsm.ProvenWrap // nil: in software
@@ -153,12 +162,16 @@ func (c *carrier) chooseWrap(asked string) error {
 // carry brings one key into the token and the outbox. A dry run stops before
 // the first change: what it made in the token ends with the session.
 func (c *carrier) carry(e *export, dryRun bool) (err error) {
-	session, err := c.token.Import(e.checked.Key())
+	e.record = e.newRecord()
+	if e.managed() {
+		return c.carryManaged(e, dryRun)
+	}
+	session, err := c.token.Import(e.forHSM.Key())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, session.Destroy()) }()
-	proven, err := session.Prove(e.checked.Public())
+	proven, err := session.Prove(e.Public())
 	if err != nil {
 		return err
 	}
@@ -174,42 +187,57 @@ func (c *carrier) carry(e *export, dryRun bool) (err error) {
 	return c.keep(e, proven, ciphertext)
 }
 
-// warnings lists the controls that hold only weakly for the TPD.
+// newRecord is the record before the token has to do with the key.
+func (e *export) newRecord() keyRecord {
+	return keyRecord{
+		Format: "keyferry-key-v1", ID: e.id, Disposition: e.disposition(), Time: time.Now().UTC().Truncate(time.Second),
+		Report: e.Report(), Verdicts: []hsm.Verdict{}, OneTimePassword: e.oneTime != nil, Warnings: e.warnings(),
+	}
+}
+
+// warnings lists the controls that hold only weakly for the TPD, once each.
 func (e *export) warnings() []string {
 	ids := []string{}
-	for _, f := range e.checked.Report().Findings {
+	for _, f := range e.Report().Findings {
 		ids = append(ids, f.Control)
 	}
-	return ids
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // softwareWrap names what byok.Wrap does.
 const softwareWrap = "RSA-OAEP (SHA-1), AES-256-KWP"
 
 func (c *carrier) wrapped(e *export, key *hsm.ProvenKey) ([]byte, error) {
-	e.record = keyRecord{
-		Format: "keyferry-key-v1", ID: e.id, Time: time.Now().UTC().Truncate(time.Second), Report: e.checked.Report(),
-		Token: c.token.Info(), KEK: c.kek.KID(), Verdicts: c.verdicts, OneTimePassword: e.oneTime != nil,
-		Warnings: e.warnings(),
-	}
+	e.record.Token, e.record.KEK, e.record.Verdicts = c.token.Info(), c.kek.KID(), c.verdicts
 	if c.wrap != nil {
 		e.record.WrappedBy, e.record.Mechanism = "token", c.wrap.Mechanism()
 		return c.wrap.Wrap(key, c.kek.Public())
 	}
 	e.record.WrappedBy, e.record.Mechanism = "software", softwareWrap
 	e.record.Warnings = append(e.record.Warnings, control.HSMWrapUnproven.ID)
-	return byok.Wrap(rand.Reader, e.checked.Key(), c.kek.Public())
+	return byok.Wrap(rand.Reader, e.forHSM.Key(), c.kek.Public())
+}
+
+// begin and undone tell the ledger that something is about to be done with a
+// key, and that nothing of it is left.
+func (c *carrier) begin(e *export) error {
+	if e.resume {
+		return nil
+	}
+	return c.state.Ledger.Append(time.Now(), eventImportBegun, importBegun{e.id, e.fingerprint})
+}
+
+func (c *carrier) undone(e *export) error {
+	return c.state.Ledger.Append(time.Now(), eventImportUndone, importBegun{e.id, e.fingerprint})
 }
 
 // keep makes the key a token object and stages what leaves. The ledger knows
 // before the token does, so that a run that is killed between is taken up
 // again; a run that fails takes back what it did.
 func (c *carrier) keep(e *export, proven *hsm.ProvenKey, ciphertext []byte) error {
-	begun := importBegun{e.id, e.fingerprint}
-	if !e.resume {
-		if err := c.state.Ledger.Append(time.Now(), eventImportBegun, begun); err != nil {
-			return err
-		}
+	if err := c.begin(e); err != nil {
+		return err
 	}
 	kept, err := proven.Keep(hsm.KeepOptions{Label: e.id, RetainExtractable: c.retain, Resume: e.resume})
 	clean := !control.Is(err, control.HSMLeftover)
@@ -225,7 +253,7 @@ func (c *carrier) keep(e *export, proven *hsm.ProvenKey, ciphertext []byte) erro
 	if e.resume || !clean { // something of this key may be in the token: it stays begun
 		return err
 	}
-	return errors.Join(err, c.state.Ledger.Append(time.Now(), eventImportUndone, begun))
+	return errors.Join(err, c.undone(e))
 }
 
 // stagedName is, beside the files of the bundle, a file of the outbox: the
@@ -233,15 +261,15 @@ func (c *carrier) keep(e *export, proven *hsm.ProvenKey, ciphertext []byte) erro
 const stagedName = "staged.json"
 
 // stage writes the outbox's directory of the key, whole or not at all, then
-// the ledger.
+// the ledger. A Microsoft-managed key has no ciphertext.
 func (c *carrier) stage(e *export, ciphertext []byte) error {
 	record, err := json.MarshalIndent(e.record, "", "  ")
 	if err != nil {
 		return err
 	}
 	entry, err := json.Marshal(bundle.Key{
-		ID: e.id, Disposition: bundle.DispositionHSM, SLC: e.checked.GUID(), PublicKey: e.public,
-		KID: c.kek.KID(), WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings, Files: []bundle.File{},
+		ID: e.id, Disposition: e.record.Disposition, SLC: e.GUID(), PublicKey: e.public,
+		KID: e.record.KEK, WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings, Files: []bundle.File{},
 	})
 	if err != nil {
 		return err
@@ -256,8 +284,9 @@ func (c *carrier) stage(e *export, ciphertext []byte) error {
 		}
 	}
 	err = durable.NewDir(outbox, 0o700, func(dir string) error {
-		files := map[string][]byte{
-			bundle.WrappedName: ciphertext, bundle.KeylessName(e.id): e.keyless, bundle.RecordName: append(record, '\n'), stagedName: entry,
+		files := map[string][]byte{e.leavesName(): e.leaves, bundle.RecordName: append(record, '\n'), stagedName: entry}
+		if ciphertext != nil {
+			files[bundle.WrappedName] = ciphertext
 		}
 		if e.oneTime != nil {
 			files[bundle.OneTimeName] = e.oneTime
@@ -273,7 +302,7 @@ func (c *carrier) stage(e *export, ciphertext []byte) error {
 		return fmt.Errorf("stage %s: %w", e.id, err)
 	}
 	err = c.state.Ledger.Append(time.Now(), eventImported, imported{
-		ID: e.id, Key: e.fingerprint, SLC: e.checked.GUID(), TPD: e.tpd, KEK: c.kek.KID(),
+		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, KEK: e.record.KEK,
 		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Wrapped: fingerprint.Of(ciphertext), Retained: c.retain,
 		Warnings: e.record.Warnings,
 	})

@@ -36,16 +36,17 @@ type importBegun struct {
 }
 
 type imported struct {
-	ID        string                  `json:"id"`
-	Key       fingerprint.Fingerprint `json:"key"`
-	SLC       string                  `json:"slc"`
-	TPD       fingerprint.Fingerprint `json:"tpd"` // of the export's bytes
-	KEK       string                  `json:"kek"`
-	WrappedBy string                  `json:"wrapped_by"`
-	Mechanism string                  `json:"mechanism"`
-	Wrapped   fingerprint.Fingerprint `json:"wrapped"` // of the ciphertext
-	Retained  bool                    `json:"retained_extractable"`
-	Warnings  []string                `json:"warnings"` // control IDs
+	ID          string                  `json:"id"`
+	Disposition string                  `json:"disposition"` // bundle.Disposition…
+	Key         fingerprint.Fingerprint `json:"key"`
+	SLC         string                  `json:"slc"`
+	TPD         fingerprint.Fingerprint `json:"tpd"` // of the export's bytes
+	KEK         string                  `json:"kek"` // "" for a Microsoft-managed key, as are the next two
+	WrappedBy   string                  `json:"wrapped_by"`
+	Mechanism   string                  `json:"mechanism"`
+	Wrapped     fingerprint.Fingerprint `json:"wrapped"` // of the ciphertext
+	Retained    bool                    `json:"retained_extractable"`
+	Warnings    []string                `json:"warnings"` // control IDs
 }
 
 type sealed struct {
@@ -71,7 +72,7 @@ type received struct {
 // Stages of a key on its way.
 const (
 	stageBegun    = "begun"   // a run was stopped while it changed the token
-	stageStaged   = "staged"  // in the token and in the outbox
+	stageStaged   = "staged"  // in the outbox, and in the token unless it is Microsoft-managed
 	stageSealed   = "sealed"  // on the stick
 	stageArrived  = "arrived" // the receipt says where
 	stageReturned = "refused" // the receipt says why not
@@ -79,14 +80,15 @@ const (
 
 // keyState is what the ledger says of a key.
 type keyState struct {
-	ID        string                  `json:"id"`
-	Stage     string                  `json:"stage"`
-	Key       fingerprint.Fingerprint `json:"key"`
-	SLC       string                  `json:"slc"`
-	WrappedBy string                  `json:"wrapped_by"`
-	Bundle    uint64                  `json:"bundle"` // sequence; 0 before it is sealed
-	KeyURL    string                  `json:"key_url"`
-	Tenant    string                  `json:"tenant"` // Archived or Active
+	ID          string                  `json:"id"`
+	Stage       string                  `json:"stage"`
+	Disposition string                  `json:"disposition"`
+	Key         fingerprint.Fingerprint `json:"key"`
+	SLC         string                  `json:"slc"`
+	WrappedBy   string                  `json:"wrapped_by"`
+	Bundle      uint64                  `json:"bundle"`  // sequence; 0 before it is sealed
+	KeyURL      string                  `json:"key_url"` // none for a Microsoft-managed key
+	Tenant      string                  `json:"tenant"`  // Archived or Active
 }
 
 // history is what the events of the ledger add up to.
@@ -123,7 +125,7 @@ func (h *history) take(e ledger.Entry) error {
 			return err
 		}
 		if k := h.key(d.ID); k != nil {
-			k.Stage, k.SLC, k.WrappedBy = stageStaged, d.SLC, d.WrappedBy
+			k.Stage, k.Disposition, k.SLC, k.WrappedBy = stageStaged, d.Disposition, d.SLC, d.WrappedBy
 		}
 	case eventSealed:
 		return h.takeSealed(e)

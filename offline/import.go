@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/hsm"
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/secret"
@@ -40,6 +42,13 @@ of it in the outbox. Nothing is changed before everything was checked.
                                      --protection-password to be asked)
   --exchange-key-package PATH        BYOK-KEK-pkg-…
   --new-security-world-package PATH  BYOK-SecurityWorld-pkg-…, the pinned one
+  --pinned-root SHA256:…             refuse chains that do not end at this root
+                                     key; may be repeated
+  --microsoft-managed                take keys of 1024 bits too, which no vault
+                                     takes: they go into no HSM but travel in
+                                     their TPD, under its password, to become
+                                     Microsoft-managed; who opens the bundle
+                                     and has that password has the key
   --wrap hsm|software                default: hsm; a rehearsal takes software
                                      where its token is not proven to wrap
                                      exactly, and says so
@@ -47,7 +56,8 @@ of it in the outbox. Nothing is changed before everything was checked.
   --keyless-element omit|empty       what the keyless TPD has in the key's place
   --keyless-password keep|fresh      its password: the export's, or a one-time
                                      password that travels in the bundle, so
-                                     that the export's stays on this side
+                                     that the export's stays on this side; not
+                                     with --microsoft-managed
   --hsm-pin-file PATH                the HSM's PIN (or --hsm-pin-fd N)
   --out DIR                          seal the bundle to DIR at once
   --dry-run                          make every check, change nothing
@@ -67,6 +77,8 @@ Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
 		flags.StringVar(&o.keylessPassword, "keyless-password", keylessKeep, "")
 		flags.StringVar(&o.out, "out", "", "")
 		flags.BoolVar(&o.dryRun, "dry-run", false, "")
+		flags.BoolVar(&o.microsoftManaged, "microsoft-managed", false, "")
+		pinned := flags.StringArray("pinned-root", nil, "")
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
 		o.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
@@ -77,6 +89,10 @@ Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
 				return err
 			}
 			if err := o.check(); err != nil {
+				return err
+			}
+			var err error
+			if o.roots, err = parseRoots(*pinned); err != nil {
 				return err
 			}
 			if err := secret.Harden(); err != nil {
@@ -90,9 +106,11 @@ Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
 type importOptions struct {
 	tpds, ids             []string
 	kek, world, wrap, out string
+	roots                 []fingerprint.Fingerprint
 	element               tpd.KeylessElement
 	keylessPassword       string
 	retain, dryRun        bool
+	microsoftManaged      bool
 	password, pin         *cli.SecretFlags
 }
 
@@ -128,6 +146,10 @@ func (o *importOptions) check() error {
 	if o.keylessPassword != keylessKeep && o.keylessPassword != keylessFresh {
 		return control.CommandLine.Refuse("--keyless-password is keep or fresh, not %s", control.Quote(o.keylessPassword))
 	}
+	if o.keylessPassword == keylessFresh && o.microsoftManaged {
+		return control.CommandLine.Refuse("--keyless-password fresh does not go with --microsoft-managed").
+			WithHint("a TPD that holds its key never travels with its password: import these keys apart, or export their domains again under a password of their own")
+	}
 	if _, err := tpd.ParseKeylessElement(string(o.element)); err != nil {
 		return control.CommandLine.Refuse("--keyless-element: %w", err)
 	}
@@ -135,7 +157,7 @@ func (o *importOptions) check() error {
 }
 
 // run checks everything, then changes the token and the outbox key by key.
-func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) error {
+func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (err error) {
 	kek, err := verifyPackages(s, o.kek, o.world)
 	if err != nil {
 		return err
@@ -162,40 +184,52 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) err
 	if err := checkRoom(s, todo); err != nil {
 		return err
 	}
-	settings, err := readTokenSettings(s)
-	if err != nil {
+	c := &carrier{io: io, state: s, kek: kek, retain: o.retain}
+	if slices.ContainsFunc(todo, func(e *export) bool { return !e.managed() }) {
+		if err := o.openToken(ctx, c); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.token.Close()) }()
+	}
+	if err := o.carryAll(c, todo); err != nil {
 		return err
 	}
-	token, err := settings.open(ctx, io, s, o.pin)
-	if err != nil {
-		return err
-	}
-	c := &carrier{io: io, state: s, token: token, kek: kek, retain: o.retain}
-	if err = o.carryAll(c, todo); err == nil {
-		err = o.finish(ctx, c, todo)
-	}
-	return errors.Join(err, token.Close())
+	return o.finish(ctx, c, todo)
 }
 
-// checkRoom wants room for the keyless TPDs, and for the rest of what an import
+func (o *importOptions) openToken(ctx context.Context, c *carrier) error {
+	settings, err := readTokenSettings(c.state)
+	if err != nil {
+		return err
+	}
+	c.token, err = settings.open(ctx, c.io, c.state, o.pin)
+	return err
+}
+
+// checkRoom wants room for the TPDs that leave, and for the rest of what an import
 // writes with much to spare: SoftHSM, whose token is in the state directory,
 // loses keys without a word when its disk is full.
 func checkRoom(s *state.State, exports []*export) error {
 	room := 1 << 20
 	for _, e := range exports {
-		room += len(e.raw.Keyless())
+		room += len(e.leaves)
 	}
 	return durable.CheckRoom(s.Dir, uint64(room))
 }
 
 func (o *importOptions) carryAll(c *carrier, todo []*export) error {
 	for _, e := range todo {
-		if err := c.token.CheckFree(e.id, e.checked.Public(), e.resume); err != nil {
+		if e.managed() {
+			continue
+		}
+		if err := c.token.CheckFree(e.id, e.Public(), e.resume); err != nil {
 			return err
 		}
 	}
-	if err := c.chooseWrap(o.wrap); err != nil {
-		return err
+	if c.token != nil {
+		if err := c.chooseWrap(o.wrap); err != nil {
+			return err
+		}
 	}
 	for _, e := range todo {
 		if err := c.carry(e, o.dryRun); err != nil {
@@ -214,7 +248,11 @@ func (o *importOptions) finish(ctx context.Context, c *carrier, done []*export) 
 	var text strings.Builder
 	for _, e := range done {
 		records = append(records, e.record)
-		fmt.Fprintf(&text, "%s: RSA-%d key of SLC %s, wrapped in %s by %s\n", e.id, e.checked.Public().N.BitLen(), e.checked.GUID(), e.record.WrappedBy, e.record.Mechanism)
+		way := fmt.Sprintf("wrapped in %s by %s", e.record.WrappedBy, e.record.Mechanism)
+		if e.managed() {
+			way = "in its TPD, to be Microsoft-managed"
+		}
+		fmt.Fprintf(&text, "%s: RSA-%d key of SLC %s, %s\n", e.id, e.Public().N.BitLen(), e.GUID(), way)
 	}
 	if o.dryRun {
 		text.WriteString("Dry run: every check holds, nothing was changed")
@@ -260,18 +298,19 @@ func remaining(h *history, exports []*export) ([]*export, error) {
 // keyRecord is key.json: what was found and done, for the record. Nothing in
 // it is secret.
 type keyRecord struct {
-	Format     string         `json:"format"`
-	ID         string         `json:"id"`
-	Time       time.Time      `json:"time"`
-	Report     any            `json:"tpd"`
-	Token      hsm.Info       `json:"token"`
-	Import     string         `json:"imported_by"` // the PKCS#11 call
-	Attributes hsm.Attributes `json:"attributes"`  // as the token reports them
-	KEK        string         `json:"kek"`
-	WrappedBy  string         `json:"wrapped_by"` // token or software
-	Mechanism  string         `json:"mechanism"`
-	Verdicts   []hsm.Verdict  `json:"wrap_verdicts"`
-	Warnings   []string       `json:"warnings"` // IDs of controls that hold only weakly, or were overridden
+	Format      string         `json:"format"`
+	ID          string         `json:"id"`
+	Disposition string         `json:"disposition"` // a Microsoft-managed key has neither token nor KEK
+	Time        time.Time      `json:"time"`
+	Report      any            `json:"tpd"`
+	Token       hsm.Info       `json:"token"`
+	Import      string         `json:"imported_by"` // the PKCS#11 call
+	Attributes  hsm.Attributes `json:"attributes"`  // as the token reports them
+	KEK         string         `json:"kek"`
+	WrappedBy   string         `json:"wrapped_by"` // token or software
+	Mechanism   string         `json:"mechanism"`
+	Verdicts    []hsm.Verdict  `json:"wrap_verdicts"`
+	Warnings    []string       `json:"warnings"` // IDs of controls that hold only weakly, or were overridden
 
 	OneTimePassword bool `json:"one_time_password"` // of the keyless TPD
 }

@@ -80,6 +80,8 @@ func describeReceipt(r *bundle.ReceiptText) string {
 		case k.Refused != "":
 			lines = append(lines, fmt.Sprintf("%s: did not arrive: %s", k.ID, k.Refused))
 			ending = "Not all that was sent has arrived. A later receipt may tell more."
+		case k.KeyURL == "":
+			lines = append(lines, fmt.Sprintf("%s: arrived in the tenant as a Microsoft-managed key, %s", k.ID, strings.ToLower(k.Tenant)))
 		case k.Tenant == "":
 			lines = append(lines, fmt.Sprintf("%s: arrived in the vault as %s; of the tenant nothing is known", k.ID, k.KeyURL))
 		default:
@@ -146,6 +148,9 @@ func (h *history) compare(r *bundle.ReceiptText) error {
 		k := h.key(a.ID)
 		if k == nil || a.Refused == "" && a.Key != k.Key {
 			return control.ReceiptDiffers.Refuse("the key %s that arrived is not the key that was sent", control.Quote(a.ID))
+		}
+		if managed := k.Disposition == bundle.DispositionMicrosoftManaged; a.Refused == "" && managed != (a.KeyURL == "") {
+			return control.ReceiptDiffers.Refuse("the key %s was sent as %s and arrived with the key URL %s", k.ID, k.Disposition, control.Quote(a.KeyURL))
 		}
 		answered = append(answered, a.ID)
 	}

@@ -50,9 +50,10 @@ type keyImported struct {
 }
 
 type tpdImported struct {
-	ID     string `json:"id"`
-	SLC    string `json:"slc"`
-	Status string `json:"status"`
+	ID     string                  `json:"id"`
+	SLC    string                  `json:"slc"`
+	Key    fingerprint.Fingerprint `json:"key"` // of the TPD's public key as PKIX DER
+	Status string                  `json:"status"`
 }
 
 type activated struct {
@@ -93,15 +94,16 @@ func (h *history) take(e ledger.Entry) error {
 			return err
 		}
 		h.keys = slices.DeleteFunc(h.keys, func(k *bundle.Arrived) bool { return k.ID == d.ID })
-		h.keys = append(h.keys, &bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, WrappedBy: d.WrappedBy})
+		h.keys = append(h.keys, &bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, WrappedBy: d.WrappedBy, Warnings: []string{}})
 	case eventTPDImported:
 		var d tpdImported
 		if err := e.Read(&d); err != nil {
 			return err
 		}
-		if k := h.key(d.ID); k != nil {
-			k.Tenant = d.Status
+		if h.key(d.ID) == nil { // it is in no vault: Microsoft-managed
+			h.keys = append(h.keys, &bundle.Arrived{ID: d.ID, Key: d.Key, Warnings: []string{}})
 		}
+		h.key(d.ID).Tenant = d.Status
 	case eventActivated:
 		var d activated
 		if err := e.Read(&d); err != nil {
@@ -134,7 +136,8 @@ func (h *history) activate(id string) {
 	}
 }
 
-// key returns what became of a key, nil if it is not in the vault yet.
+// key returns what became of a key, nil if it is neither in the vault nor the
+// tenant yet.
 func (h *history) key(id string) *bundle.Arrived {
 	i := slices.IndexFunc(h.keys, func(k *bundle.Arrived) bool { return k.ID == id })
 	if i < 0 {

@@ -103,14 +103,14 @@ func (o *importTPDOptions) plan(ctx context.Context, io *cli.IO) (*plan, error) 
 	if _, _, err := byok.ParseBlob(t.blob); err != nil {
 		return nil, err
 	}
-	if t.keyless, err = cli.ReadInput(o.tpd); err != nil {
+	if t.tpd, err = cli.ReadInput(o.tpd); err != nil {
 		return nil, err
 	}
 	password, err := o.password.ReadOne(ctx, io)
 	if err != nil {
 		return nil, err
 	}
-	checked, err := checkKeyless(t.keyless, password)
+	checked, err := checkTPD(t, password)
 	if err != nil {
 		clear(password)
 		return nil, err

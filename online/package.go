@@ -14,13 +14,14 @@ import (
 	"keyferry/bundle"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/state"
 )
 
 var packageCommand = cli.Command{
 	Name:    "package",
-	Summary: "write the .byok and keyless TPD files, for other tools",
+	Summary: "write the .byok and TPD files, for other tools",
 	Usage: `
 Usage: online package BUNDLE --out DIR
 
@@ -28,6 +29,10 @@ Checks a bundle as "online verify" does and writes, for each key in it,
 KeyTransferPackage-<id>.byok and no_key_tpd_<id>.xml to DIR, and the keyless
 TPD's one_time_password_<id>.txt if it has one: all of them, or none. "online
 upload" does not need them.
+
+Of a key of 1024 bits, to be Microsoft-managed, it writes tpd_with_key_<id>.xml
+alone: whoever has that file and the export's password has the key. Delete it
+once it is in the tenant.
 
   --out DIR   where to write
 
@@ -59,8 +64,8 @@ const generator = "Keyferry"
 // transfer is what a key's import needs.
 type transfer struct {
 	key     bundle.Key
-	blob    []byte // the .byok file
-	keyless []byte // the keyless TPD
+	blob    []byte // the .byok file; none of a Microsoft-managed key
+	tpd     []byte // the keyless TPD, or that of a Microsoft-managed key, which holds it
 	oneTime []byte // its password, if it is not the export's
 }
 
@@ -68,7 +73,10 @@ type transfer struct {
 func readTransfers(v *bundle.Verified) ([]transfer, error) {
 	var paths []string
 	for _, k := range v.Index.Keys {
-		paths = append(paths, wrappedPath(k.ID), keylessPath(k.ID))
+		paths = append(paths, tpdPath(k))
+		if !k.MicrosoftManaged() {
+			paths = append(paths, wrappedPath(k.ID))
+		}
 		if hasOneTime(k) {
 			paths = append(paths, oneTimePath(k.ID))
 		}
@@ -79,18 +87,28 @@ func readTransfers(v *bundle.Verified) ([]transfer, error) {
 	}
 	var transfers []transfer
 	for _, k := range v.Index.Keys {
-		blob, err := byok.Marshal(k.KID, files[wrappedPath(k.ID)], generator)
-		if err != nil {
-			return nil, err
+		t := transfer{key: k, tpd: files[tpdPath(k)], oneTime: files[oneTimePath(k.ID)]}
+		if !k.MicrosoftManaged() {
+			if t.blob, err = byok.Marshal(k.KID, files[wrappedPath(k.ID)], generator); err != nil {
+				return nil, err
+			}
 		}
-		transfers = append(transfers, transfer{k, blob, files[keylessPath(k.ID)], files[oneTimePath(k.ID)]})
+		transfers = append(transfers, t)
 	}
 	return transfers, nil
 }
 
 func wrappedPath(id string) string { return bundle.KeyPath(id, bundle.WrappedName) }
-func keylessPath(id string) string { return bundle.KeyPath(id, bundle.KeylessName(id)) }
 func oneTimePath(id string) string { return bundle.KeyPath(id, bundle.OneTimeName) }
+func tpdPath(k bundle.Key) string  { return bundle.KeyPath(k.ID, tpdName(k)) }
+
+// tpdName says by its name whether the TPD holds the key.
+func tpdName(k bundle.Key) string {
+	if k.MicrosoftManaged() {
+		return bundle.WithKeyName(k.ID)
+	}
+	return bundle.KeylessName(k.ID)
+}
 
 // hasOneTime reports whether the keyless TPD of a key brings its own password.
 func hasOneTime(k bundle.Key) bool {
@@ -104,9 +122,10 @@ func writeTransfer(io *cli.IO, v *bundle.Verified, out string) error {
 	}
 	var files []durable.File
 	for _, t := range transfers {
-		files = append(files,
-			durable.File{Path: filepath.Join(out, "KeyTransferPackage-"+t.key.ID+".byok"), Data: t.blob},
-			durable.File{Path: filepath.Join(out, bundle.KeylessName(t.key.ID)), Data: t.keyless})
+		if t.blob != nil {
+			files = append(files, durable.File{Path: filepath.Join(out, "KeyTransferPackage-"+t.key.ID+".byok"), Data: t.blob})
+		}
+		files = append(files, durable.File{Path: filepath.Join(out, tpdName(t.key)), Data: t.tpd})
 		if t.oneTime != nil {
 			files = append(files, durable.File{Path: filepath.Join(out, "one_time_password_"+t.key.ID+".txt"), Data: t.oneTime})
 		}
@@ -118,5 +137,12 @@ func writeTransfer(io *cli.IO, v *bundle.Verified, out string) error {
 	for _, f := range files {
 		paths = append(paths, f.Path)
 	}
-	return io.Result(map[string]any{"files": paths}, fmt.Sprintf("Written:\n%s", strings.Join(paths, "\n")))
+	withKey := []string{}
+	for _, t := range transfers {
+		if path := filepath.Join(out, tpdName(t.key)); t.key.MicrosoftManaged() {
+			io.Warn("%s holds the key %s: whoever has it and the export's password has the key; delete it once it is in the tenant [%s]", path, t.key.ID, control.TPDMode1.ID)
+			withKey = append(withKey, path)
+		}
+	}
+	return io.Result(map[string]any{"files": paths, "files_with_key": withKey}, fmt.Sprintf("Written:\n%s", strings.Join(paths, "\n")))
 }

@@ -39,9 +39,9 @@ type plan struct {
 type step struct {
 	transfer
 	public       *rsa.PublicKey // of the key that travels
-	password     []byte         // of the keyless TPD
+	password     []byte         // of the TPD
 	friendlyName string
-	vaultName    string
+	vaultName    string            // not of a Microsoft-managed key, as are the next two
 	tags         map[string]string // in the vault: they tell a resumed import from a foreign key
 	keyURL       string            // once the key is in the vault
 }
@@ -59,6 +59,10 @@ func (p *plan) clear() {
 func (p *plan) describe() []string {
 	var lines []string
 	for _, s := range p.steps {
+		if s.key.MicrosoftManaged() {
+			lines = append(lines, fmt.Sprintf("import the TPD of %s (SLC %s), key included, into the tenant as %s, to be Microsoft-managed", s.key.ID, s.key.SLC, control.Quote(s.friendlyName)))
+			continue
+		}
 		lines = append(lines, fmt.Sprintf("import %s into the vault as %s, and its TPD (SLC %s) into the tenant as %s", s.key.ID, s.vaultName, s.key.SLC, control.Quote(s.friendlyName)))
 	}
 	if p.active != nil {
@@ -69,7 +73,7 @@ func (p *plan) describe() []string {
 
 // plan checks all that can be known without the cloud.
 func (o *uploadOptions) plan(ctx context.Context, io *cli.IO, v *bundle.Verified) (*plan, error) {
-	if err := o.checkNames(v.Index.Keys); err != nil {
+	if err := o.check(v.Index.Keys); err != nil {
 		return nil, err
 	}
 	transfers, err := readTransfers(v)
@@ -90,7 +94,7 @@ func (o *uploadOptions) plan(ctx context.Context, io *cli.IO, v *bundle.Verified
 	return p, nil
 }
 
-// passwords returns a password for each keyless TPD: the one that travelled
+// passwords returns a password for each TPD: the one that travelled
 // with it, or else one from the operator.
 func (o *uploadOptions) passwords(ctx context.Context, io *cli.IO, transfers []transfer) ([][]byte, error) {
 	asked := 0
@@ -152,16 +156,21 @@ func (o *uploadOptions) vaultName(id string) string {
 	return id
 }
 
-// checkNames refuses key identifiers that the bundle does not hold, and names
-// that the vault would not take.
-func (o *uploadOptions) checkNames(keys []bundle.Key) error {
-	holds := func(id string) bool { return slices.ContainsFunc(keys, func(k bundle.Key) bool { return k.ID == id }) }
-	if o.active != "" && !holds(o.active) {
-		return control.CommandLine.Refuse("--active: the bundle holds no key %s", control.Quote(o.active))
+// check refuses key identifiers that the bundle does not hold, names that the
+// vault would not take, and a weak key as the active one.
+func (o *uploadOptions) check(keys []bundle.Key) error {
+	position := func(id string) int { return slices.IndexFunc(keys, func(k bundle.Key) bool { return k.ID == id }) }
+	if o.active != "" {
+		switch i := position(o.active); {
+		case i < 0:
+			return control.CommandLine.Refuse("--active: the bundle holds no key %s", control.Quote(o.active))
+		case keys[i].MicrosoftManaged() && !o.unsafe1024:
+			return control.RMSActive1024.Refuse("the key %s has 1024 bits: as the active key it would protect all new content", o.active)
+		}
 	}
 	for id, name := range o.names {
-		if !holds(id) {
-			return control.CommandLine.Refuse("--vault-key-name: the bundle holds no key %s", control.Quote(id))
+		if i := position(id); i < 0 || keys[i].MicrosoftManaged() {
+			return control.CommandLine.Refuse("--vault-key-name: the bundle holds no key %s for the vault", control.Quote(id))
 		}
 		if err := keyid.Check("vault key name", name); err != nil {
 			return err
@@ -169,6 +178,9 @@ func (o *uploadOptions) checkNames(keys []bundle.Key) error {
 	}
 	used := map[string]bool{}
 	for _, k := range keys {
+		if k.MicrosoftManaged() {
+			continue
+		}
 		name := o.vaultName(k.ID)
 		if used[name] {
 			return control.CommandLine.Refuse("two keys of the bundle would get the name %s in the vault", name)
@@ -186,19 +198,19 @@ func acceptance(v *bundle.Verified) *accepted {
 	return a
 }
 
-// newStep opens the keyless TPD, as the tenant will, and checks that it belongs
-// to the key that travels.
+// newStep opens the TPD, as the tenant will, and checks that it belongs to the
+// key that travels.
 func newStep(t transfer, password []byte) (*step, error) {
 	public, err := publicKey(t.key)
 	if err != nil {
 		return nil, err
 	}
-	checked, err := checkKeyless(t.keyless, password)
+	checked, err := checkTPD(t, password)
 	if err != nil {
 		return nil, err
 	}
 	if !checked.Public().Equal(public) || checked.GUID() != t.key.SLC {
-		return nil, control.RMSKeyMismatch.Refuse("the keyless TPD is of the key %s, the bundle's index says %s", checked.GUID(), control.Quote(t.key.SLC))
+		return nil, control.RMSKeyMismatch.Refuse("the TPD is of the key %s, the bundle's index says %s", checked.GUID(), control.Quote(t.key.SLC))
 	}
 	return &step{transfer: t, public: public, password: password, friendlyName: checked.Report().SLC.ServerName}, nil
 }
@@ -215,14 +227,27 @@ func publicKey(k bundle.Key) (*rsa.PublicKey, error) {
 	return public, nil
 }
 
-func checkKeyless(keyless, password []byte) (*tpd.CheckedKeyless, error) {
-	export, err := tpd.Parse(keyless)
+// checkTPD makes every check of the TPD that is to go into the tenant.
+func checkTPD(t transfer, password []byte) (tpd.Identity, error) {
+	export, err := tpd.Parse(t.tpd)
 	if err != nil {
-		return nil, err
+		return tpd.Identity{}, err
 	}
 	domain, err := export.Decrypt(password)
 	if err != nil {
-		return nil, err
+		return tpd.Identity{}, err
 	}
-	return domain.CheckedKeyless(time.Now())
+	defer domain.Clear()
+	if t.key.MicrosoftManaged() {
+		checked, err := domain.CheckedMicrosoftManaged(time.Now())
+		if err != nil {
+			return tpd.Identity{}, err
+		}
+		return checked.Identity, nil
+	}
+	checked, err := domain.CheckedKeyless(time.Now())
+	if err != nil {
+		return tpd.Identity{}, err
+	}
+	return checked.Identity, nil
 }

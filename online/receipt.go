@@ -84,10 +84,16 @@ func (h *history) became(v *bundle.Verified) ([]bundle.Arrived, error) {
 	var keys []bundle.Arrived
 	for _, k := range v.Index.Keys {
 		arrived := bundle.Arrived{ID: k.ID, WrappedBy: k.WrappedBy, Refused: "not imported into the vault"}
+		if k.MicrosoftManaged() {
+			arrived.Refused = "not imported into the tenant"
+		}
 		if done := h.key(k.ID); done != nil {
 			arrived = *done
 		}
 		arrived.Warnings = k.Warnings
+		if k.MicrosoftManaged() && arrived.Tenant == statusActive {
+			arrived.Warnings = append(slices.Clone(k.Warnings), control.RMSActive1024.ID)
+		}
 		keys = append(keys, arrived)
 	}
 	return keys, nil

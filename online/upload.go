@@ -28,11 +28,14 @@ Usage: online upload BUNDLE [--active ID] [flags]
 
 Checks a bundle as "online verify" does, then imports each key into the vault's
 HSM, compares what the vault has with what travelled, imports each keyless TPD
-into the tenant with the versioned key URL, and makes one key active. Stopped at
-any step, the same command goes on; nothing is imported twice.
+into the tenant with the versioned key URL, and makes one key active. A key of
+1024 bits, which no vault takes, goes into the tenant inside its TPD, without a
+key URL, to be Microsoft-managed. Stopped at any step, the same command goes on;
+nothing is imported twice.
 
   --active ID                       the key to make active; the others stay
-                                    archived
+                                    archived, and without it all do
+  --unsafe-activate-1024            let --active name a key of 1024 bits
   --protection-password-file PATH   the exports' password: one for all, or one
                                     each, in the bundle's order, for keys whose
                                     TPD brings no one-time password (or
@@ -49,6 +52,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 		var o uploadOptions
 		flags.StringVar(&o.active, "active", "", "")
 		flags.StringToStringVar(&o.names, "vault-key-name", nil, "")
+		flags.BoolVar(&o.unsafe1024, "unsafe-activate-1024", false, "")
 		flags.BoolVar(&o.dryRun, "dry-run", false, "")
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
 		o.signIn = addSignIn(flags)
@@ -65,11 +69,12 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 }
 
 type uploadOptions struct {
-	active   string
-	names    map[string]string // vault key name by key identifier
-	dryRun   bool
-	password *cli.SecretFlags
-	signIn   *signIn
+	active     string
+	unsafe1024 bool
+	names      map[string]string // vault key name by key identifier
+	dryRun     bool
+	password   *cli.SecretFlags
+	signIn     *signIn
 }
 
 func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *history, v *bundle.Verified) error {
@@ -121,6 +126,10 @@ func (u *upload) foresee(ctx context.Context) error {
 	}
 	var problems []error
 	for _, step := range u.plan.steps {
+		if step.key.MicrosoftManaged() {
+			u.io.Warn("the key %s has 1024 bits and goes into no vault: this side and Microsoft see it [%s]", step.key.ID, control.TPDMode1.ID)
+			continue
+		}
 		done, err := u.cloud.vault.CheckImport(ctx, step.vaultImport())
 		switch {
 		case err != nil:
@@ -140,6 +149,9 @@ func (u *upload) carryOut(ctx context.Context) error {
 		}
 	}
 	for _, step := range u.plan.steps {
+		if step.key.MicrosoftManaged() {
+			continue
+		}
 		if err := u.importKey(ctx, step); err != nil {
 			return err
 		}
@@ -164,7 +176,11 @@ func (u *upload) report(dryRun bool, next string) error {
 	for _, step := range u.plan.steps {
 		k := *u.history.key(step.key.ID)
 		keys = append(keys, k)
-		fmt.Fprintf(&text, "%s: %s, same key as travelled, %s in the tenant\n", k.ID, k.KeyURL, strings.ToLower(k.Tenant))
+		where := k.KeyURL
+		if step.key.MicrosoftManaged() {
+			where = "Microsoft-managed"
+		}
+		fmt.Fprintf(&text, "%s: %s, same key as travelled, %s in the tenant\n", k.ID, where, strings.ToLower(k.Tenant))
 	}
 	return u.io.Result(map[string]any{"dry_run": false, "keys": keys}, text.String()+next)
 }
@@ -205,21 +221,34 @@ func (u *upload) importTPD(ctx context.Context, step *step) error {
 	}
 	if there == nil {
 		made, err := u.cloud.tenant.ImportTPD(ctx, rms.TPDImport{
-			TPD: step.keyless, Password: step.password, KeyURL: step.keyURL, FriendlyName: step.friendlyName,
+			TPD: step.tpd, Password: step.password, MicrosoftManaged: step.key.MicrosoftManaged(), KeyURL: step.keyURL, FriendlyName: step.friendlyName,
 		})
 		if err != nil {
 			return err
 		}
 		there = &made
 	}
-	if there.KeyURL != step.keyURL && (there.KeyURL != "" || !there.Holds(step.public)) {
-		return control.RMSKeyExists.Refuse("the tenant has the key %s with another key URL, %s", step.key.SLC, control.Quote(there.KeyURL))
+	if !step.is(there) {
+		return control.RMSKeyExists.Refuse("the tenant has the key %s otherwise: it is %s, with the key URL %s", step.key.SLC, there.KeyType, control.Quote(there.KeyURL))
 	}
 	u.io.Note("%s: its TPD is in the tenant, %s", step.key.ID, strings.ToLower(string(there.Status)))
-	if known := u.history.key(step.key.ID); known.Tenant == string(there.Status) {
+	if known := u.history.key(step.key.ID); known != nil && known.Tenant == string(there.Status) {
 		return nil
 	}
-	return u.record(eventTPDImported, tpdImported{step.key.ID, step.key.SLC, string(there.Status)})
+	public, err := x509.MarshalPKIXPublicKey(step.public)
+	if err != nil {
+		return err
+	}
+	return u.record(eventTPDImported, tpdImported{step.key.ID, step.key.SLC, fingerprint.Of(public), string(there.Status)})
+}
+
+// is reports whether a key of the tenant is the one that this step brings, in
+// the way that it brings it.
+func (s *step) is(there *rms.Key) bool {
+	if s.key.MicrosoftManaged() {
+		return there.KeyType == rms.MicrosoftManaged && there.KeyURL == "" && there.Holds(s.public)
+	}
+	return there.KeyType == rms.CustomerManaged && (there.KeyURL == s.keyURL || there.KeyURL == "" && there.Holds(s.public))
 }
 
 // tenantKey looks a key up in the tenant's list, nil if it is not there.
@@ -263,8 +292,12 @@ func (u *upload) activate(ctx context.Context) error {
 func (u *upload) byHand() error {
 	var commands []string
 	for _, step := range u.plan.steps {
-		commands = append(commands, fmt.Sprintf("Import-AipServiceTpd -TpdFile %s -ProtectionPassword (Read-Host -AsSecureString) -FriendlyName '%s' -KeyVaultKeyUrl '%s'",
-			bundle.KeylessName(step.key.ID), strings.ReplaceAll(step.friendlyName, "'", "''"), step.keyURL))
+		command := fmt.Sprintf("Import-AipServiceTpd -TpdFile %s -ProtectionPassword (Read-Host -AsSecureString) -FriendlyName '%s'",
+			tpdName(step.key), strings.ReplaceAll(step.friendlyName, "'", "''"))
+		if step.keyURL != "" {
+			command += fmt.Sprintf(" -KeyVaultKeyUrl '%s'", step.keyURL)
+		}
+		commands = append(commands, command)
 	}
 	if a := u.plan.active; a != nil {
 		commands = append(commands, fmt.Sprintf("Set-AipServiceKeyProperties -KeyIdentifier %s -Active $true", a.key.SLC))

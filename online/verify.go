@@ -81,6 +81,10 @@ func showBundle(io *cli.IO, s *state.State, v *bundle.Verified) error {
 	fmt.Fprintf(&text, "Bundle %s, number %d of %s, sealed %s\n", m.ID, m.Sequence, m.Sender.Name, m.Created.Format("2006-01-02 15:04 MST"))
 	fmt.Fprintf(&text, "The manifest's fingerprint:\n%s\n%s\n", v.Digest.Grouped(), v.Digest.Words())
 	for _, k := range v.Index.Keys {
+		if k.MicrosoftManaged() {
+			fmt.Fprintf(&text, "%s: key of SLC %s, in its TPD, to be Microsoft-managed\n", k.ID, k.SLC)
+			continue
+		}
 		fmt.Fprintf(&text, "%s: key of SLC %s, wrapped in %s by %s\n  for %s\n", k.ID, k.SLC, k.WrappedBy, k.Mechanism, k.KID)
 	}
 	if len(m.Warnings) > 0 {

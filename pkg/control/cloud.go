@@ -53,5 +53,6 @@ var (
 	RMSKeyExists   = cloud("KF-RMS-KEY-EXISTS", Refused, "the tenant has this TPD already: nothing is to be done for it")
 	RMSKeyMissing  = cloud("KF-RMS-KEY-MISSING", Refused, "only a key that the tenant lists can be made active: import its TPD first")
 	RMSActive      = cloud("KF-RMS-ACTIVE", Refused, "the tenant did not do what it was asked: look at its keys with Get-AipServiceKeys, then run the same command again")
+	RMSActive1024  = cloud("KF-RMS-ACTIVE-1024", Refused, "make another key active, and leave this one archived to open old content; --unsafe-activate-1024 does it all the same")
 	RMSByHand      = cloud("KF-RMS-BY-HAND", Unfinished, "import the TPDs with the AIPService module")
 )

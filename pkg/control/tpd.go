@@ -26,7 +26,7 @@ var (
 	TPDKeyNumber   = tpd("KEY-NUMBER", "the key serves all the same; look at the CSP of the AD RMS server if this surprises you")
 	TPDCSPMode     = tpd("CSP-MODE", "export the domain again from a server whose CSP suits its cryptographic mode: PROV_RSA_AES (24), in mode 1 also PROV_RSA_FULL (1)")
 	TPDMode        = tpd("MODE", "AD RMS knows RSA-1024 with SHA-1 (mode 1) and RSA-2048 with SHA-256 (mode 2) only")
-	TPDMode1       = tpd("MODE1", "import this TPD into Azure RMS as a Microsoft-managed key, with its key and without a key URL, and leave it archived")
+	TPDMode1       = tpd("MODE1", "no vault takes this key: carry it in its TPD with `offline import --microsoft-managed`, to be a Microsoft-managed key in Azure RMS that stays archived")
 	TPDNotMode1    = tpd("NOT-MODE1", "import this key as an HSM key: only a key that cannot become one is carried as Microsoft-managed")
 	TPDKeyAbsent   = tpd("KEY-ABSENT", "give the export itself, not its keyless copy; a key that lives in an HSM is not in an export")
 	TPDKeyPresent  = tpd("KEY-PRESENT", "give the keyless copy (no_key_tpd_….xml), never the export itself")

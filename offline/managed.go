@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"time"
+
+	"keyferry/bundle"
+	"keyferry/pkg/control"
+	"keyferry/pkg/tpd"
+)
+
+// This file is the way of a key that no cloud HSM takes, for its 1024 bits: it
+// stays in its TPD, which travels as it is inside the encrypted bundle. No token
+// has a part in it, and the connected side, the tenant and Microsoft see the key.
+
+// checkManaged makes the checks of a TPD that is to travel with its key.
+func (o *importOptions) checkManaged(domain *tpd.Domain) (tpd.Identity, error) {
+	checked, err := domain.CheckedMicrosoftManaged(time.Now(), o.roots...)
+	if err != nil {
+		return tpd.Identity{}, err
+	}
+	return checked.Identity, nil
+}
+
+// managed reports whether the key travels in its TPD.
+func (e *export) managed() bool { return e.forHSM == nil }
+
+func (e *export) disposition() string {
+	if e.managed() {
+		return bundle.DispositionMicrosoftManaged
+	}
+	return bundle.DispositionHSM
+}
+
+// leavesName is the name of what leaves of the TPD, in the bundle.
+func (e *export) leavesName() string {
+	if e.managed() {
+		return bundle.WithKeyName(e.id)
+	}
+	return bundle.KeylessName(e.id)
+}
+
+// carryManaged stages the TPD as it is. The ledger knows first, as it does of a
+// key that goes into the token.
+func (c *carrier) carryManaged(e *export, dryRun bool) error {
+	c.io.Warn("%s: the key itself travels, in its TPD, inside the encrypted bundle: the connected side, the tenant and Microsoft see it [%s]", e.id, control.TPDMode1.ID)
+	if dryRun {
+		return nil
+	}
+	if err := c.begin(e); err != nil {
+		return err
+	}
+	if err := c.stage(e, nil); err != nil {
+		return errors.Join(err, c.undone(e))
+	}
+	return nil
+}
