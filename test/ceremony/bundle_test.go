@@ -16,11 +16,7 @@ import (
 // gives to auditors. What is inside must be what `online package` wrote.
 func (r *rehearsal) judgeBundle(age string, keys []vectors.TPD) {
 	r.Helper()
-	var card struct {
-		Signer string `json:"signer"`
-	}
-	r.parse(r.read("stick", "offline-card-offline.json"), &card)
-	inside := r.open("keyferry-offline-1.kfb", "offline", card.Signer, age, filepath.Join("T", "identity", "age.txt"))
+	inside := r.openTransfer(age)
 	for _, v := range keys {
 		wrapped := r.read(inside, "keys", v.Name, "wrapped.bin")
 		if !bytes.Equal(wrapped, r.blob(v).ciphertext) {
@@ -45,6 +41,16 @@ func (r *rehearsal) judgeBundle(age string, keys []vectors.TPD) {
 	if entries, err := os.ReadDir(r.path(receipt)); err != nil || len(entries) == 0 {
 		r.Errorf("the receipt is empty: %v", err)
 	}
+}
+
+// openTransfer opens the key transfer from the stick.
+func (r *rehearsal) openTransfer(age string) string {
+	r.Helper()
+	var card struct {
+		Signer string `json:"signer"`
+	}
+	r.parse(r.read("stick", "offline-card-offline.json"), &card)
+	return r.open("keyferry-offline-1.kfb", "offline", card.Signer, age, filepath.Join("T", "identity", "age.txt"))
 }
 
 // open opens a bundle from the stick: the signature first, then the digest,
