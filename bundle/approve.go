@@ -20,23 +20,40 @@ type Own struct {
 	Manifest Manifest
 	Digest   fingerprint.Fingerprint // of the manifest's bytes
 	outer    *outer
+	payload  *io.SectionReader
 }
 
 // OpenOwn reads a bundle and checks that sender signed it, and that what
 // approvals it has are good (KF-APPROVAL-BUNDLE).
 func OpenOwn(file *io.SectionReader, sender sshsig.PublicKey) (*Own, error) {
-	outer, err := readOuter(file)
+	outer, payload, err := readOwn(file)
 	if err == nil {
 		_, err = outer.checkSignatures(Pins{Sender: sender})
 	}
 	if err != nil {
 		return nil, control.ApprovalBundle.Refuse("this is not a bundle of this side: %w", err)
 	}
-	o := &Own{Digest: fingerprint.Of(outer.manifest), outer: outer}
+	o := &Own{Digest: fingerprint.Of(outer.manifest), outer: outer, payload: payload}
 	if err := strictjson.UnmarshalLine(outer.manifest, maxManifest, &o.Manifest); err != nil {
 		return nil, control.ApprovalBundle.Refuse("the manifest: %w", err)
 	}
 	return o, nil
+}
+
+func readOwn(file *io.SectionReader) (*outer, *io.SectionReader, error) {
+	t := tarReader{file, "the bundle"}
+	o, err := readOuter(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	start, err := file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := file.Seek(start+o.payload, io.SeekStart); err != nil {
+		return nil, nil, err
+	}
+	return o, io.NewSectionReader(file, start, o.payload), t.end(padding(o.payload) + trailer)
 }
 
 // Approvals lists who has approved: the signers behind the sender.
@@ -104,8 +121,8 @@ func (o *Own) Write(w io.Writer) error {
 			return err
 		}
 	}
-	if _, err := o.outer.payload.Seek(0, io.SeekStart); err != nil {
+	if _, err := o.payload.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	return errors.Join(t.add(payloadName, o.outer.payload.Size(), o.outer.payload), t.close())
+	return errors.Join(t.add(payloadName, o.payload.Size(), o.payload), t.close())
 }

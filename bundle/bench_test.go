@@ -37,7 +37,7 @@ func BenchmarkSeal(b *testing.B) {
 	for name, data := range payloads() {
 		b.Run(name, func(b *testing.B) {
 			l, file := letter(b), scratch(b)
-			l.Files = []Content{{"data", data}}
+			l.Files = []Content{Bytes("data", data)}
 			b.SetBytes(benchSize)
 			for b.Loop() {
 				rewind(b, file)
@@ -54,7 +54,7 @@ func BenchmarkOpen(b *testing.B) {
 	for name, data := range payloads() {
 		b.Run(name, func(b *testing.B) {
 			l, file, p := letter(b), scratch(b), pins(b)
-			l.Files = []Content{{"data", data}}
+			l.Files = []Content{Bytes("data", data)}
 			sealed := seal(b, l)
 			b.SetBytes(benchSize)
 			for b.Loop() {

@@ -11,7 +11,7 @@
 //	manifest.json                one line of JSON; what is signed is these bytes
 //	signatures/<signer>.sig      armored SSHSIG, namespace keyferry-bundle-v1: the
 //	                             sender's first, then approvals, by file name
-//	payload.tar.zst.age          age(zstd(tar(index.json, files)))
+//	payload.tar.zst.age          age(zstd(tar(index.json, files))), below 8 GiB
 //
 // <signer> is the SHA-256 of the signing key's SSH wire encoding in 64 hex
 // digits. Every header is canonical: mode 0644, owner and group 0 without names,
@@ -26,20 +26,21 @@
 // # Manifest
 //
 // See [Manifest]. Every field is present, in that order, and spelled as
-// encoding/json does; anything else is refused. sequence counts a sender's bundles from 1; previous is the SHA-256
-// of the sender's manifest before, or 32 zero bytes in the first. index is the
-// SHA-256 of index.json, which holds a random salt: so the manifest commits to
-// the contents without telling anything of them. Only warnings does: it has the
-// IDs of the controls that a person overrode, or that hold weakly for a key,
-// sorted, once each, for approvers to see before they sign. Those of a key are
-// in the index too.
+// encoding/json does; anything else is refused. sequence counts a sender's
+// bundles from 1; previous is the SHA-256 of the sender's manifest before, or 32
+// zero bytes in the first. index is the SHA-256 of index.json, which holds a
+// random salt: so the manifest commits to the contents without telling anything
+// of them. Only warnings does: it has the IDs of the controls that a person
+// overrode, or that hold weakly for a key, sorted, once each, for approvers to
+// see before they sign. Those of a key are in the index too.
 //
 // # Payload
 //
-// A tar like the outer one, whose first member is index.json (see [Index]). The
-// index lists every other member, in order, with size and SHA-256: first the
-// files of each key, keys/<id>/…, then the rest. A path of over 100 bytes has
-// the PAX header that Go's archive/tar writes for it.
+// One or more zstd frames, with windows of at most 8 MiB, hold a tar like the
+// outer one, whose first member is index.json (see [Index]). The index lists
+// every other member, in order, with size and SHA-256: first the files of each
+// key, keys/<id>/…, then the rest. A path of over 100 bytes has the PAX header
+// that Go's archive/tar writes for it.
 //
 // A key transfer carries for each key of the disposition hsm wrapped.bin (the
 // ciphertext of the BYOK blob), no_key_tpd_<id>.xml, key.json (what was found and
@@ -51,10 +52,11 @@
 //
 // # Order of checks
 //
-// The stick is read once, into a file without a name; what is verified is what
-// is parsed. Signatures before the manifest is parsed; the manifest before the
-// payload is hashed; the payload's digest before it is decrypted; the index
-// before any file; every size before what it measures.
+// The stick is read once, from front to back; what is verified is what is
+// parsed. Signatures before the manifest is parsed; the manifest and the
+// payload's size before the payload is copied, into a file without a name; its
+// digest before it is decrypted; the index before any file; every size before
+// what it measures. A bundle of any size passes through little memory.
 package bundle
 
 import (
@@ -79,9 +81,12 @@ const (
 	keysDir       = "keys"
 )
 
+// DefaultMaxSize is how large, in bytes, a payload and what it holds may each
+// be, where the receiver does not say otherwise.
+const DefaultMaxSize = 8 << 30
+
 // Sizes in bytes, and counts, above which a bundle is refused unread.
 const (
-	maxBundle     = 8 << 30
 	maxManifest   = 64 << 10
 	maxSignature  = 16 << 10
 	maxSignatures = 64

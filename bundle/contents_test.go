@@ -4,6 +4,7 @@ package bundle
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -71,8 +72,8 @@ func TestContents(t *testing.T) {
 		{"a wrong digest of a plain file", index(func(x *Index) { x.Files[0].SHA256[31] ^= 1 }), control.BundleContents},
 		{"a wrong size", index(func(x *Index) { x.Keys[0].Files[0].Size++ }), control.BundleFormat},
 		{"a negative size", index(func(x *Index) { x.Keys[0].Files[0].Size = -1 }), control.BundleContents},
-		{"a size that can't be", index(func(x *Index) { x.Keys[0].Files[0].Size = maxBundle + 1 }), control.BundleContents},
-		{"sizes that together can't be", index(func(x *Index) { x.Keys[0].Files[0].Size, x.Files[0].Size = maxBundle-1, maxBundle-1 }), control.BundleContents},
+		{"a size that can't be", index(func(x *Index) { x.Keys[0].Files[0].Size = DefaultMaxSize + 1 }), control.BundleSize},
+		{"sizes that together can't be", index(func(x *Index) { x.Keys[0].Files[0].Size, x.Files[0].Size = math.MaxInt64-1, math.MaxInt64-1 }), control.BundleContents},
 		{"a Microsoft-managed key", index(func(x *Index) {
 			x.Keys[0].Disposition, x.Keys[0].KID, x.Keys[0].WrappedBy, x.Keys[0].Mechanism = DispositionMicrosoftManaged, "", "", ""
 		}), control.Control{}},

@@ -65,7 +65,7 @@ func letter(t testing.TB) Letter {
 		Receiver: public(t, receiver).Fingerprint(), Recipient: identity(t).Recipient(),
 		Sequence: 1, Created: time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC),
 		Keys:  []KeyContent{keyContent("tenant-key"), keyContent("old-key")},
-		Files: []Content{{"transcript.jsonl", []byte("{}\n")}},
+		Files: []Content{Bytes("transcript.jsonl", []byte("{}\n"))},
 	}
 }
 
@@ -77,9 +77,9 @@ func keyContent(id string) KeyContent {
 			Warnings: []string{},
 		},
 		Contents: []Content{
-			{KeyPath(id, "wrapped.bin"), bytes.Repeat([]byte{0xc5}, 600)},
-			{KeyPath(id, "no_key_tpd_"+id+".xml"), []byte("<ArrayOfTrustedDocDomain/>")},
-			{KeyPath(id, "key.json"), []byte("{}\n")},
+			Bytes(KeyPath(id, "wrapped.bin"), bytes.Repeat([]byte{0xc5}, 600)),
+			Bytes(KeyPath(id, "no_key_tpd_"+id+".xml"), []byte("<ArrayOfTrustedDocDomain/>")),
+			Bytes(KeyPath(id, "key.json"), []byte("{}\n")),
 		},
 	}
 }
@@ -242,18 +242,18 @@ func change[T any](f func(T) T, v T) T {
 
 func forge(t testing.TB, l Letter, f forgery) []byte {
 	t.Helper()
-	x := Index{Salt: strings.Repeat("0", 64), Keys: []Key{}, Files: describe(l.Files)}
-	for _, k := range l.Keys {
-		k.Key.Files = describe(k.Contents)
-		x.Keys = append(x.Keys, k.Key)
+	x, err := l.index()
+	if err != nil {
+		t.Fatal(err)
 	}
+	x.Salt = strings.Repeat("0", 64)
 	if f.index != nil {
 		f.index(&x)
 	}
 	indexLine := change(f.indexLine, mustLine(t, x))
 	members := []member{{indexName, indexLine}}
 	for _, c := range l.contents() {
-		members = append(members, member{c.Path, c.Data})
+		members = append(members, member{c.Path, data(t, c)})
 	}
 	plain := change(f.plain, join(t, change(f.members, members)))
 	payload := change(f.payload, encrypt(t, l.Recipient, plain))
@@ -266,6 +266,15 @@ func forge(t testing.TB, l Letter, f forgery) []byte {
 	}
 	line := change(f.line, mustLine(t, manifest))
 	return join(t, change(f.outer, []member{{manifestName, line}, approval(t, l.Signer, line), {payloadName, payload}}))
+}
+
+func data(t testing.TB, c Content) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if _, err := c.copyTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 func mustLine(t testing.TB, v any) []byte {

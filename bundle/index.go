@@ -3,6 +3,7 @@
 package bundle
 
 import (
+	"math"
 	"regexp"
 	"strings"
 
@@ -13,11 +14,11 @@ import (
 var nameSyntax = regexp.MustCompile(`^[0-9a-z_][0-9a-z_.-]{0,149}$`)
 
 // check refuses paths that are not keys/<id>/<name> or a plain name, anything
-// twice, and sizes that together no bundle has: the index is signed, but what
-// it says may end up in file names and fill a disk.
+// twice, and sizes that can't be: the index is signed, but what it says may end
+// up in file names.
 func (x Index) check() error {
 	seen := map[string]bool{indexName: true, keysDir: true}
-	left := int64(maxBundle)
+	left := int64(math.MaxInt64)
 	take := func(prefix string, files []File) error {
 		for _, f := range files {
 			name, ok := strings.CutPrefix(f.Path, prefix)
@@ -52,4 +53,16 @@ func (x Index) check() error {
 		}
 	}
 	return take("", x.Files)
+}
+
+// checkSize refuses more than the receiver takes, before any of it is unpacked.
+func (x Index) checkSize(pins Pins) error {
+	var total int64
+	for _, f := range x.files() {
+		total += f.Size
+	}
+	if most := pins.maxSize(); total > most {
+		return control.BundleSize.Refuse("the bundle holds %d bytes, the most that is taken is %d", total, most)
+	}
+	return nil
 }

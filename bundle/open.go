@@ -4,6 +4,7 @@ package bundle
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -32,7 +33,10 @@ type Pins struct {
 	Threshold  int
 	Identity   age.Identity
 	Taken      []Taken // the sender's bundles that were taken before, oldest first
+	MaxSize    int64   // in bytes, of the payload and of what it holds; 0: [DefaultMaxSize]
 }
+
+func (p Pins) maxSize() int64 { return cmp.Or(p.MaxSize, DefaultMaxSize) }
 
 // Taken is a bundle that was taken before.
 type Taken struct {
@@ -49,29 +53,20 @@ type Verified struct {
 	Approvals []sshsig.PublicKey // of listed approvers, each once
 	Again     bool               // this very bundle was taken before
 
-	payload  *io.SectionReader
-	identity age.Identity
+	payload io.ReaderAt
+	pins    Pins
 }
 
-// Open reads a bundle once from stick into scratch, an empty file without a
-// name, and checks all of it against pins. It writes nothing else.
+// Open reads a bundle once from stick and checks all of it against pins. The
+// payload, once its signed manifest is known, goes into scratch, an empty file
+// without a name. Open writes nothing else.
 func Open(stick io.Reader, scratch *os.File, pins Pins) (*Verified, error) {
-	size, err := io.Copy(scratch, io.LimitReader(stick, maxBundle+1))
+	source := &source{r: stick}
+	v, err := receive(source, scratch, pins)
+	if source.err != nil {
+		return nil, fmt.Errorf("read the bundle from the stick: %w", source.err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("copy the bundle from the stick: %w", err)
-	}
-	if size > maxBundle {
-		return nil, control.BundleSize.Refuse("the bundle is larger than %d bytes", int64(maxBundle))
-	}
-	outer, err := readOuter(io.NewSectionReader(scratch, 0, size))
-	if err != nil {
-		return nil, err
-	}
-	v, err := outer.verify(pins)
-	if err != nil {
-		return nil, err
-	}
-	if err := v.checkPayload(); err != nil {
 		return nil, err
 	}
 	if v.Index, err = v.walk(nil); err != nil {
@@ -83,16 +78,60 @@ func Open(stick io.Reader, scratch *os.File, pins Pins) (*Verified, error) {
 	return v, nil
 }
 
-// outer is the outer tar, read but not believed.
+// source remembers that the medium failed, which is no fault of the bundle.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// receive reads the outer tar, member by member; each is checked before the
+// next is read.
+func receive(stick io.Reader, scratch *os.File, pins Pins) (*Verified, error) {
+	t := tarReader{stick, "the bundle"}
+	outer, err := readOuter(t)
+	if err != nil {
+		return nil, err
+	}
+	v, err := outer.verify(pins)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.Manifest.checkSize(outer.payload, pins); err != nil {
+		return nil, err
+	}
+	digest := sha256.New()
+	hashing, writing := copyTo(digest), copyTo(scratch)
+	err = t.content(io.MultiWriter(hashing, writing), outer.payload)
+	if err := cmp.Or(writing.Close(), hashing.Close()); err != nil {
+		return nil, err // the bundle is not to blame
+	}
+	if err != nil {
+		return nil, err
+	}
+	if got := fingerprint.Fingerprint(digest.Sum(nil)); got != v.Manifest.Payload.SHA256 {
+		return nil, control.BundlePayload.Refuse("the payload's SHA-256 is %s, the manifest says %s", got, v.Manifest.Payload.SHA256)
+	}
+	v.payload = scratch
+	return v, t.end(trailer)
+}
+
+// outer is the outer tar up to the payload, read but not believed.
 type outer struct {
 	manifest   []byte
 	signatures []*sshsig.Signature
 	armored    [][]byte // the signatures as they stand
-	payload    *io.SectionReader
+	payload    int64    // size
 }
 
-func readOuter(file *io.SectionReader) (*outer, error) {
-	t := tarReader{file, "the bundle"}
+func readOuter(t tarReader) (*outer, error) {
 	name, size, err := t.next()
 	if err != nil {
 		return nil, err
@@ -118,15 +157,8 @@ func readOuter(file *io.SectionReader) (*outer, error) {
 	if name != payloadName {
 		return nil, t.refuse("there is a member %s where %s should be", control.Quote(name), payloadName)
 	}
-	start, err := file.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return nil, err
-	}
-	o.payload = io.NewSectionReader(file, start, size)
-	if _, err := file.Seek(start+size, io.SeekStart); err != nil {
-		return nil, err
-	}
-	return &o, t.end(padding(size) + trailer)
+	o.payload = size
+	return &o, nil
 }
 
 // member reads a small member whole.
@@ -163,7 +195,7 @@ func (o *outer) verify(pins Pins) (*Verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Verified{Digest: fingerprint.Of(o.manifest), Approvals: approvals, payload: o.payload, identity: pins.Identity}
+	v := &Verified{Digest: fingerprint.Of(o.manifest), Approvals: approvals, pins: pins}
 	if err := strictjson.UnmarshalLine(o.manifest, maxManifest, &v.Manifest); err != nil {
 		return nil, control.BundleManifest.Refuse("the manifest: %w", err)
 	}
@@ -258,16 +290,12 @@ func (m Manifest) checkSequence(digest fingerprint.Fingerprint, taken []Taken) (
 	return false, nil
 }
 
-func (v *Verified) checkPayload() error {
-	if size := v.payload.Size(); size != v.Manifest.Payload.Size {
-		return control.BundlePayload.Refuse("the payload has %d bytes, the manifest says %d", size, v.Manifest.Payload.Size)
+func (m Manifest) checkSize(payload int64, pins Pins) error {
+	if payload != m.Payload.Size {
+		return control.BundlePayload.Refuse("the payload has %d bytes, the manifest says %d", payload, m.Payload.Size)
 	}
-	h := sha256.New()
-	if _, err := io.Copy(h, v.payload); err != nil {
-		return err
-	}
-	if got := fingerprint.Fingerprint(h.Sum(nil)); got != v.Manifest.Payload.SHA256 {
-		return control.BundlePayload.Refuse("the payload's SHA-256 is %s, the manifest says %s", got, v.Manifest.Payload.SHA256)
+	if most := pins.maxSize(); payload > most {
+		return control.BundleSize.Refuse("the payload has %d bytes, the most that is taken is %d", payload, most)
 	}
 	return nil
 }
@@ -276,20 +304,24 @@ func (v *Verified) checkPayload() error {
 // manifest, each file against the index, and that nothing else is there. What
 // the files hold goes to sink, if it wants it.
 func (v *Verified) walk(sink func(File) io.Writer) (Index, error) {
-	if _, err := v.payload.Seek(0, io.SeekStart); err != nil {
-		return Index{}, err
-	}
-	decrypted, err := age.Decrypt(v.payload, v.identity)
+	decrypted, err := age.Decrypt(io.NewSectionReader(v.payload, 0, v.Manifest.Payload.Size), v.pins.Identity)
 	if err != nil {
 		return Index{}, control.BundleDecrypt.Refuse("the payload can't be decrypted: %w", err)
 	}
-	plain, err := zstd.NewReader(decrypted, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderMaxMemory(32<<20))
+	packed := readAhead(decrypted)
+	defer packed.Close()
+	unpacked, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderMaxMemory(32<<20))
 	if err != nil {
 		return Index{}, err
 	}
+	defer unpacked.Close()
+	plain := readAhead(unpacked)
 	defer plain.Close()
 	t := tarReader{plain, "the payload"}
 	x, err := t.readIndex(v.Manifest.Index)
+	if err == nil {
+		err = x.checkSize(v.pins)
+	}
 	if err != nil {
 		return Index{}, err
 	}

@@ -4,6 +4,7 @@ package bundle
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -11,10 +12,11 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
+	"sync"
 	"time"
 
 	"filippo.io/age"
-	"github.com/klauspost/compress/zstd"
 
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
@@ -43,10 +45,21 @@ type KeyContent struct {
 	Contents []Content
 }
 
-// Content is one file of the payload.
+// Content is one file of the payload. Seal opens and reads it twice, since the
+// index, which comes first, holds its size and digest.
 type Content struct {
 	Path string
-	Data []byte
+	Open func() (io.ReadCloser, error)
+}
+
+// Bytes is content in memory.
+func Bytes(path string, data []byte) Content {
+	return Content{path, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }}
+}
+
+// FromFile is the content of the file of that name.
+func FromFile(path, name string) Content {
+	return Content{path, func() (io.ReadCloser, error) { return os.Open(name) }}
 }
 
 // Sealed says what was sealed.
@@ -59,11 +72,15 @@ type Sealed struct {
 // an empty file without a name, since the manifest, which comes first, holds
 // its digest.
 func Seal(w io.Writer, scratch *os.File, l Letter) (*Sealed, error) {
-	index, err := l.index()
+	x, err := l.index()
 	if err != nil {
 		return nil, err
 	}
-	payload, err := l.writePayload(scratch, index)
+	index, err := x.line()
+	if err != nil {
+		return nil, err
+	}
+	payload, err := l.writePayload(scratch, index, x.files())
 	if err != nil {
 		return nil, err
 	}
@@ -99,20 +116,28 @@ func signatureName(signer fingerprint.Fingerprint) string {
 	return signaturesDir + signer.Hex() + ".sig"
 }
 
-func (l Letter) index() ([]byte, error) {
+// index describes all contents.
+func (l Letter) index() (Index, error) {
 	salt := make([]byte, sha256.Size)
 	if _, err := rand.Read(salt); err != nil {
-		return nil, err
+		return Index{}, err
 	}
-	x := Index{Salt: hex.EncodeToString(salt), Keys: []Key{}, Files: describe(l.Files)}
+	files, err := describe(l.contents())
+	if err != nil {
+		return Index{}, err
+	}
+	x := Index{Salt: hex.EncodeToString(salt), Keys: []Key{}}
 	for _, k := range l.Keys {
-		k.Key.Files = describe(k.Contents)
+		k.Key.Files, files = files[:len(k.Contents):len(k.Contents)], files[len(k.Contents):]
 		k.Key.Warnings = sorted(k.Warnings)
 		x.Keys = append(x.Keys, k.Key)
 	}
-	if err := x.check(); err != nil {
-		return nil, err
-	}
+	x.Files = files
+	return x, x.check()
+}
+
+// line is the index as it stands in the payload.
+func (x Index) line() ([]byte, error) {
 	line, err := strictjson.MarshalLine(x)
 	if err != nil {
 		return nil, err
@@ -120,12 +145,35 @@ func (l Letter) index() ([]byte, error) {
 	return line, strictjson.UnmarshalLine(line, maxIndex, new(Index)) // what can't be opened is not sealed
 }
 
-func describe(contents []Content) []File {
-	files := []File{}
-	for _, c := range contents {
-		files = append(files, File{c.Path, int64(len(c.Data)), fingerprint.Of(c.Data)})
+// describe reads contents, several at a time.
+func describe(contents []Content) ([]File, error) {
+	files, errs := make([]File, len(contents)), make([]error, len(contents))
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var all sync.WaitGroup
+	for i, c := range contents {
+		slots <- struct{}{}
+		all.Go(func() {
+			files[i], errs[i] = c.describe()
+			<-slots
+		})
 	}
-	return files
+	all.Wait()
+	return files, errors.Join(errs...)
+}
+
+func (c Content) describe() (File, error) {
+	digest := sha256.New()
+	size, err := c.copyTo(digest)
+	return File{c.Path, size, fingerprint.Fingerprint(digest.Sum(nil))}, err
+}
+
+func (c Content) copyTo(w io.Writer) (int64, error) {
+	r, err := c.Open()
+	if err != nil {
+		return 0, err
+	}
+	size, err := copyPieces(w, r)
+	return size, errors.Join(err, r.Close())
 }
 
 // contents lists all files behind index.json, in the order of the index.
@@ -137,32 +185,38 @@ func (l Letter) contents() []Content {
 	return append(all, l.Files...)
 }
 
-// writePayload writes age(zstd(tar)) to scratch.
-func (l Letter) writePayload(scratch *os.File, index []byte) (File, error) {
+// writePayload writes age(zstd(tar)) to scratch, each step on its own.
+func (l Letter) writePayload(scratch *os.File, index []byte, files []File) (File, error) {
 	digest := sha256.New()
-	encrypted, err := age.Encrypt(io.MultiWriter(scratch, digest), l.Recipient)
+	hashing, writing := copyTo(digest), copyTo(scratch)
+	encrypted, err := age.Encrypt(io.MultiWriter(writing, hashing), l.Recipient)
+	if err == nil {
+		compressing := newStage(func(r *io.PipeReader) error { return compress(encrypted, r) })
+		err = l.writePlain(compressing, index, files)
+		err = cmp.Or(compressing.Close(), err)
+		err = cmp.Or(encrypted.Close(), err)
+	}
+	err = cmp.Or(writing.Close(), hashing.Close(), err) // where it began comes first
 	if err != nil {
-		return File{}, err
-	}
-	// Base64, which TPDs are made of, shrinks only where literals are coded too.
-	compressed, err := zstd.NewWriter(encrypted, zstd.WithAllLitEntropyCompression(true))
-	if err != nil {
-		return File{}, err
-	}
-	t := tarWriter{compressed}
-	if err := t.add(indexName, int64(len(index)), bytes.NewReader(index)); err != nil {
-		return File{}, err
-	}
-	for _, c := range l.contents() {
-		if err := t.add(c.Path, int64(len(c.Data)), bytes.NewReader(c.Data)); err != nil {
-			return File{}, err
-		}
-	}
-	if err := errors.Join(t.close(), compressed.Close(), encrypted.Close()); err != nil {
 		return File{}, err
 	}
 	size, err := scratch.Seek(0, io.SeekCurrent)
 	return File{payloadName, size, fingerprint.Fingerprint(digest.Sum(nil))}, err
+}
+
+// writePlain writes the payload's tar. A file that is no longer what the index
+// says is an error.
+func (l Letter) writePlain(w io.Writer, index []byte, files []File) error {
+	t := tarWriter{w}
+	if err := t.add(indexName, int64(len(index)), bytes.NewReader(index)); err != nil {
+		return err
+	}
+	for i, c := range l.contents() {
+		if err := t.addContent(files[i], c); err != nil {
+			return err
+		}
+	}
+	return t.close()
 }
 
 func (l Letter) manifest(payload File, index fingerprint.Fingerprint) (Manifest, error) {

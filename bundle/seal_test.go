@@ -37,9 +37,9 @@ func TestRoundTrip(t *testing.T) {
 		{"a key identifier of 127 characters", func(l *Letter) { l.Keys = append(l.Keys, keyContent(long)) }, classic, classic.Recipient()},
 		{"no keys", func(l *Letter) { l.Keys = nil }, classic, classic.Recipient()},
 		{"nothing at all", func(l *Letter) { l.Keys, l.Files = nil, nil }, classic, classic.Recipient()},
-		{"empty files", func(l *Letter) { l.Files = []Content{{"a", nil}, {"b", []byte{}}} }, classic, classic.Recipient()},
+		{"empty files", func(l *Letter) { l.Files = []Content{Bytes("a", nil), Bytes("b", []byte{})} }, classic, classic.Recipient()},
 		{"sizes about a block", func(l *Letter) {
-			l.Files = []Content{{"a", make([]byte, 511)}, {"b", make([]byte, 512)}, {"c", make([]byte, 513)}}
+			l.Files = []Content{Bytes("a", make([]byte, 511)), Bytes("b", make([]byte, 512)), Bytes("c", make([]byte, 513))}
 		}, classic, classic.Recipient()},
 		{"a name that JSON escapes", func(l *Letter) { l.Keys[0].Mechanism = "<&>\u2028" }, classic, classic.Recipient()},
 	} {
@@ -69,8 +69,8 @@ func same(t *testing.T, v *Verified, l Letter) {
 		t.Fatalf("%d files arrived of %d", got, want)
 	}
 	for _, c := range l.contents() {
-		if got, err := v.ReadFile(c.Path); err != nil || !bytes.Equal(got, c.Data) {
-			t.Errorf("%s: %d bytes of %d arrived, error %v", c.Path, len(got), len(c.Data), err)
+		if got, err := v.ReadFile(c.Path); err != nil || !bytes.Equal(got, data(t, c)) {
+			t.Errorf("%s: %d bytes of %d arrived, error %v", c.Path, len(got), len(data(t, c)), err)
 		}
 	}
 }
@@ -168,7 +168,7 @@ func TestReceipt(t *testing.T) {
 	receipt := func(data []byte) *Verified {
 		l, p := letter(t), pins(t)
 		l.Purpose, p.Purpose = Receipt, Receipt
-		l.Keys, l.Files = nil, []Content{{ReceiptName, data}}
+		l.Keys, l.Files = nil, []Content{Bytes(ReceiptName, data)}
 		return mustOpen(t, seal(t, l), p)
 	}
 	got, err := receipt(encoded).ReadReceipt()

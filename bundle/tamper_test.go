@@ -166,25 +166,64 @@ func foreignTar(t *testing.T, members []member, change func(i int, h *tar.Header
 	return b.Bytes()
 }
 
-// A stick that claims to be endless fills no disk, and no memory.
-func TestSize(t *testing.T) {
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer null.Close()
-	stick := &endless{}
-	v, err := Open(stick, null, pins(t))
-	refused(t, v, err, control.BundleSize)
-	if stick.read > maxBundle+1<<20 {
-		t.Errorf("%d bytes were read", stick.read)
+// What is larger than the receiver takes is not read: neither from the stick,
+// nor out of the payload.
+func TestMaxSize(t *testing.T) {
+	l, p := letter(t), pins(t)
+	l.Files = append(l.Files, Bytes("zeros", make([]byte, 1<<20)))
+	good := seal(t, l)
+	for _, test := range []struct {
+		most, read int64 // read: of the stick, at most
+		want       control.Control
+	}{
+		{1<<20 + 2000, int64(len(good)), control.Control{}},
+		{1 << 20, int64(len(good)), control.BundleSize},
+		{100, 4096, control.BundleSize},
+	} {
+		p.MaxSize = test.most
+		stick := &counted{r: bytes.NewReader(good)}
+		v, err := Open(stick, scratch(t), p)
+		if test.want.ID != "" {
+			refused(t, v, err, test.want)
+		} else if err != nil {
+			t.Error(err)
+		}
+		if stick.n > test.read {
+			t.Errorf("most %d: %d bytes of %d were read from the stick", test.most, stick.n, len(good))
+		}
 	}
 }
 
-type endless struct{ read int64 }
+// A stick without an end is left alone as soon as it says more than it should.
+func TestEndlessStick(t *testing.T) {
+	good := golden(t)
+	for _, start := range [][]byte{nil, good[:100], good[:1000], good} {
+		stick := &counted{r: io.MultiReader(bytes.NewReader(start), endless{})}
+		v, err := Open(stick, scratch(t), pins(t))
+		refused(t, v, err, control.BundleFormat)
+		if most := int64(len(good)) + 1; stick.n > most {
+			t.Errorf("%d bytes were read, the bundle has %d", stick.n, len(good))
+		}
+	}
+}
 
-func (e *endless) Read(p []byte) (int, error) {
-	e.read += int64(len(p))
+type counted struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
 	return len(p), nil
 }
 

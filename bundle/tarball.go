@@ -5,12 +5,16 @@ package bundle
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"time"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 )
 
 const block = 512
@@ -47,15 +51,36 @@ func (t tarWriter) add(name string, size int64, content io.Reader) error {
 	if _, err := t.w.Write(h); err != nil {
 		return err
 	}
-	n, err := io.Copy(t.w, io.LimitReader(content, size+1))
-	if err != nil {
-		return err
+	n, err := copyPieces(t.w, io.LimitReader(content, size+1))
+	if err == nil && n != size {
+		err = errChanged
 	}
-	if n != size {
-		return fmt.Errorf("%s changed while it was sealed: %d bytes, not %d", name, n, size)
+	if err != nil {
+		return fmt.Errorf("seal %s: %w", name, err)
 	}
 	_, err = t.w.Write(zeros[:padding(size)])
 	return err
+}
+
+var errChanged = errors.New("it changed while it was read")
+
+// addContent adds a file that must still be as described.
+func (t tarWriter) addContent(f File, c Content) error {
+	r, err := c.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	digest := sha256.New()
+	hashing := copyTo(digest)
+	err = t.add(f.Path, f.Size, io.TeeReader(r, hashing))
+	if err = cmp.Or(err, hashing.Close()); err != nil {
+		return err
+	}
+	if fingerprint.Fingerprint(digest.Sum(nil)) != f.SHA256 {
+		return fmt.Errorf("seal %s: %w", f.Path, errChanged)
+	}
+	return nil
 }
 
 func (t tarWriter) close() error {
@@ -124,7 +149,11 @@ func (t tarReader) expect(name string, size int64) error {
 
 // content reads a member's bytes into w, and the padding behind them.
 func (t tarReader) content(w io.Writer, size int64) error {
-	if n, err := io.CopyN(w, t.r, size); err != nil {
+	n, err := copyPieces(w, io.LimitReader(t.r, size))
+	if err == nil && n < size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
 		return t.refuse("a member ends after %d of %d bytes: %w", n, size, err)
 	}
 	pad, err := t.read(padding(size))

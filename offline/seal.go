@@ -110,15 +110,11 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 	if err != nil {
 		return l, nil, err
 	}
-	transcript, err := os.ReadFile(s.Path("ledger.jsonl"))
-	if err != nil {
-		return l, nil, err
-	}
 	last := h.lastBundle()
 	l = bundle.Letter{
 		Purpose: bundle.KeyTransfer, Sender: s.Name, Receiver: w.Signer.Fingerprint(), Recipient: recipient,
 		Sequence: last.Sequence + 1, Previous: last.Manifest, Rehearsal: s.Rehearsal, Created: time.Now(),
-		Files: []bundle.Content{{Path: "transcript.jsonl", Data: transcript}},
+		Files: []bundle.Content{bundle.FromFile("transcript.jsonl", s.Path("ledger.jsonl"))},
 	}
 	for _, id := range staged {
 		k, err := stagedKey(s, id)
@@ -150,11 +146,7 @@ func stagedKey(s *state.State, id string) (bundle.KeyContent, error) {
 		if f.Name() == stagedName {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(dir, f.Name()))
-		if err != nil {
-			return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
-		}
-		k.Contents = append(k.Contents, bundle.Content{Path: bundle.KeyPath(id, f.Name()), Data: data})
+		k.Contents = append(k.Contents, bundle.FromFile(bundle.KeyPath(id, f.Name()), filepath.Join(dir, f.Name())))
 	}
 	return k, nil
 }

@@ -129,7 +129,7 @@ func receiptLetter(s *state.State, h *history, answers fingerprint.Fingerprint, 
 	l = bundle.Letter{
 		Purpose: bundle.Receipt, Sender: s.Name, Signer: signer, Receiver: card.Signer.Fingerprint(), Recipient: recipient,
 		Sequence: uint64(len(h.answers)) + 1, Rehearsal: s.Rehearsal, Created: time.Now(),
-		Files: []bundle.Content{{Path: bundle.ReceiptName, Data: text}},
+		Files: []bundle.Content{bundle.Bytes(bundle.ReceiptName, text)},
 	}
 	if n := len(h.answers); n > 0 {
 		l.Previous = h.answers[n-1].Manifest

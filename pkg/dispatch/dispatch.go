@@ -15,10 +15,10 @@
 package dispatch
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -51,16 +51,16 @@ func Check(s *state.State, sequence uint64, out string) error {
 		return err
 	}
 	name := fileName(s, sequence)
-	there, err := os.ReadFile(filepath.Join(out, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	path := filepath.Join(out, name)
+	sealed, err := os.Open(filepath.Join(sentDir(s, sequence), name))
+	if err != nil { // nothing was sealed yet
+		return durable.CheckAbsent(path)
 	}
-	if err == nil {
-		if sealed, err := os.ReadFile(filepath.Join(sentDir(s, sequence), name)); err == nil && bytes.Equal(there, sealed) {
-			return nil
-		}
+	defer sealed.Close()
+	if there, err := durable.IsOnStick(path, sealed); there || err != nil {
+		return err
 	}
-	return durable.CheckAbsent(filepath.Join(out, name))
+	return durable.CheckAbsent(path)
 }
 
 func fileName(s *state.State, sequence uint64) string {
@@ -119,8 +119,11 @@ func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, scratch.Close()) }()
-	var file bytes.Buffer
-	sealed, err := bundle.Seal(&file, scratch, letter)
+	var sealed *bundle.Sealed
+	err = durable.CreateFrom(filepath.Join(dir, fileName(d.State, d.Sequence)), 0o600, func(w io.Writer) (err error) {
+		sealed, err = bundle.Seal(w, scratch, letter)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -128,28 +131,26 @@ func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) (err error) {
 	if err != nil {
 		return err
 	}
-	return durable.CreateAll([]durable.File{
-		{Path: filepath.Join(dir, sealed.Manifest.FileName()), Data: file.Bytes()},
-		{Path: filepath.Join(dir, recordName), Data: record},
-	}, 0o600)
+	return durable.Create(filepath.Join(dir, recordName), record, 0o600)
 }
 
 // Deliver copies a bundle that was sealed to the stick, and returns its path
 // there. The very same file on the stick is what an earlier run has written.
 func Deliver(s *state.State, sequence uint64, out string) (string, error) {
 	name := fileName(s, sequence)
-	data, err := os.ReadFile(filepath.Join(sentDir(s, sequence), name))
+	sealed, err := os.Open(filepath.Join(sentDir(s, sequence), name))
 	if err != nil {
 		return "", control.StateDamaged.Refuse("the sealed bundle can't be read: %w", err)
 	}
+	defer sealed.Close()
 	path := filepath.Join(out, name)
-	if there, err := durable.IsOnStick(path, data); there || err != nil {
+	if there, err := durable.IsOnStick(path, sealed); there || err != nil {
 		return path, err
 	}
 	if err := durable.MkdirAll(out, 0o700); err != nil {
 		return "", err
 	}
-	return path, durable.ToStick(path, bytes.NewReader(data), 0o644)
+	return path, durable.ToStick(path, sealed, 0o644)
 }
 
 // Receive reads the other side's bundle from the stick once, checks it against

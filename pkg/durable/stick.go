@@ -34,10 +34,7 @@ type creates func(path string, perm os.FileMode, fill func(io.Writer) error) err
 
 func toStick(create creates, path string, content io.Reader, perm os.FileMode, open func(path string) (io.ReadCloser, error)) error {
 	written := sha256.New()
-	err := create(path, perm, func(w io.Writer) error {
-		_, err := io.Copy(io.MultiWriter(w, written), content)
-		return err
-	})
+	err := create(path, perm, func(w io.Writer) error { return copyPieces(io.MultiWriter(w, written), content) })
 	if err != nil {
 		return err
 	}
@@ -54,15 +51,23 @@ func toStick(create creates, path string, content io.Reader, perm os.FileMode, o
 	return control.ReadBack.Refuse("%s does not read back as written", filepath.Base(path))
 }
 
-// IsOnStick reports whether the medium holds data, and nothing else, at path:
+// IsOnStick reports whether the medium holds content, and nothing else, at path:
 // what a run that was stopped between writing and reading back may have left.
-func IsOnStick(path string, data []byte) (bool, error) {
+// Content is rewound afterwards; it is read only if there is something.
+func IsOnStick(path string, content io.ReadSeeker) (bool, error) {
 	read, err := digestFromMedium(path, openMedium)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	want := sha256.Sum256(data)
-	return bytes.Equal(read, want[:]), err
+	if err != nil {
+		return false, err
+	}
+	want := sha256.New()
+	if err := copyPieces(want, content); err != nil {
+		return false, err
+	}
+	_, err = content.Seek(0, io.SeekStart)
+	return bytes.Equal(read, want.Sum(nil)), err
 }
 
 func digestFromMedium(path string, open func(path string) (io.ReadCloser, error)) ([]byte, error) {
@@ -72,8 +77,14 @@ func digestFromMedium(path string, open func(path string) (io.ReadCloser, error)
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if err := copyPieces(h, f); err != nil {
 		return nil, err
 	}
 	return h.Sum(nil), nil
+}
+
+// copyPieces copies in pieces of the size that suits flash memory.
+func copyPieces(w io.Writer, r io.Reader) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 1<<20))
+	return err
 }

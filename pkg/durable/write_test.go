@@ -214,14 +214,14 @@ func overwrite(path string, change func([]byte) []byte) error {
 // What an earlier run left on the stick counts only if it is whole.
 func TestIsOnStick(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
-	if there, err := IsOnStick(path, []byte("data")); there || err != nil {
+	if there, err := IsOnStick(path, strings.NewReader("data")); there || err != nil {
 		t.Errorf("no file: %v, %v", there, err)
 	}
 	for content, want := range map[string]bool{"data": true, "dat": false, "data ": false, "": false} {
 		if err := Replace(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if there, err := IsOnStick(path, []byte("data")); there != want || err != nil {
+		if there, err := IsOnStick(path, strings.NewReader("data")); there != want || err != nil {
 			t.Errorf("%q: %v, %v", content, there, err)
 		}
 	}
