@@ -50,6 +50,16 @@ func (s *step) vaultImport() vault.Import {
 	return vault.Import{Name: s.vaultName, Blob: s.blob, Want: s.public, Tags: s.tags}
 }
 
+// room is what the ledger and a practice cloud take, in bytes, with some to
+// spare.
+func (p *plan) room() uint64 {
+	bytes := uint64(room)
+	for _, s := range p.steps {
+		bytes += room + uint64(len(s.blob)+len(s.tpd))
+	}
+	return bytes
+}
+
 func (p *plan) clear() {
 	for _, s := range p.steps {
 		clear(s.password)

@@ -15,6 +15,7 @@ import (
 	"keyferry/bundle"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/rms"
 	"keyferry/pkg/state"
@@ -103,6 +104,9 @@ type upload struct {
 // carries it out.
 func (u *upload) run(ctx context.Context, dryRun bool) error {
 	defer u.plan.clear()
+	if err := durable.CheckRoom(u.state.Dir, u.plan.room()); err != nil {
+		return err
+	}
 	err := withCloud(ctx, u.io, u.state, u.signIn, func(c cloud) error {
 		u.cloud = c
 		if err := u.foresee(ctx); err != nil || dryRun {
