@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"keyferry/internal/cores"
 	"keyferry/pkg/control"
 )
 
@@ -19,6 +20,7 @@ type parser struct {
 	open     [maxDepth]int32 // from the root to the innermost open element, as indexes into d.elements
 	depth    int
 	prefixes []prefix // declared by open elements, innermost last
+	raw      []int32  // elements whose text is not rewritten yet
 }
 
 // prefix is a declared prefix of a namespace.
@@ -39,6 +41,9 @@ func (p *parser) document(encoding string) error {
 	for err == nil && p.at < len(p.s) {
 		err = p.next()
 	}
+	if err == nil {
+		err = p.rewriteLong()
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("at byte %d: %w", p.at, err)
@@ -50,14 +55,32 @@ func (p *parser) document(encoding string) error {
 	return nil
 }
 
+// rewriteLong rewrites the long texts, on all cores. The first fault counts.
+func (p *parser) rewriteLong() error {
+	bad, errs := make([]int, len(p.raw)), make([]error, len(p.raw))
+	cores.Each(len(p.raw), func() func(int) {
+		return func(i int) {
+			e := &p.d.elements[p.raw[i]]
+			e.text, bad[i], errs[i] = rewritten(e.text)
+		}
+	})
+	for i, err := range errs {
+		if err != nil {
+			p.at = int(p.d.elements[p.raw[i]].inner) + bad[i]
+			return err
+		}
+	}
+	return nil
+}
+
 // next reads a run of text and the tag after it.
 func (p *parser) next() (err error) {
 	start := p.at
 	p.space()
-	text := ""
+	text, raw := "", false
 	blank := p.at == len(p.s) || p.s[p.at] == '<'
 	if !blank {
-		if text, p.at, err = readText(p.s, start); err != nil {
+		if text, raw, p.at, err = readText(p.s, start); err != nil {
 			return err
 		}
 		if p.depth == 0 {
@@ -73,9 +96,9 @@ func (p *parser) next() (err error) {
 	switch p.s[p.at+1] {
 	case '/':
 		if blank && start < p.at {
-			text, _, _ = readText(p.s, start) // white space alone has no faults
+			text, raw, _, _ = readText(p.s, start) // white space alone has no faults
 		}
-		return p.endTag(text, blank)
+		return p.endTag(text, raw, blank)
 	case '!', '?':
 		return p.markup()
 	}
@@ -139,8 +162,9 @@ func (p *parser) startTag() error {
 	return nil
 }
 
-// endTag reads </name>, which ends an element whose last run of text is given.
-func (p *parser) endTag(text string, blank bool) error {
+// endTag reads </name>, which ends an element whose last run of text is given,
+// raw or rewritten.
+func (p *parser) endTag(text string, raw, blank bool) error {
 	if p.depth == 0 {
 		return errors.New("an end tag has no start tag")
 	}
@@ -152,7 +176,9 @@ func (p *parser) endTag(text string, blank bool) error {
 		return err
 	}
 	if int(p.open[p.depth-1]) == len(p.d.elements)-1 {
-		e.text = text
+		if e.text = text; raw {
+			p.raw = append(p.raw, p.open[p.depth-1])
+		}
 	} else if !blank {
 		return errBeside
 	}

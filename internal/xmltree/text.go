@@ -65,30 +65,38 @@ func plainUntil(s string, at int) int {
 	return at
 }
 
+// longText is how many bytes of text with references are worth to be rewritten
+// on another core: a document in a document.
+const longText = 4 << 10
+
 // readText reads a run of text from s[at] on, up to the next < or the end, and
-// returns where that is; with an error, where that one is.
-func readText(s string, at int) (text string, end int, err error) {
+// returns where that is; with an error, where that one is. A long text with
+// references is returned raw, neither rewritten nor checked to its end.
+func readText(s string, at int) (text string, raw bool, end int, err error) {
 	for start := at; ; {
 		if at = plainUntil(s, at); at == len(s) {
-			return s[start:at], at, nil
+			return s[start:at], false, at, nil
 		}
 		switch s[at] {
 		case '<':
-			return s[start:at], at, nil
+			return s[start:at], false, at, nil
 		case '&', '\r':
 			end := len(s)
 			if length := strings.IndexByte(s[at:], '<'); length >= 0 {
 				end = at + length
 			}
+			if end-start >= longText {
+				return s[start:end], true, end, nil
+			}
 			text, bad, err := rewritten(s[start:end])
 			if err != nil {
 				end = start + bad
 			}
-			return text, end, err
+			return text, false, end, err
 		}
 		size, err := checkCharacter(s[start:], at-start)
 		if err != nil {
-			return "", at, err
+			return "", false, at, err
 		}
 		at += size
 	}
@@ -122,8 +130,8 @@ func readValue(s string, at int, quote byte) (value string, end int, err error) 
 // stand for: references are resolved, and line ends become line feeds. With an
 // error it returns its place.
 //
-// This is how a document in a document is read, where every few bytes are a
-// reference: what is plain is copied by eight bytes.
+// This is how a document in a document is read, where every few bytes are &lt;
+// or &gt;: what is plain is copied by eight bytes.
 func rewritten(raw string) (text string, bad int, err error) {
 	// No reference is less than three bytes longer than its character.
 	buf := make([]byte, 0, max(0, len(raw)-3*strings.Count(raw, "&")))
@@ -135,6 +143,14 @@ func rewritten(raw string) (text string, bad int, err error) {
 			if at += plain; plain < 8 {
 				break
 			}
+		}
+		switch rest := raw[at:]; {
+		case strings.HasPrefix(rest, "&lt;"):
+			buf, at = append(buf, '<'), at+4
+			continue
+		case strings.HasPrefix(rest, "&gt;"):
+			buf, at = append(buf, '>'), at+4
+			continue
 		}
 		var size int
 		if buf, size, err = appendOne(buf, raw, at); err != nil {
@@ -193,13 +209,10 @@ func isCharacter(r rune) bool {
 	return r >= ' ' && r <= 0xD7FF || r >= 0xE000 && r <= 0xFFFD || r >= 0x10000 && r <= utf8.MaxRune || r == '\t' || r == '\n' || r == '\r'
 }
 
-// reference reads the character reference that s begins with, and its length.
+// reference reads the character reference that s begins with, but for &lt; and
+// &gt;, and its length.
 func reference(s string) (r rune, size int, err error) {
 	switch {
-	case strings.HasPrefix(s, "&lt;"):
-		return '<', 4, nil
-	case strings.HasPrefix(s, "&gt;"):
-		return '>', 4, nil
 	case strings.HasPrefix(s, "&amp;"):
 		return '&', 5, nil
 	case strings.HasPrefix(s, "&quot;"):

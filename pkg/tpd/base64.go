@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
+
+	"keyferry/internal/cores"
 )
 
 // sextets gives, for the first to fourth of four base64 characters, the bits
@@ -27,22 +29,25 @@ var sextets = func() (tables [4][256]uint32) {
 const noSextet = 1 << 31
 
 // decodeBase64 decodes standard base64 with padding, in which there may be
-// white space. It decodes what is regular itself, eight characters at once, and
-// leaves the rest and every judgement to encoding/base64.
+// white space. It decodes what is regular itself, on all cores, and leaves the
+// rest and every judgement to encoding/base64.
 func decodeBase64(text string) ([]byte, error) {
-	// Eight bytes are written for six: room for two more.
-	dst, done, n := make([]byte, len(text)/4*3+8), 0, 0
-	t0, t1, t2, t3 := &sextets[0], &sextets[1], &sextets[2], &sextets[3]
-	for s := text; len(s) >= 8; s = s[8:] {
-		a := t0[s[0]] | t1[s[1]] | t2[s[2]] | t3[s[3]]
-		b := t0[s[4]] | t1[s[5]] | t2[s[6]] | t3[s[7]]
-		if (a|b)&noSextet != 0 {
+	dst := make([]byte, (len(text)+3)/4*3)
+	const piece = 1 << 20
+	regular := make([]int, (len(text)+piece-1)/piece) // characters done, of each piece
+	cores.Each(len(regular), func() func(int) {
+		return func(i int) {
+			at := i * piece
+			regular[i] = decodeRegular(dst[at/4*3:], text[at:min(at+piece, len(text))])
+		}
+	})
+	done := 0
+	for i, n := range regular {
+		if done = i*piece + n; n < piece {
 			break
 		}
-		binary.BigEndian.PutUint64(dst[n:], uint64(a)<<40|uint64(b)<<16)
-		done, n = done+8, n+6
 	}
-	rest := text[done:]
+	n, rest := done/4*3, text[done:]
 	if strings.ContainsAny(rest, " \t") { // line ends are for the decoder to skip
 		rest = strings.Join(strings.Fields(rest), "")
 	}
@@ -51,4 +56,22 @@ func decodeBase64(text string) ([]byte, error) {
 		err = at + base64.CorruptInputError(done)
 	}
 	return dst[:n+last], err
+}
+
+// decodeRegular decodes eight characters at once, up to the first that is none
+// of base64, and returns how many it has done. It writes nothing beyond.
+func decodeRegular(dst []byte, text string) (done int) {
+	t0, t1, t2, t3 := &sextets[0], &sextets[1], &sextets[2], &sextets[3]
+	for ; len(text) >= 8; text = text[8:] {
+		a := t0[text[0]] | t1[text[1]] | t2[text[2]] | t3[text[3]]
+		b := t0[text[4]] | t1[text[5]] | t2[text[6]] | t3[text[7]]
+		if (a|b)&noSextet != 0 {
+			break
+		}
+		binary.BigEndian.PutUint32(dst, a<<8|b>>16)
+		binary.BigEndian.PutUint16(dst[4:], uint16(b))
+		dst = dst[6:]
+		done += 8
+	}
+	return done
 }

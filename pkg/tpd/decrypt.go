@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"unicode/utf8"
 
+	"keyferry/internal/cores"
 	"keyferry/internal/utf16le"
 	"keyferry/pkg/capi"
 	"keyferry/pkg/control"
@@ -191,7 +192,7 @@ func decrypt(ciphertext, key []byte) (plain []byte, padded bool) {
 // begin anywhere in CBC takes only the block of ciphertext before.
 func decryptBlocks(plain, ciphertext, key []byte) {
 	const piece = 1 << 20
-	onAllCores((len(ciphertext)+piece-1)/piece, func() func(int) {
+	cores.Each((len(ciphertext)+piece-1)/piece, func() func(int) {
 		block := newCipher(key)
 		return func(i int) {
 			from, to := i*piece, min((i+1)*piece, len(ciphertext))

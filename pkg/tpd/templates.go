@@ -4,10 +4,8 @@ package tpd
 
 import (
 	"fmt"
-	"runtime"
-	"sync"
-	"sync/atomic"
 
+	"keyferry/internal/cores"
 	"keyferry/pkg/control"
 	"keyferry/pkg/xrml"
 )
@@ -19,7 +17,7 @@ import (
 // checked on all cores, and what was found is reported in their order.
 func (c *checker) templates() {
 	all := make([]checkedTemplate, len(c.d.Templates))
-	onAllCores(len(all), func() func(int) {
+	cores.Each(len(all), func() func(int) {
 		reader := new(xrml.Reader)
 		return func(i int) { all[i] = c.template(reader, c.d.Templates[i], i+1) }
 	})
@@ -95,19 +93,4 @@ func readTemplate(reader *xrml.Reader, text string) (*xrml.Certificate, xrml.Tem
 	}
 	facts, err := xrml.DescribeTemplate(cert)
 	return cert, facts, err
-}
-
-// onAllCores calls do, which worker makes once for each core, for 0 to n−1.
-func onAllCores(n int, worker func() (do func(i int))) {
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(n, runtime.GOMAXPROCS(0)) {
-		workers.Go(func() {
-			do := worker()
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				do(i)
-			}
-		})
-	}
-	workers.Wait()
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"unicode/utf16"
 
+	"keyferry/internal/cores"
 	"keyferry/internal/utf16le"
 	"keyferry/internal/vectors"
 	"keyferry/pkg/capi"
@@ -316,7 +317,7 @@ func (s *spec) chain() []string {
 func (s *spec) templateTexts() []string {
 	texts := make([]string, len(s.templates))
 	issuer := s.parties()[0]
-	onAllCores(len(texts), func() func(int) {
+	cores.Each(len(texts), func() func(int) {
 		return func(i int) { texts[i] = s.sign(s.templates[i].body(issuer), s.key()) }
 	})
 	return texts
