@@ -17,8 +17,10 @@
 //	receipt.go    seals the answer
 //	importtpd.go  one .byok and keyless TPD without their bundle
 //	status.go     shows what the ledger says
+//	doctor.go     shows what vault, tenant and machine are ready for
 //	practice.go   serves the practice vault to other clients
-//	cloud.go      the vault and the tenant: Azure, or the practice cloud
+//	cloud.go      the vault: Azure, or the practice cloud; tenant.go, the ways
+//	              into the tenant
 //	history.go    what the ledger's events add up to
 package main
 
@@ -42,6 +44,7 @@ var app = &cli.App{
 		receiptCommand,
 		importTPDCommand,
 		statusCommand,
+		doctorCommand,
 		practiceServeCommand,
 	},
 	Seeds: []cli.Seed{{

@@ -36,6 +36,11 @@ security world, which the offline side pins. A rehearsal gets a practice cloud
   --name NAME           heads this side's receipts (default: online)
   --region R            region of the packages' names (default: NA)
   --vault-url URL       the key vault, https://NAME.vault.azure.net
+  --tenant WAY          how TPDs get into the tenant: powershell, by the
+                        AIPService module on this machine (default on Windows),
+                        or kit, by a folder that a person takes to a Windows
+                        machine (default elsewhere); in a rehearsal practice
+                        (default) or kit
   --approver FILE       public SSH key (.pub) of a person who may approve
                         bundles; may be repeated, a key in hardware serves too
   --threshold N         how many of them must (default: all)
@@ -52,6 +57,7 @@ Example: online init --rehearsal --name head-office --region EU
 		flags.StringVar(&o.vault, "vault-url", "", "")
 		flags.StringArrayVar(&o.approvers, "approver", nil, "")
 		flags.IntVar(&o.threshold, "threshold", 0, "")
+		flags.StringVar(&o.tenant, "tenant", "", "")
 		flags.BoolVar(&o.classic, "classic-recipient", false, "")
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			if err := cli.NoArguments(args); err != nil {
@@ -68,11 +74,12 @@ Example: online init --rehearsal --name head-office --region EU
 }
 
 type initOptions struct {
-	rehearsal, classic  bool
-	name, region, vault string
-	approvers           []string // files
-	threshold           int
-	listed              []trust.Approver
+	rehearsal, classic          bool
+	name, region, vault, tenant string
+	way                         way      // into the tenant: tenant, checked
+	approvers                   []string // files
+	threshold                   int
+	listed                      []trust.Approver
 }
 
 // worldFile is where this side's own security world package is kept.
@@ -96,7 +103,7 @@ func (o *initOptions) run(io *cli.IO) error {
 		return err
 	}
 	doc := map[string]any{
-		"state": dir, "kind": state.KindName(o.rehearsal), "name": o.name, "region": o.region, "vault": world.Vault,
+		"state": dir, "kind": state.KindName(o.rehearsal), "name": o.name, "region": o.region, "vault": world.Vault, "tenant": o.way,
 		"signer": world.Signer, "signer_fingerprint": world.Signer.Fingerprint(), "recipient": world.Recipient,
 		"approvers": world.Approvers, "threshold": world.Threshold,
 	}
@@ -107,6 +114,10 @@ func (o *initOptions) run(io *cli.IO) error {
 // check completes the options, and refuses those that don't go together.
 func (o *initOptions) check() error {
 	if err := errors.Join(trust.CheckRegion(o.region), o.readApprovers()); err != nil {
+		return err
+	}
+	var err error
+	if o.way, err = chooseWay(o.tenant, o.rehearsal); err != nil {
 		return err
 	}
 	switch {
@@ -147,8 +158,11 @@ func (o *initOptions) readApprovers() error {
 	return nil
 }
 
-// fill makes the security world's package.
+// fill notes the way into the tenant, and makes the security world's package.
 func (o *initOptions) fill(s *state.State) (*trust.World, error) {
+	if err := s.WriteJSON(wayFile, wayChoice{o.way}); err != nil {
+		return nil, err
+	}
 	signer, err := s.Signer()
 	if err != nil {
 		return nil, err

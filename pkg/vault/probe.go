@@ -21,7 +21,6 @@ import (
 //	clock_ahead      seconds that this machine's clock is ahead of the vault's
 //	recovery_level   soft delete and purge protection, in Azure's words
 //	keys             names of the keys that the vault lists
-//	checks           one for each question, in the order in which they were asked
 type Probe struct {
 	Vault         string   `json:"vault"`
 	Service       string   `json:"service"`
@@ -30,7 +29,7 @@ type Probe struct {
 	ClockAhead    float64  `json:"clock_ahead"`
 	RecoveryLevel string   `json:"recovery_level,omitempty"`
 	Keys          []string `json:"keys"`
-	Checks        []Check  `json:"checks"`
+	Checks        []Check  `json:"-"` // one for each question, in the order in which they were asked
 }
 
 // Verdict of a check.
@@ -44,11 +43,11 @@ const (
 
 // Check is one answered question. Control and hint are empty where it is OK.
 type Check struct {
-	Name    string  `json:"name"`
-	Verdict Verdict `json:"verdict"`
-	Text    string  `json:"text"`
-	Control string  `json:"control,omitempty"`
-	Hint    string  `json:"hint,omitempty"`
+	Name    string
+	Verdict Verdict
+	Text    string
+	Control string
+	Hint    string
 }
 
 // maxClockError is how far a clock may be off for a sign-in to hold.

@@ -63,6 +63,16 @@ func CleanURL(vaultURL string) (string, error) {
 	return a.url, err
 }
 
+// CloudOf names the cloud, one of [Clouds], of the vault at vaultURL; empty for
+// the practice vault (KF-VAULT-URL).
+func CloudOf(vaultURL string) (string, error) {
+	a, err := parseURL(vaultURL)
+	if err != nil || a.cloud == nil {
+		return "", err
+	}
+	return a.cloud.name, nil
+}
+
 func parseURL(vaultURL string) (address, error) {
 	u, err := url.Parse(vaultURL)
 	if err != nil {

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/keyid"
+	"keyferry/pkg/rms"
+	"keyferry/pkg/state"
+	"keyferry/pkg/vault"
+)
+
+var doctorCommand = cli.Command{
+	Name:    "doctor",
+	Summary: "show what the vault, the tenant and this machine are ready for",
+	Usage: `
+Usage: online doctor [flags]
+
+Asks before the day what can be known of it, and changes nothing: the state
+directory; whether the vault is reached, takes the sign-in and lets its keys be
+listed, the machine's clock, the KEK, soft delete; then the way into the tenant:
+Windows PowerShell, the AIPService module, the sign-in, the tenant's keys.
+
+Each line is ok, warn (it cannot be seen from here, or is worth a look), or fail
+(it would stop the day). A line that fails ends it with exit code 3.
+
+  --kek-name NAME   the KEK's name in the vault (default: keyferry-kek)
+  --tenant WAY      as at "online upload" (default: as chosen at init)
+
+The JSON document: kind; result (ok, warn or fail); checks, each with section
+(state, vault, tenant), name, result, text, and where it is not ok control and
+hint; vault (its url, service, cloud, Entra tenant, clock_ahead in seconds,
+recovery_level, keys); tenant (way, versions of PowerShell and module, keys).
+
+Example: online doctor --credential browser
+` + signInHelp,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		o := doctorOptions{signIn: addSignIn(flags)}
+		flags.StringVar(&o.kek, "kek-name", defaultKEK, "")
+		flags.StringVar(&o.tenant, "tenant", "", "")
+		return func(ctx context.Context, io *cli.IO, args []string) error {
+			if err := errors.Join(cli.NoArguments(args), keyid.Check("KEK name", o.kek)); err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error { return o.run(ctx, io, s) })
+		}
+	},
+}
+
+type doctorOptions struct {
+	kek, tenant string
+	signIn      *signIn
+}
+
+func (o *doctorOptions) run(ctx context.Context, io *cli.IO, s *state.State) error {
+	way, err := wayInto(s, o.tenant)
+	if err != nil {
+		return err
+	}
+	d := &doctor{io: io, way: way}
+	if err := d.lookAtState(s); err != nil {
+		return err
+	}
+	err = withCloud(ctx, io, s, o.signIn, func(c cloud) error {
+		c.vault.Trouble = nil // the checks say it
+		d.lookAtVault(ctx, c.vault, o.kek)
+		d.lookAtTenant(ctx, c, d.vault.Vault)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return d.report(s)
+}
+
+// Results of a check.
+const (
+	isOK   = "ok"
+	isWarn = "warn" // it cannot be seen from here, or is worth a look
+	isFail = "fail" // it would stop the day
+)
+
+// finding is one line of the report.
+type finding struct {
+	Section string `json:"section"`
+	Name    string `json:"name"`
+	Result  string `json:"result"`
+	Text    string `json:"text"`
+	Control string `json:"control,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// tenantFinding is what was seen of the tenant beside the checks.
+type tenantFinding struct {
+	Way      way           `json:"way"`
+	Versions *rms.Versions `json:"versions"` // null where PowerShell is not asked
+	Keys     []rms.Key     `json:"keys"`
+}
+
+type doctor struct {
+	io      *cli.IO
+	way     way
+	section string
+	checks  []finding
+	vault   *vault.Probe
+	tenant  tenantFinding
+}
+
+// say adds a check that holds, or that fails with err.
+func (d *doctor) say(name string, err error, format string, args ...any) {
+	if err == nil {
+		d.checks = append(d.checks, finding{Section: d.section, Name: name, Result: isOK, Text: fmt.Sprintf(format, args...)})
+		return
+	}
+	for _, r := range cli.Refusals(err) {
+		d.checks = append(d.checks, finding{d.section, name, isFail, r.Message, r.Control.ID, r.Hint})
+	}
+}
+
+func (d *doctor) warn(name, hint, format string, args ...any) {
+	d.checks = append(d.checks, finding{Section: d.section, Name: name, Result: isWarn, Text: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+func (d *doctor) lookAtState(s *state.State) error {
+	d.section = "state"
+	h, err := readHistory(s.Ledger)
+	if err != nil {
+		return err
+	}
+	d.say("state directory", nil, "%s, of %s, %d records in the ledger, whose chain holds", s.Kind(), s.Name, len(s.Ledger.Entries()))
+	d.say("room on the disk", durable.CheckRoom(s.Dir, room), "there is enough")
+	switch card, err := pinnedCard(s); {
+	case control.Is(err, control.TrustNone):
+		d.warn("offline side", "pin it with `online trust` once its card is here", "its card is not pinned yet")
+	case err != nil:
+		d.say("offline side", err, "")
+	default:
+		d.say("offline side", nil, "pinned: %s, which signs with %s", card.Name, card.Signer.Fingerprint())
+	}
+	if len(h.keks) == 0 {
+		d.warn("KEK package", "make the KEK and its package with `online kek create`", "none was written yet")
+	} else {
+		last := h.keks[len(h.keks)-1]
+		d.say("KEK package", nil, "number %d, of %s", last.Number, last.KID)
+	}
+	return nil
+}
+
+// soon is how near the KEK's end is worth a warning.
+const soon = 7 * 24 * time.Hour
+
+// lookAtVault asks the vault what it shows, and whether its KEK can serve.
+func (d *doctor) lookAtVault(ctx context.Context, client *vault.Client, kek string) {
+	d.section = "vault"
+	d.vault = client.Probe(ctx, kek)
+	there := false
+	for _, c := range d.vault.Checks {
+		result := map[vault.Verdict]string{vault.OK: isOK, vault.Unknown: isWarn, vault.Failed: isFail}[c.Verdict]
+		d.checks = append(d.checks, finding{d.section, c.Name, result, c.Text, c.Control, c.Hint})
+	}
+	for _, name := range d.vault.Keys {
+		there = there || strings.EqualFold(name, kek)
+	}
+	if !there {
+		return
+	}
+	switch found, err := client.FetchKEK(ctx, kek, ""); {
+	case err != nil:
+		d.say("KEK "+kek, err, "")
+	case !found.Expires.IsZero() && time.Until(found.Expires) < soon:
+		d.warn("KEK "+kek, "make a new one with `online kek create --kek-name`, if the bundle will come later", "it expires at %s", found.Expires.UTC().Format(time.RFC3339))
+	default:
+		d.say("KEK "+kek, nil, "RSA-%d, import only", found.Public.N.BitLen())
+	}
+}
+
+// lookAtTenant asks for all that the way into the tenant needs.
+func (d *doctor) lookAtTenant(ctx context.Context, c cloud, vaultURL string) {
+	d.section = "tenant"
+	d.tenant = tenantFinding{Way: d.way, Keys: []rms.Key{}}
+	switch d.way {
+	case byPractice:
+		d.listKeys(ctx, c.tenant)
+	case byPowerShell:
+		d.lookAtPowerShell(ctx, vaultURL)
+	case byKit:
+		d.warn("Windows machine", "try there: Connect-AipService, then Get-AipServiceKeys, in Windows PowerShell 5.1 on .NET Framework 4.8 with the AIPService module 3.0.0.1 or later",
+			"a person takes the kit to one, which cannot be seen from here")
+	}
+	if d.way != byPractice {
+		d.warn("right of Azure RMS on the keys", c.vault.GrantCommand(rms.ServicePrincipal, "NAME"),
+			"that it may get, decrypt and sign cannot be seen from here")
+	}
+}
+
+func (d *doctor) lookAtPowerShell(ctx context.Context, vaultURL string) {
+	session, err := startPowerShell(ctx, d.io)
+	if err != nil {
+		d.say("Windows PowerShell", err, "")
+		return
+	}
+	versions := session.Versions()
+	d.tenant.Versions = &versions
+	d.say("Windows PowerShell", nil, "%s, .NET Framework release %d", versions.PowerShell, versions.Framework)
+	d.say("AIPService module", nil, "%s", versions.Module)
+	cloud, err := vault.CloudOf(vaultURL)
+	if err == nil {
+		d.io.Note("signing in to Azure RMS, in a window of its own")
+		err = session.Connect(ctx, cloud)
+	}
+	d.say("sign in to Azure RMS", err, "the service takes it")
+	if err == nil {
+		d.listKeys(ctx, session)
+	}
+	if err := session.Close(); err != nil {
+		d.say("sign out of Azure RMS", err, "")
+	}
+}
+
+func (d *doctor) listKeys(ctx context.Context, tenant rms.Tenant) {
+	keys, err := tenant.Keys(ctx)
+	active := "none"
+	for _, k := range keys {
+		if k.Status == rms.Active {
+			active = k.KeyIdentifier
+		}
+	}
+	d.tenant.Keys = append(d.tenant.Keys, keys...)
+	d.say("keys of the tenant", err, "%d, active: %s", len(keys), active)
+}
+
+// report prints the findings, and refuses when one of them would stop the day.
+func (d *doctor) report(s *state.State) error {
+	count := map[string]int{}
+	var text strings.Builder
+	for _, c := range d.checks {
+		count[c.Result]++
+		c.print(&text)
+	}
+	fmt.Fprintf(&text, "%d ok, %d warn, %d fail", count[isOK], count[isWarn], count[isFail])
+	result := isOK
+	switch {
+	case count[isFail] > 0:
+		result = isFail
+	case count[isWarn] > 0:
+		result = isWarn
+	}
+	doc := map[string]any{"kind": s.Kind(), "result": result, "checks": d.checks, "vault": d.vault, "tenant": d.tenant}
+	if err := d.io.Result(doc, text.String()); err != nil {
+		return err
+	}
+	if count[isFail] > 0 {
+		return control.CloudNotReady.Refuse("%d of %d checks fail", count[isFail], len(d.checks))
+	}
+	return nil
+}
+
+const (
+	columns = 80
+	indent  = 6 // below a line's result
+)
+
+// print writes the finding in lines of 80 columns, where its words allow it.
+func (f finding) print(b *strings.Builder) {
+	text := f.Name + ": " + f.Text
+	if f.Control != "" {
+		text += " [" + f.Control + "]"
+	}
+	fmt.Fprintf(b, "%-*s%s\n", indent, f.Result, folded(text))
+	if f.Hint != "" {
+		fmt.Fprintf(b, "%-*s%s\n", indent, "", folded("hint: "+f.Hint))
+	}
+}
+
+// folded breaks a text between words, for what is indented.
+func folded(text string) string {
+	var b strings.Builder
+	at := indent
+	for i, word := range strings.Fields(text) {
+		switch {
+		case i == 0:
+		case at+1+len(word) > columns:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			at = indent
+		default:
+			b.WriteByte(' ')
+			at++
+		}
+		b.WriteString(word)
+		at += len(word)
+	}
+	return b.String()
+}
