@@ -105,6 +105,9 @@ func (p *parser) resolve(attrs []Attr) error {
 	for i := range attrs {
 		if a := &attrs[i]; a.Space != "" {
 			uri := ""
+			if a.Space == "xml" { // declared by XML itself
+				uri = "http://www.w3.org/XML/1998/namespace"
+			}
 			for _, declared := range p.prefixes { // the innermost wins
 				if declared.name == a.Space {
 					uri = declared.uri

@@ -39,20 +39,24 @@ func decode(data []byte) (string, encoding, error) {
 	case bytes.HasPrefix(data, []byte{0xEF, 0xBB, 0xBF}):
 		return stringOf(data[3:]), encoding{utf8Name, 3, nil}, nil
 	case bytes.HasPrefix(data, []byte{0xFF, 0xFE}):
-		return decodeUTF16(data[2:], binary.LittleEndian)
+		return decodeUTF16(data, 2, binary.LittleEndian)
 	case bytes.HasPrefix(data, []byte{0xFE, 0xFF}):
-		return decodeUTF16(data[2:], binary.BigEndian)
+		return decodeUTF16(data, 2, binary.BigEndian)
+	case bytes.HasPrefix(data, []byte{'<', 0}):
+		return decodeUTF16(data, 0, binary.LittleEndian)
+	case bytes.HasPrefix(data, []byte{0, '<'}):
+		return decodeUTF16(data, 0, binary.BigEndian)
 	}
 	return stringOf(data), encoding{utf8Name, 0, nil}, nil
 }
 
-func decodeUTF16(data []byte, order byteOrder) (string, encoding, error) {
-	enc := encoding{utf16Name, 2, order}
+func decodeUTF16(data []byte, mark int, order byteOrder) (string, encoding, error) {
+	enc := encoding{utf16Name, mark, order}
 	if len(data)%2 != 0 {
 		return "", enc, errors.New("it begins as UTF-16 but has an odd number of bytes")
 	}
 	text := make([]byte, 0, len(data)/2) // enough for ASCII
-	for i := 0; i < len(data); i += 2 {
+	for i := mark; i < len(data); i += 2 {
 		r := rune(order.Uint16(data[i:]))
 		if utf16.IsSurrogate(r) {
 			if i += 2; i < len(data) {

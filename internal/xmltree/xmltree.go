@@ -207,7 +207,7 @@ func (n Node) One(path ...string) Node {
 func (n Node) TextOf(path ...string) string { return n.One(path...).Text() }
 
 // Parse reads a document from bytes: UTF-8 with or without a byte order mark,
-// or UTF-16 with one. The encoding that the document declares, if any, must be
+// or UTF-16, which shows by its mark or its first character. The encoding that the document declares, if any, must be
 // the one that it is in. The document refers to data, which must not be changed
 // from then on.
 func Parse(data []byte) (*Document, error) {

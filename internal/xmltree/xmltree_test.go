@@ -30,6 +30,8 @@ func TestParseAccepts(t *testing.T) {
 		"UTF-16LE":                  toUTF16(le, doc),
 		"UTF-16LE declared":         toUTF16(le, `<?xml version="1.0" encoding="utf-16"?>`+doc),
 		"UTF-16BE":                  toUTF16(be, doc),
+		"UTF-16LE without mark":     toUTF16(le, doc)[2:],
+		"UTF-16BE without mark":     toUTF16(be, doc)[2:],
 		"UTF-16BE declared, spaced": toUTF16(be, `<?xml version='1.0' encoding = 'Utf-16' ?>`+doc),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -53,6 +55,36 @@ func TestParseAccepts(t *testing.T) {
 				t.Errorf("c cut out of the source leaves %q, %v", cut.Text, err)
 			}
 		})
+	}
+}
+
+// The prefix xml needs no declaration: XmlSerializer writes xml:space.
+func TestPrefixXML(t *testing.T) {
+	d, err := ParseText(`<a xml:space="preserve"> </a>`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Root().AttrIn("http://www.w3.org/XML/1998/namespace", "space") != "preserve" || d.Root().Text() != " " {
+		t.Errorf("attributes are %v, the text is %q", d.Root()[0].attrs, d.Root().Text())
+	}
+}
+
+// Faults in a long text are found where they are, the first one first.
+func TestLongTexts(t *testing.T) {
+	long := strings.Repeat("&lt;é&gt;\r\n", 1000)
+	d, err := ParseText("<a><b>" + long + "</b><c>" + long + "x</c></a>")
+	if want := strings.Repeat("<é>\n", 1000); err != nil || d.Root().TextOf("b") != want || d.Root().TextOf("c") != want+"x" {
+		t.Fatalf("%v: b has %d bytes", err, len(d.Root().TextOf("b")))
+	}
+	for fault, c := range map[string]struct {
+		because string
+		at      int
+	}{"&e;": {"entity", 0}, "\x01": {"illegal character", 0}, "\xff": {"UTF-8", 0}, "]]>": {"]]>", 2}} {
+		_, err := ParseText("<a><b>" + long + fault + "</b><c>" + long + "&other;</c></a>")
+		at := fmt.Sprintf("at byte %d:", len("<a><b>"+long)+c.at)
+		if err == nil || !strings.Contains(err.Error(), c.because) || !strings.Contains(err.Error(), at) {
+			t.Errorf("got %v, expected %q %s", err, c.because, at)
+		}
 	}
 }
 

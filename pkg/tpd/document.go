@@ -75,12 +75,17 @@ func (l layer) checkShape(n xmltree.Node, known ...string) (extra []string, err 
 			return nil, l.format.Refuse("%s occurs twice in %s", child.Name(), l.what)
 		}
 		seen[child.Name()] = true
-		null := child.AttrIn(schemaInstance, "nil")
-		if (null == "true" || null == "1") && hasContent(child) {
+		if isNull(child) && hasContent(child) {
 			return nil, l.format.Refuse("%s in %s is declared null but has content", child.Name(), l.what)
 		}
 	}
 	return extra, nil
+}
+
+// isNull reports whether the element says that it is null.
+func isNull(n xmltree.Node) bool {
+	null := n.AttrIn(schemaInstance, "nil")
+	return null == "true" || null == "1"
 }
 
 func hasContent(n xmltree.Node) bool { return n.Text() != "" || n.HasChildren() }
@@ -143,14 +148,15 @@ func (d *Domain) noteShape(n xmltree.Node, known ...string) error {
 	return err
 }
 
-// readStrings reads a list of strings.
+// readStrings reads a list of strings, and passes over those that are null.
 func (d *Domain) readStrings(list xmltree.Node) []string {
 	all := make([]string, 0, list.Count("string"))
 	for child := range list.Children() {
-		if child.Name() == "string" {
-			all = append(all, child.Text())
-		} else {
+		switch {
+		case child.Name() != "string":
 			d.extra = noteExtra(d.extra, child.Name())
+		case !isNull(child) || hasContent(child):
+			all = append(all, child.Text())
 		}
 	}
 	return all

@@ -15,7 +15,7 @@
 //	  </anyType>
 //	</ArrayOfAnyType>
 //
-// It is UTF-8 with or without byte order mark, or UTF-16 with one. Order of
+// It is UTF-8 or UTF-16, with or without byte order mark. Order of
 // attributes and elements varies; a null string is an absent element or has
 // xsi:nil. Elements of other names are passed over, as .NET does, with a
 // warning. m_strKeyData is absent in a keyless TPD.

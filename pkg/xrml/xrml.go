@@ -230,8 +230,20 @@ func readObject(n xmltree.Node) Object {
 	id := object.One("ID")
 	return Object{
 		Type: object.Attr("type"), IDType: id.Attr("type"), ID: id.Text(),
-		Name: object.TextOf("NAME"), URL: object.TextOf("ADDRESS"),
+		Name: readName(object), URL: object.TextOf("ADDRESS"),
 	}
+}
+
+// readName reads the NAME; a template may have one for each language.
+func readName(object xmltree.Node) string {
+	if object.Count("NAME") < 2 {
+		return object.TextOf("NAME")
+	}
+	var all strings.Builder
+	for name := range object.All("NAME") {
+		all.WriteString(name.Text())
+	}
+	return all.String()
 }
 
 func (r *Reader) readPrincipal(n xmltree.Node) (Principal, error) {
@@ -283,7 +295,8 @@ func (r *Reader) readKey(n xmltree.Node) (*rsa.PublicKey, error) {
 	return key, nil
 }
 
-// readValue reads a VALUE in base64, whose size attribute counts bits.
+// readValue reads a VALUE in base64, whose size attribute, if there is one,
+// counts bits.
 func readValue(n xmltree.Node) ([]byte, error) {
 	value, err := base64.StdEncoding.Strict().DecodeString(n.Text())
 	if err != nil {
@@ -292,7 +305,7 @@ func readValue(n xmltree.Node) ([]byte, error) {
 	if len(value) == 0 {
 		return nil, errors.New("it is missing")
 	}
-	if size := n.Attr("size"); size != strconv.Itoa(8*len(value)) {
+	if size := n.Attr("size"); size != "" && size != strconv.Itoa(8*len(value)) {
 		return nil, fmt.Errorf("it has %d bits, its size attribute says %s", 8*len(value), control.Quote(size))
 	}
 	return value, nil
