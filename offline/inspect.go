@@ -34,7 +34,8 @@ one to make active. Changes nothing and needs no state directory.
                                      --protection-password to be asked)
   --pinned-root SHA256:…             refuse chains that do not end at this root
                                      key; may be repeated
-  --verbose                          templates with rights and URLs
+  --verbose                          also the modulus in base64, as Azure shows
+                                     it, and the templates' rights and URLs
 
 Example: offline inspect drawer/*.xml --protection-password-file pw
 `,

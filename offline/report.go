@@ -51,6 +51,9 @@ func line(w *strings.Builder, label, format string, args ...any) {
 func describe(w *strings.Builder, r *tpd.Report, verbose bool) {
 	line(w, "key", "RSA-%d, mode %d, GUID %s", r.Bits, r.Mode, dash(r.KeyGUID))
 	describeFingerprint(w, "fingerprint", r.Fingerprint)
+	if verbose { // as Azure shows it
+		line(w, "modulus", "%s", folded(r.ModulusBase64, 60))
+	}
 	line(w, "derivation", "document %s, key %s", dash(string(r.Derivation.Document)), dash(string(r.Derivation.Key)))
 	line(w, "CSP", "type %d, %s\ncontainer %s, key number %d", r.CSPType, control.Quote(r.CSPName), control.Quote(r.KeyContainer), r.KeyNumber)
 	if r.SLC != nil {
@@ -110,6 +113,15 @@ func describeSLC(w *strings.Builder, slc *xrml.SLC) {
 		pinned = "pinned"
 	}
 	line(w, "hierarchy", "%s; root key, %s:\n%s", slc.Hierarchy, pinned, groupedHex(slc.RootFingerprint))
+}
+
+// folded sets a text without spaces in lines of n characters.
+func folded(s string, n int) string {
+	var lines []string
+	for ; len(s) > n; s = s[n:] {
+		lines = append(lines, s[:n])
+	}
+	return strings.Join(append(lines, s), "\n")
 }
 
 func groupedHex(hex string) string {

@@ -25,7 +25,7 @@ type Survey struct {
 
 // Group are the exports of one organisation, as far as they show it.
 type Group struct {
-	Files   []int       `json:"files"`    // newest SLC first
+	Files   []int       `json:"files"`    // newest SLC first, those that are refused last
 	Because []string    `json:"because"`  // what they have in common, in sentences
 	SameKey []Duplicate `json:"same_key"` // keys that are there more than once
 	Newest  int         `json:"newest"`
@@ -192,15 +192,22 @@ func newGroup(reports []*Report, files []int, because []string) Group {
 	return g
 }
 
-// newerFirst orders by the SLC's issue; a file without one comes last.
+// newerFirst orders by the SLC's issue. A file that is refused comes last: what
+// it says of its date may not be true.
 func newerFirst(a, b *Report) int {
+	sound := func(r *Report) int {
+		if r.Verdict == VerdictRefused {
+			return 0
+		}
+		return 1
+	}
 	issued := func(r *Report) (t time.Time) {
 		if r.SLC != nil {
 			t = r.SLC.Issued
 		}
 		return t
 	}
-	return issued(b).Compare(issued(a))
+	return cmp.Or(sound(b)-sound(a), issued(b).Compare(issued(a)))
 }
 
 // duplicates finds keys that several of the files hold, and the one to take
