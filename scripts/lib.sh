@@ -33,6 +33,9 @@ tar              tar
 xxd              xxd
 zstd             zstd
 '
+bench_packages=$test_packages'
+libxml2-utils    xmllint
+'
 # Tokens that the tests try beside SoftHSM. Not every release has them all.
 token_packages='
 dbus-daemon              dbus-run-session
