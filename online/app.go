@@ -3,7 +3,8 @@
 // Command online is the half of Keyferry that runs on the connected
 // workstation: it makes the key exchange key in the vault, checks the bundle
 // that comes over the gap, and brings what is in it into the vault and the
-// Azure RMS tenant. It never sees a clear key.
+// Azure RMS tenant. It never sees a clear key, but for one of 1024 bits, which no
+// vault takes and which travels in its TPD.
 //
 // Its files, in the order of the ceremony:
 //
