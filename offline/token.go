@@ -68,7 +68,9 @@ func (o *initOptions) settleToken(ctx context.Context, io *cli.IO, s *state.Stat
 	settings.Serial = token.Info().Serial
 	var signer crypto.Signer
 	if o.signer == signerHSM {
-		signer, err = token.CreateSigner(signerLabel, hsm.ECDSAP256)
+		if signer, err = token.CreateSigner(signerLabel, hsm.ECDSAP256); err == nil {
+			err = s.SignHead(signer)
+		}
 	} else {
 		signer, err = s.Signer()
 	}

@@ -51,11 +51,7 @@ const worldFile = "security-world"
 
 // withState runs f in the open state directory.
 func withState(io *cli.IO, f func(s *state.State) error) error {
-	s, err := state.Open(io.State, state.Offline)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(s), s.Close())
+	return io.InState(state.Offline, f)
 }
 
 func pinWorld(io *cli.IO, s *state.State, path, expected string) error {

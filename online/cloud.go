@@ -20,11 +20,7 @@ import (
 
 // withState runs f in the open state directory.
 func withState(io *cli.IO, f func(s *state.State) error) error {
-	s, err := state.Open(io.State, state.Online)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(s), s.Close())
+	return io.InState(state.Online, f)
 }
 
 // ownWorld is this side's security world, and its package.

@@ -24,7 +24,7 @@ func refused(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	holdsStill(ts, func() {
+	holdsStill(ts, `"`+args[0]+`"`, func() {
 		if code := run(ts, args[2:]); code != want {
 			ts.Fatalf("exit code %d, want %d", code, want)
 		}
@@ -48,7 +48,7 @@ func unchanged(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: unchanged COMMAND…")
 	}
-	holdsStill(ts, func() { must(ts, args...) })
+	holdsStill(ts, `"dry_run":true,"controls":[]`, func() { must(ts, args...) })
 }
 
 // run runs a command in the script's directory and returns its exit code.

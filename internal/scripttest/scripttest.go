@@ -5,8 +5,9 @@
 //
 //	ceremony [-flag…] STEP          play the ceremony up to the step (see ceremony.go)
 //	refused KF-ID N COMMAND…        the command ends with exit code N by that control, with a hint,
-//	                                and nothing below $WORK is changed, added or left behind
-//	unchanged COMMAND…              the command succeeds and changes nothing below $WORK
+//	                                and nothing below $WORK is changed, added or left behind, but for
+//	                                the record of the refusal in the ledger
+//	unchanged COMMAND…              the command succeeds and changes nothing below $WORK; a dry run is recorded
 //	tree DIR…                       print the directories as a table of modes and paths
 //	json PATH VALUE                 the last standard output is one JSON document that says so
 //	token                           print the keys in the rehearsal token of S, by pkcs11-tool

@@ -67,16 +67,47 @@ func difference(before, after map[string]string) string {
 	return strings.Join(lines, "\n")
 }
 
-// holdsStill runs f and fails when it changed anything below $WORK.
-func holdsStill(ts *testscript.TestScript, f func()) {
-	before, err := snapshot(ts.Getenv("WORK"))
+// holdsStill runs f and fails when it changed anything below $WORK, but for the
+// one record of the run in a ledger, which must say says.
+func holdsStill(ts *testscript.TestScript, says string, f func()) {
+	work := ts.Getenv("WORK")
+	before, err := snapshot(work)
 	ts.Check(err)
+	ledgers := readLedgers(ts, before)
 	f()
-	after, err := snapshot(ts.Getenv("WORK"))
+	after, err := snapshot(work)
 	ts.Check(err)
+	for path, old := range ledgers {
+		now, err := os.ReadFile(filepath.Join(work, path))
+		ts.Check(err)
+		added, goesOn := bytes.CutPrefix(now, old)
+		if len(added) == 0 && goesOn {
+			continue
+		}
+		if !goesOn || bytes.Count(added, []byte("\n")) != 1 || !bytes.Contains(added, []byte(`"event":"run"`)) || !bytes.Contains(added, []byte(says)) {
+			ts.Fatalf("the command added to the ledger, or changed it:\n%s", added)
+		}
+		for _, path := range []string{path, filepath.Join(filepath.Dir(path), "ledger.head")} {
+			delete(before, path)
+			delete(after, path)
+		}
+	}
 	if changes := difference(before, after); changes != "" {
 		ts.Fatalf("the command changed files:\n%s", changes)
 	}
+}
+
+// readLedgers returns the ledgers of a snapshot of $WORK, by path.
+func readLedgers(ts *testscript.TestScript, found map[string]string) map[string][]byte {
+	ledgers := map[string][]byte{}
+	for path := range found {
+		if filepath.Base(path) == "ledger.jsonl" {
+			data, err := os.ReadFile(filepath.Join(ts.Getenv("WORK"), path))
+			ts.Check(err)
+			ledgers[path] = data
+		}
+	}
+	return ledgers
 }
 
 // random are the parts of names that differ from run to run, and what the

@@ -117,6 +117,10 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, args []strin
 		}
 		return flagError(cmd.Name, err).WithHint("see `%s %s --help`", a.Name, cmd.Name)
 	}
+	io.command = cmd.Name
+	if f := flags.Lookup("dry-run"); f != nil {
+		io.dryRun = f.Value.String() == "true"
+	}
 	if io.State == "" {
 		state, err := defaultState(a.Name)
 		if err != nil {

@@ -28,6 +28,8 @@ type IO struct {
 	Verbose bool
 
 	program        string
+	command        string // that runs
+	dryRun         bool   // --dry-run was given
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	interrupted    <-chan struct{}

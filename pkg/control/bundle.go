@@ -26,6 +26,8 @@ var (
 	BundleFork      = bundle("KF-BUNDLE-FORK", Refused, "two bundles claim the same place in the sender's sequence: keep both as evidence and ask the sender")
 	BundleEmpty     = bundle("KF-BUNDLE-EMPTY", Refused, "stage a key first, with `offline import`")
 
+	BundleTranscript = bundle("KF-BUNDLE-TRANSCRIPT", Refused, "the sender's ledger was cut, edited or put back from a backup since its last bundle: keep both bundles as evidence and ask the sender")
+
 	ApprovalBundle    = bundle("KF-APPROVAL-BUNDLE", Refused, "give a bundle that this side sealed, as it lies on the stick")
 	ApprovalSignature = bundle("KF-APPROVAL-SIGNATURE", Refused, "sign this bundle's manifest.json: see `offline approve --help`")
 	ApprovalNamespace = bundle("KF-APPROVAL-NAMESPACE", Refused, "sign again with `ssh-keygen -Y sign -n keyferry-bundle-v1`")

@@ -27,4 +27,5 @@ var (
 	ReadBack      = run("KF-RUN-READ-BACK", Environment, "the medium does not give back what was written: use another one")
 	MachineFailed = run("KF-RUN-MACHINE", Environment, "the operating system refused: read the message, mend it, run the same command again")
 	LedgerBroken  = run("KF-LEDGER-CHAIN", Refused, "the ledger was cut or edited: keep it as evidence and restore the state directory from its backup")
+	LedgerHead    = run("KF-LEDGER-HEAD", Refused, "records were cut off or replaced after their head was signed, sent or written down: keep it as evidence and restore the state directory from its backup")
 )

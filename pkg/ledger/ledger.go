@@ -10,8 +10,40 @@
 // one's previous is 32 zero bytes. Opening a ledger checks the whole chain. A
 // last line without line feed is a record that a crash tore: it was never
 // reported as written, so it does not count, and the next record takes its
-// place. That last records were left out, or the very last one changed, the
-// chain alone can't show; its head, noted elsewhere, does.
+// place.
+//
+// # Heads
+//
+// That last records were left out, or the very last one changed, the chain alone
+// can't show. Its head does, the SHA-256 of the last line, which is kept in
+// three places beside the ledger:
+//
+//   - signed, in the file ledger.head: one line of JSON ([Head]), then its armored
+//     SSHSIG in the namespace keyferry-ledger-v1. It is checked whenever the
+//     ledger is opened. Where the side's signing key is in its state directory,
+//     each run that adds a record signs anew; where it is in an HSM, init and
+//     seal do, when the token is open, and records since then are not signed yet;
+//   - in the copy of the ledger that each bundle carries, which the bundle's
+//     signature covers: the receiver refuses a bundle whose copy does not go on
+//     where the last one ended, and says in its receipt which one it saw;
+//   - on paper: `transcript --sheet` prints it, `transcript verify --head` looks
+//     for it.
+//
+// What this does not show: somebody who has the state directory with a signing
+// key in it can write another ledger and sign its head. Then the copies that
+// travelled and the paper speak; and a backup put back in place of the whole
+// state directory shows at the next bundle or receipt. A key in an HSM signs for
+// nobody who lacks the PIN.
+//
+//	head -n 1 ledger.head >head.json; tail -n +2 ledger.head >head.sig
+//	ssh-keygen -Y verify -f allowed_signers -I offline -n keyferry-ledger-v1 -s head.sig <head.json
+//
+// # Runs
+//
+// A [Run] is a record of a run that changed nothing: one that was refused, with
+// the controls, or a dry run. Not recorded is what ends before the state
+// directory is open, or because it can't be: a wrong command line, another
+// command at work, a damaged state directory.
 //
 // What the events are, and what state they add up to, is the matter of the side
 // that keeps the ledger.
@@ -51,6 +83,16 @@ func (e Entry) Read(v any) error {
 	return nil
 }
 
+// EventRun is the event of a [Run].
+const EventRun = "run"
+
+// Run is a run that changed nothing.
+type Run struct {
+	Command  string   `json:"command"`
+	DryRun   bool     `json:"dry_run"`
+	Controls []string `json:"controls"` // IDs of those that ended it; empty in a good dry run
+}
+
 // Ledger is an open ledger.
 type Ledger struct {
 	path    string
@@ -67,10 +109,33 @@ func Open(path string) (*Ledger, error) {
 		return nil, err
 	}
 	l := &Ledger{path: path}
+	_, err = l.takeAll(data)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// ReadCopy reads a copy of a ledger, to which nothing can be appended. Other than
+// in the ledger itself, a torn record is refused (KF-LEDGER-CHAIN).
+func ReadCopy(data []byte) (*Ledger, error) {
+	l := new(Ledger)
+	torn, err := l.takeAll(data)
+	if err == nil && len(torn) > 0 {
+		err = control.LedgerBroken.Refuse("the copy of the ledger ends within a record")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// takeAll takes all whole lines, and returns what is behind them.
+func (l *Ledger) takeAll(data []byte) (torn []byte, err error) {
 	for {
 		line, rest, whole := bytes.Cut(data, []byte("\n"))
 		if !whole {
-			return l, nil
+			return data, nil
 		}
 		if err := l.take(line); err != nil {
 			return nil, err

@@ -7,6 +7,7 @@
 //	identity/sign.pem    private key that signs (PKCS#8)
 //	identity/age.txt     age identity that opens what the other side sends
 //	ledger.jsonl         what happened, hash-chained; see package ledger
+//	ledger.head          its signed head
 //
 // Each side adds files of its own. A state directory is made whole or not at
 // all, is locked while a command runs, and must exist for every command but
@@ -30,6 +31,7 @@ import (
 	"keyferry/pkg/durable"
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/ledger"
+	"keyferry/pkg/sshsig"
 	"keyferry/pkg/strictjson"
 )
 
@@ -57,18 +59,21 @@ type State struct {
 	Dir string // absolute
 	Meta
 	Ledger *ledger.Ledger
+	Signed *ledger.Head     // the ledger's head that was signed last
+	HeadBy sshsig.PublicKey // that signed it
 	unlock func() error
 }
 
 const (
 	metaFile   = "state.json"
 	ledgerFile = "ledger.jsonl"
+	headFile   = "ledger.head"
 )
 
 // Options say how a state directory is made.
 type Options struct {
 	ClassicRecipient bool // an X25519 age identity, not the hybrid
-	SignerElsewhere  bool // no identity/sign.pem: the signing key is in an HSM
+	SignerElsewhere  bool // no identity/sign.pem: the signing key is in an HSM, and fill signs the ledger's head
 }
 
 // Create makes the state directory dir, which must not exist or be empty, with what fill
@@ -105,7 +110,13 @@ func Create(dir string, meta Meta, o Options, fill func(s *State) error) error {
 		if err := s.Ledger.Append(meta.Created, "init", meta); err != nil {
 			return err
 		}
-		return fill(s)
+		if err := fill(s); err != nil {
+			return err
+		}
+		if err := s.SignLedger(); err != nil {
+			return err
+		}
+		return s.checkHead()
 	})
 }
 
@@ -147,7 +158,7 @@ func (s *State) load(side Side) error {
 	if len(s.Ledger.Entries()) == 0 { // init wrote one
 		return control.LedgerBroken.Refuse("the ledger of %s is gone", s.Dir)
 	}
-	return nil
+	return s.checkHead()
 }
 
 // Close unlocks the state directory.

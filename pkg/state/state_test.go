@@ -94,8 +94,8 @@ func TestOnlyTheOwnerMayRead(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || count != 7 {
-		t.Errorf("%d files and directories, %v; want 7", count, err)
+	if err != nil || count != 8 {
+		t.Errorf("%d files and directories, %v; want 8", count, err)
 	}
 }
 
@@ -163,7 +163,14 @@ func TestRecipientReachesTheIdentity(t *testing.T) {
 }
 
 func TestSignerElsewhere(t *testing.T) {
-	dir := create(t, Options{SignerElsewhere: true})
+	elsewhere := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := Create(dir, meta(), Options{SignerElsewhere: true}, nothing); !control.Is(err, control.LedgerHead) {
+		t.Errorf("nobody signed the head: %v", err)
+	}
+	if err := Create(dir, meta(), Options{SignerElsewhere: true}, func(s *State) error { return s.SignHead(elsewhere) }); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := os.Lstat(filepath.Join(dir, "identity", "sign.pem")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there is a signing key: %v", err)
 	}
@@ -251,6 +258,9 @@ func TestOpenRefuses(t *testing.T) {
 		"ledger gone":        {func(dir string) error { return os.Remove(filepath.Join(dir, ledgerFile)) }, control.LedgerBroken},
 		"ledger empty":       {func(dir string) error { return os.Truncate(filepath.Join(dir, ledgerFile), 0) }, control.LedgerBroken},
 		"ledger only a tear": {func(dir string) error { return os.Truncate(filepath.Join(dir, ledgerFile), 20) }, control.LedgerBroken},
+		"head gone":          {func(dir string) error { return os.Remove(filepath.Join(dir, headFile)) }, control.LedgerHead},
+		"head changed":       {change(headFile, `"records":1`, `"records":2`), control.LedgerHead},
+		"last record edited": {change(ledgerFile, `"vault-room"`, `"vault-doom"`), control.LedgerHead},
 		"ledger changed":     {change(ledgerFile, `"seq":1`, `"seq":2`), control.LedgerBroken},
 	} {
 		t.Run(name, func(t *testing.T) {

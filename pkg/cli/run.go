@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"time"
+
+	"keyferry/pkg/ledger"
+	"keyferry/pkg/state"
+)
+
+// InState runs f in the open state directory. Its ledger learns what f does not
+// tell it, a refusal and a dry run, and its head is signed where that is not yet done.
+// What of this fails, stops nothing: the next run signs, and people are told.
+func (o *IO) InState(side state.Side, f func(s *state.State) error) error {
+	s, err := state.Open(o.State, side)
+	if err != nil {
+		return err
+	}
+	err = f(s)
+	if err != nil || o.dryRun {
+		if err := s.Ledger.Append(time.Now(), ledger.EventRun, ledger.Run{Command: o.command, DryRun: o.dryRun, Controls: controls(err)}); err != nil {
+			o.Warn("this run is not in the ledger: %v", err)
+		}
+	}
+	if s.Ledger.Mark() != s.Signed.Ledger {
+		if err := s.SignLedger(); err != nil {
+			o.Warn("the ledger's head is not signed: %v", err)
+		}
+	}
+	return errors.Join(err, s.Close())
+}
+
+// controls lists what ended a run.
+func controls(err error) []string {
+	ids := []string{}
+	if err == nil {
+		return ids
+	}
+	for _, r := range Refusals(err) {
+		ids = append(ids, r.Control.ID)
+	}
+	return ids
+}
