@@ -16,6 +16,7 @@
 //	approve.go    attaches approvals to a bundle
 //	receipt.go    closes the ledger
 //	status.go     shows the ledger: as keys, and as transcript
+//	sheet.go      the transcript as a sheet to sign
 //	history.go    what the ledger's events add up to
 package main
 
@@ -38,8 +39,8 @@ var app = &cli.App{
 		approveCommand,
 		receiptCommand,
 		statusCommand,
-		transcriptCommand,
-		transcriptVerifyCommand,
+		transcript.Show(),
+		transcript.Verify(),
 	},
 	Seeds: []cli.Seed{{
 		Switch:  "-ImportRmsCentrallyManagedKey",

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -70,58 +69,5 @@ func number(n uint64) string {
 	return fmt.Sprint(n)
 }
 
-var transcriptCommand = cli.Command{
-	Name:    "transcript",
-	Summary: "show the ledger, record by record",
-	Usage: `
-Usage: offline transcript
-
-Shows the ledger: what was done when, in the chain of hashes that was checked
-when it was opened.
-
-Example: offline transcript
-`,
-	Setup: func(*pflag.FlagSet) cli.Run {
-		return func(_ context.Context, io *cli.IO, args []string) error {
-			if err := cli.NoArguments(args); err != nil {
-				return err
-			}
-			return withState(io, func(s *state.State) error { return showTranscript(io, s) })
-		}
-	},
-}
-
-var transcriptVerifyCommand = cli.Command{
-	Name:    "transcript verify",
-	Summary: "check the ledger's chain of hashes",
-	Usage: `
-Usage: offline transcript verify
-
-Checks that each record of the ledger follows the one before it, and shows the
-head, which stands for all of it: compare it with the one that was written down.
-A last record that was cut off or replaced shows in the head alone.
-
-Example: offline transcript verify
-`,
-	Setup: func(*pflag.FlagSet) cli.Run {
-		return func(_ context.Context, io *cli.IO, args []string) error {
-			if err := cli.NoArguments(args); err != nil {
-				return err
-			}
-			return withState(io, func(s *state.State) error { // which checks the chain
-				head, records := s.Ledger.Head(), len(s.Ledger.Entries())
-				return io.Result(map[string]any{"result": "SUCCESS", "records": records, "head": head},
-					fmt.Sprintf("%d records follow each other\nhead  %s\n%s\nResult: SUCCESS", records, head, head.Words()))
-			})
-		}
-	},
-}
-
-func showTranscript(io *cli.IO, s *state.State) error {
-	var text strings.Builder
-	for _, e := range s.Ledger.Entries() {
-		fmt.Fprintf(&text, "%4d  %s  %-14s %s\n", e.Seq, e.Time.Format(time.RFC3339), e.Event, e.Data)
-	}
-	fmt.Fprintf(&text, "head  %s\n%s", s.Ledger.Head(), s.Ledger.Head().Words())
-	return io.Result(map[string]any{"entries": s.Ledger.Entries(), "head": s.Ledger.Head()}, text.String())
-}
+// transcript shows the ledger.
+var transcript = cli.Transcript{Program: "offline", Side: state.Offline, Key: ownKey, Sheet: makeSheet}

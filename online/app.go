@@ -19,6 +19,7 @@
 //	importtpd.go  one .byok and keyless TPD without their bundle
 //	status.go     shows what the ledger says
 //	doctor.go     shows what vault, tenant and machine are ready for
+//	transcript.go shows all of it, or a sheet to sign
 //	practice.go   serves the practice vault to other clients
 //	cloud.go      the vault: Azure, or the practice cloud; tenant.go, the ways
 //	              into the tenant
@@ -46,6 +47,8 @@ var app = &cli.App{
 		importTPDCommand,
 		statusCommand,
 		doctorCommand,
+		transcript.Show(),
+		transcript.Verify(),
 		practiceServeCommand,
 	},
 	Seeds: []cli.Seed{{

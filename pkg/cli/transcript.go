@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/sheet"
+	"keyferry/pkg/sshsig"
+	"keyferry/pkg/state"
+)
+
+// Transcript is what the commands that show a side's ledger need to know of it.
+type Transcript struct {
+	Program string
+	Side    state.Side
+	Key     func(s *state.State) (sshsig.PublicKey, error) // the side's signing key, as the other side pins it
+	Sheet   func(s *state.State) (sheet.Sheet, error)
+}
+
+// Show is the command that prints the ledger.
+func (t Transcript) Show() Command {
+	return Command{
+		Name:    "transcript",
+		Summary: "show the ledger, record by record, or a sheet to sign",
+		Usage: fmt.Sprintf(`
+Usage: %[1]s transcript [--sheet text|html]
+
+Shows the ledger: what was done when, what was refused and by which control, in
+the chain of hashes that was checked when it was opened. Digests are in hex and
+in words.
+
+  --sheet text|html   instead, a page for each key, to print, sign and file
+
+Example: %[1]s transcript --sheet html >sheet.html
+`, t.Program),
+		Setup: func(flags *pflag.FlagSet) Run {
+			form := flags.String("sheet", "", "")
+			return func(_ context.Context, io *IO, args []string) error {
+				if err := NoArguments(args); err != nil {
+					return err
+				}
+				if flags.Changed("sheet") && *form != "text" && *form != "html" {
+					return control.CommandLine.Refuse("--sheet is text or html, not %s", control.Quote(*form))
+				}
+				return io.InState(t.Side, func(s *state.State) error {
+					if *form != "" {
+						return t.printSheet(io, s, *form)
+					}
+					return showTranscript(io, s)
+				})
+			}
+		},
+	}
+}
+
+func (t Transcript) printSheet(io *IO, s *state.State, form string) error {
+	paper, err := t.Sheet(s)
+	if err != nil {
+		return err
+	}
+	if form == "html" {
+		return io.Result(map[string]any{"sheet": paper.HTML()}, paper.HTML())
+	}
+	return io.Result(map[string]any{"sheet": paper.Text()}, paper.Text())
+}
+
+func showTranscript(io *IO, s *state.State) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s (%s), %s side\n\n", s.Name, s.Kind(), s.Side)
+	for _, e := range s.Ledger.Entries() {
+		text.WriteString(sheet.Describe(e) + "\n")
+	}
+	text.WriteString(describeHead(s))
+	return io.Result(map[string]any{
+		"entries": s.Ledger.Entries(), "head": s.Ledger.Head(), "signed_head": s.Signed, "signed_by": s.HeadBy,
+	}, text.String())
+}
+
+func describeHead(s *state.State) string {
+	head := s.Ledger.Head()
+	return fmt.Sprintf("head  %s\n%s\nsigned at record %d of %d, %s, by %s\n", head, head.Words(),
+		s.Signed.Ledger.Records, len(s.Ledger.Entries()), s.Signed.Time.Format("2006-01-02 15:04 MST"), s.HeadBy.Fingerprint())
+}
+
+// Verify is the command that proves the ledger.
+func (t Transcript) Verify() Command {
+	return Command{
+		Name:    "transcript verify",
+		Summary: "check the ledger's chain of hashes and its signed head",
+		Usage: fmt.Sprintf(`
+Usage: %[1]s transcript verify [--head SHA256:…]
+
+Checks that each record of the ledger follows the one before it, that what was
+there when the head was signed is there still, and that this side signed it. A
+head that was written down, printed on a sheet, or sent in a receipt is looked for with
+--head: without it a ledger that was put back from an old backup, its signed
+head too, looks good.
+
+  --head SHA256:…   a head that the ledger must have had
+
+Example: %[1]s transcript verify --head SHA256:9f86d081884c7d65…
+`, t.Program),
+		Setup: func(flags *pflag.FlagSet) Run {
+			head := flags.String("head", "", "")
+			return func(_ context.Context, io *IO, args []string) error {
+				if err := NoArguments(args); err != nil {
+					return err
+				}
+				return io.InState(t.Side, func(s *state.State) error { return t.verify(io, s, *head) }) // which checks chain and head
+			}
+		},
+	}
+}
+
+func (t Transcript) verify(io *IO, s *state.State, wanted string) error {
+	key, err := t.Key(s)
+	if err != nil {
+		return err
+	}
+	if !s.HeadBy.Equal(key) {
+		return control.LedgerHead.Refuse("the ledger's head is signed by %s, which is not this side's key %s", s.HeadBy.Fingerprint(), key.Fingerprint())
+	}
+	doc := map[string]any{"result": "SUCCESS", "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(), "signed_head": s.Signed}
+	text := fmt.Sprintf("%d records follow each other\n%s", len(s.Ledger.Entries()), describeHead(s))
+	if wanted != "" {
+		print, err := fingerprint.Parse(wanted)
+		if err != nil {
+			return control.CommandLine.Refuse("--head: %w", err)
+		}
+		at, err := s.Ledger.Find(print)
+		if err != nil {
+			return err
+		}
+		doc["found_at"] = at
+		text += fmt.Sprintf("the head that was given is that of record %d\n", at)
+	}
+	return io.Result(doc, text+"Result: SUCCESS")
+}

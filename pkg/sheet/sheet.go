@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sheet sets what a ledger says of a ceremony on paper: one page a key,
+// to be signed by hand and filed. As text it is 80 columns wide and has a form
+// feed between pages; as HTML it is one file without script, style sheets or
+// pictures from elsewhere, in pages of A4.
+package sheet
+
+import (
+	"fmt"
+	"html"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/ledger"
+)
+
+// Sheet is what is printed.
+type Sheet struct {
+	Title   string
+	Banner  string // under each title: rehearsal or real, and whose
+	Pages   []Page
+	Signers []string // the roles that sign each page
+}
+
+// Page is one page, about one key.
+type Page struct {
+	Heading  string
+	Sections []Section
+}
+
+// Section is a part of a page.
+type Section struct {
+	Title string
+	Rows  []Row
+}
+
+// Row is a fact: a text, or a digest, which is set in hex and, where people
+// compare it, in words.
+type Row struct {
+	Label string
+	Value string
+	Print fingerprint.Fingerprint // instead of Value, if not zero
+	Words bool
+}
+
+// Add adds a fact, unless it is empty.
+func (s *Section) Add(label, value string) {
+	if value != "" {
+		s.Rows = append(s.Rows, Row{Label: label, Value: value})
+	}
+}
+
+// AddPrint adds a digest, unless it is zero.
+func (s *Section) AddPrint(label string, print fingerprint.Fingerprint, words bool) {
+	if print != (fingerprint.Fingerprint{}) {
+		s.Rows = append(s.Rows, Row{Label: label, Print: print, Words: words})
+	}
+}
+
+// New makes a sheet without pages.
+func New(banner string) Sheet {
+	return Sheet{Title: "Key transfer record", Banner: banner, Signers: []string{"operator", "witness", "security officer"}}
+}
+
+// Minute writes a time as sheets have it; nothing for none.
+func Minute(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04 MST")
+}
+
+// Ledger is the section about the ledger itself: its head, and the runs that were
+// refused or dry.
+func Ledger(l *ledger.Ledger, now time.Time) (Section, error) {
+	refused, dry := map[string]int{}, 0
+	err := l.Each(func(e ledger.Entry) error {
+		if e.Event != ledger.EventRun {
+			return nil
+		}
+		var run ledger.Run
+		if err := e.Read(&run); err != nil {
+			return err
+		}
+		if run.DryRun {
+			dry++
+		}
+		if len(run.Controls) > 0 {
+			refused[run.Command+": "+strings.Join(run.Controls, ", ")]++
+		}
+		return nil
+	})
+	s := Section{Title: "Ledger"}
+	s.Add("records", fmt.Sprintf("%d, printed %s; %d dry runs", len(l.Entries()), Minute(now), dry))
+	s.AddPrint("head", l.Head(), true)
+	for i, what := range slices.Sorted(maps.Keys(refused)) {
+		if i == maxRefused {
+			s.Add("", fmt.Sprintf("… and %d others: see the transcript", len(refused)-i))
+			break
+		}
+		s.Add("refused", fmt.Sprintf("%d × %s", refused[what], what))
+	}
+	return s, err
+}
+
+// maxRefused is how many kinds of refused runs fit on the page.
+const maxRefused = 4
+
+const labelWidth = 15
+
+// Text sets the sheet as text.
+func (s Sheet) Text() string {
+	var pages []string
+	for i, p := range s.Pages {
+		var b strings.Builder
+		fmt.Fprintf(&b, "%s\n%s\n%s (page %d of %d)\n", strings.ToUpper(s.Title), s.Banner, p.Heading, i+1, len(s.Pages))
+		for _, section := range p.Sections {
+			fmt.Fprintf(&b, "\n-- %s %s\n", section.Title, strings.Repeat("-", max(0, 76-len(section.Title))))
+			for _, r := range section.Rows {
+				for j, line := range r.lines() {
+					label := r.Label
+					if j > 0 {
+						label = ""
+					}
+					fmt.Fprintf(&b, "%-*s %s\n", labelWidth, label, line)
+				}
+			}
+		}
+		b.WriteByte('\n')
+		for _, role := range s.Signers {
+			fmt.Fprintf(&b, "%-18s name ____________________  signed ____________________\n", role)
+		}
+		pages = append(pages, b.String())
+	}
+	return strings.Join(pages, "\f")
+}
+
+func (r Row) lines() []string {
+	text := r.Value
+	if r.Print != (fingerprint.Fingerprint{}) {
+		text = r.Print.Hex()
+	}
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		lines = append(lines, strings.Split(Wrap(line, 80-labelWidth-1), "\n")...)
+	}
+	if r.Words {
+		lines = append(lines, strings.Split(Wrap(r.Print.Words(), 80-labelWidth-1), "\n")...)
+	}
+	return lines
+}
+
+// Wrap sets words in lines of at most width columns; a longer word has a line of
+// its own.
+func Wrap(words string, width int) string {
+	var b strings.Builder
+	column := 0
+	for _, word := range strings.Fields(words) {
+		switch {
+		case column == 0:
+		case column+1+len(word) > width:
+			b.WriteByte('\n')
+			column = 0
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += len(word)
+	}
+	return b.String()
+}
+
+const style = `
+@page { size: A4; margin: 14mm 16mm }
+body { font: 8.5pt/1.35 "Liberation Sans", Arial, sans-serif; margin: 0 auto; max-width: 178mm; color: #000 }
+.page { break-after: page; break-inside: avoid; min-height: 262mm; display: flex; flex-direction: column }
+.page:last-child { break-after: auto }
+h1 { font-size: 15pt; margin: 0 } h2 { font-size: 11pt; margin: 1mm 0 2mm } h3 { font-size: 8.5pt; margin: 2.5mm 0 .5mm; border-bottom: .3mm solid #000 }
+.banner { font-weight: bold } table { border-collapse: collapse; width: 100% }
+th { text-align: left; font-weight: normal; width: 30mm; vertical-align: top; color: #444; padding: .3mm 2mm .3mm 0 } td { vertical-align: top; padding: .3mm 0; white-space: pre-line; overflow-wrap: anywhere }
+.hex { font: 8pt "Liberation Mono", monospace } .sign { margin-top: auto } .sign td { border-bottom: .2mm solid #000; height: 9mm }
+`
+
+// HTML sets the sheet as a page for a browser to print.
+func (s Sheet) HTML() string {
+	var b strings.Builder
+	e := html.EscapeString
+	fmt.Fprintf(&b, "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>%s</title>\n<style>%s</style>\n", e(s.Title), style)
+	for i, p := range s.Pages {
+		fmt.Fprintf(&b, "<div class=\"page\">\n<h1>%s</h1>\n<div class=\"banner\">%s</div>\n<h2>%s (page %d of %d)</h2>\n", e(s.Title), e(s.Banner), e(p.Heading), i+1, len(s.Pages))
+		for _, section := range p.Sections {
+			fmt.Fprintf(&b, "<h3>%s</h3>\n<table>\n", e(section.Title))
+			for _, r := range section.Rows {
+				fmt.Fprintf(&b, "<tr><th>%s<td>%s\n", e(r.Label), r.html())
+			}
+			b.WriteString("</table>\n")
+		}
+		b.WriteString("<table class=\"sign\">\n")
+		for _, role := range s.Signers {
+			fmt.Fprintf(&b, "<tr><th>%s<td>name<td>signed, date\n", e(role))
+		}
+		b.WriteString("</table>\n</div>\n")
+	}
+	b.WriteString("</html>\n")
+	return b.String()
+}
+
+func (r Row) html() string {
+	if r.Print == (fingerprint.Fingerprint{}) {
+		return html.EscapeString(r.Value)
+	}
+	text := `<span class="hex">` + strings.ReplaceAll(r.Print.Grouped(), "\n", " ") + "</span>"
+	if r.Words {
+		text += "\n" + strings.Join(strings.Fields(r.Print.Words()), " ")
+	}
+	return text
+}

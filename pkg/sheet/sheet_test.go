@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sheet
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/ledger"
+)
+
+var now = time.Date(2026, 11, 23, 15, 4, 5, 0, time.FixedZone("", 3600))
+
+// kept is a ledger of the given records.
+func kept(t *testing.T, records ...any) *ledger.Ledger {
+	t.Helper()
+	l, err := ledger.Open(filepath.Join(t.TempDir(), "ledger.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		event := "note"
+		if _, ok := r.(ledger.Run); ok {
+			event = ledger.EventRun
+		}
+		if err := l.Append(now, event, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+func TestLedgerSection(t *testing.T) {
+	refused := func(command string, controls ...string) ledger.Run {
+		return ledger.Run{Command: command, Controls: controls}
+	}
+	s, err := Ledger(kept(t, "x", ledger.Run{Command: "import", DryRun: true, Controls: []string{}}, refused("seal", "KF-BUNDLE-EMPTY"),
+		refused("import", "KF-TPD-PASSWORD"), refused("import", "KF-TPD-PASSWORD")), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range s.Rows {
+		got = append(got, r.Label+": "+r.Value)
+	}
+	want := "records: 5, printed 2026-11-23 14:04 UTC; 1 dry runs|head: |refused: 2 × import: KF-TPD-PASSWORD|refused: 1 × seal: KF-BUNDLE-EMPTY"
+	if strings.Join(got, "|") != want {
+		t.Errorf("got %s\nwant %s", strings.Join(got, "|"), want)
+	}
+	var many []any
+	for i := range 9 {
+		many = append(many, refused("import", fmt.Sprintf("KF-X-%d", i)))
+	}
+	s, err = Ledger(kept(t, many...), now)
+	if last := s.Rows[len(s.Rows)-1].Value; err != nil || last != "… and 5 others: see the transcript" {
+		t.Errorf("got %q, %v", last, err)
+	}
+}
+
+// full is a sheet with as much on a page as a ceremony has.
+func full() Sheet {
+	print := fingerprint.Of([]byte("x"))
+	s := New("REHEARSAL, disconnected side: <offline>")
+	var sections []Section
+	for i := range 5 {
+		section := Section{Title: fmt.Sprintf("Section <%d>", i)}
+		section.AddPrint("in words", print, i < 4)
+		section.Add("url", "https://practice.vault.keyferry.test/keys/a&b/"+strings.Repeat("c", 32))
+		section.Add("", "a second line")
+		section.Add("nothing", "")
+		section.AddPrint("none", fingerprint.Fingerprint{}, true)
+		sections = append(sections, section)
+	}
+	s.Pages = []Page{{"Key one", sections}, {"Key two", sections}}
+	return s
+}
+
+func TestText(t *testing.T) {
+	pages := strings.Split(full().Text(), "\f")
+	if len(pages) != 2 {
+		t.Fatalf("%d pages", len(pages))
+	}
+	for i, page := range pages {
+		lines := strings.Split(strings.TrimSuffix(page, "\n"), "\n")
+		if len(lines) > 66 {
+			t.Errorf("page %d has %d lines, more than paper", i+1, len(lines))
+		}
+		for _, line := range lines {
+			if len([]rune(line)) > 80 && !strings.Contains(line, "https://") {
+				t.Errorf("%d columns: %s", len([]rune(line)), line)
+			}
+		}
+		if strings.Contains(page, "nothing") || strings.Contains(page, "none") {
+			t.Error("empty facts are shown")
+		}
+		print := fingerprint.Of([]byte("x"))
+		if joined := strings.Join(strings.Fields(page), " "); strings.Count(joined, strings.Join(strings.Fields(print.Words()), " ")) != 4 || strings.Count(joined, print.Hex()) != 5 {
+			t.Error("a digest is not there whole")
+		}
+	}
+}
+
+// Nothing that came from outside is markup, and nothing is loaded.
+func TestHTML(t *testing.T) {
+	page := full().HTML()
+	for _, bad := range []string{"<offline>", "<0>", "a&b", "<script", "<link", "<img", "src=", "href=", "url("} {
+		if strings.Contains(page, bad) {
+			t.Errorf("it holds %s", bad)
+		}
+	}
+	for _, good := range []string{"&lt;offline&gt;", "a&amp;b", "Key two (page 2 of 2)", "security officer"} {
+		if !strings.Contains(page, good) {
+			t.Errorf("it does not hold %s", good)
+		}
+	}
+	if n := strings.Count(page, `<div class="page">`); n != 2 {
+		t.Errorf("%d pages", n)
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	print := fingerprint.Of([]byte("x"))
+	got := Describe(ledger.Entry{Seq: 7, Time: now.UTC(), Event: "note", Data: json.RawMessage(
+		`{"key_url":"https://v/k","head":"` + print.String() + `","keys":[{"id":"a","n":12},{"id":"b","n":3}],"list":["x"],"empty":[],"none":"","on":true,"what":"\u001b[2J","zero":"` + (fingerprint.Fingerprint{}).String() + `"}`)})
+	for _, want := range []string{
+		"7  2026-11-23 14:04:05Z  note\n", "key url               https://v/k\n", "head                  " + print.String() + "\n",
+		"keys 1 id             a\n", "keys 1 n              12\n", "keys 2 n              3\n", "list 1                x\n",
+		"none                  -\n", "on                    true\n", `what                  "\x1b[2J"` + "\n", "zero                  -\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("it does not say %q:\n%s", want, got)
+		}
+	}
+	if !strings.Contains(strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(print.Words()), " ")) {
+		t.Errorf("the digest is not in words:\n%s", got)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for in, want := range map[string]string{"": "", "a b  c": "a b\nc", "abcdef g": "abcdef\ng", "abc": "abc"} {
+		if got := Wrap(in, 3); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
