@@ -48,7 +48,13 @@
 // one_time_password.txt. Of a key of the disposition microsoft-managed, which no
 // cloud HSM takes, it carries tpd_with_key_<id>.xml, the export as it is, under
 // the export's own password, which does not travel; and key.json. Then comes
-// transcript.jsonl, the sender's ledger. A receipt carries receipt.json.
+// transcript.jsonl, the sender's ledger as it was before it was sealed (see package
+// ledger; of no record where the sender keeps none). The receiver refuses a copy
+// that does not go on where the one in the bundle before ended.
+//
+// A receipt carries receipt.json (see [ReceiptText]): which manifest it answers, which copy
+// of the sender's ledger came with that, the head of the receiver's own ledger, and what became of
+// each key, or why it was refused.
 //
 // # Order of checks
 //
@@ -175,6 +181,9 @@ const (
 	RecordName  = "key.json"              // what was found and done, for the record
 	OneTimeName = "one_time_password.txt" // of the keyless TPD, where it has one
 )
+
+// TranscriptName is the path of the sender's ledger in a key transfer.
+const TranscriptName = "transcript.jsonl"
 
 // KeylessName is the name of a key's keyless TPD.
 func KeylessName(id string) string { return "no_key_tpd_" + id + ".xml" }

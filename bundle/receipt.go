@@ -5,6 +5,7 @@ package bundle
 import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/ledger"
 	"keyferry/pkg/strictjson"
 )
 
@@ -17,6 +18,8 @@ const receiptFormat = "keyferry-receipt-v1"
 type ReceiptText struct {
 	Format  string                  `json:"format"`
 	Answers fingerprint.Fingerprint `json:"answers"` // manifest of the bundle
+	Copy    ledger.Mark             `json:"copy"`    // of the ledger that came in the bundle
+	Ledger  ledger.Mark             `json:"ledger"`  // of the receiver's own, when it sealed the receipt
 	Keys    []Arrived               `json:"keys"`
 }
 
@@ -44,8 +47,12 @@ func (v *Verified) ReadReceipt() (*ReceiptText, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseReceipt(data)
+}
+
+func parseReceipt(data []byte) (*ReceiptText, error) {
 	var r ReceiptText
-	if err := strictjson.Unmarshal(data, maxIndex, &r); err != nil {
+	if err := strictjson.UnmarshalLine(data, maxIndex, &r); err != nil {
 		return nil, control.BundleContents.Refuse("the receipt: %w", err)
 	}
 	if r.Format != receiptFormat {

@@ -66,6 +66,7 @@ type received struct {
 	Sequence uint64                  `json:"sequence"` // of the receipt
 	Manifest fingerprint.Fingerprint `json:"manifest"`
 	Answers  fingerprint.Fingerprint `json:"answers"` // manifest of the bundle
+	Ledger   ledger.Mark             `json:"ledger"`  // of the connected side's own
 	Keys     []bundle.Arrived        `json:"keys"`
 }
 

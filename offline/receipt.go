@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -57,11 +58,11 @@ func takeReceipt(io *cli.IO, s *state.State, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := h.compare(text); err != nil {
+	if err := errors.Join(h.compare(text), s.Ledger.Covers(text.Copy)); err != nil {
 		return err
 	}
 	if !v.Again {
-		err := s.Ledger.Append(time.Now(), eventReceipt, received{v.Manifest.Sequence, v.Digest, text.Answers, text.Keys})
+		err := s.Ledger.Append(time.Now(), eventReceipt, received{v.Manifest.Sequence, v.Digest, text.Answers, text.Ledger, text.Keys})
 		if err != nil {
 			return err
 		}

@@ -114,7 +114,7 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 	l = bundle.Letter{
 		Purpose: bundle.KeyTransfer, Sender: s.Name, Receiver: w.Signer.Fingerprint(), Recipient: recipient,
 		Sequence: last.Sequence + 1, Previous: last.Manifest, Rehearsal: s.Rehearsal, Created: time.Now(),
-		Files: []bundle.Content{bundle.FromFile("transcript.jsonl", s.Path("ledger.jsonl"))},
+		Files: []bundle.Content{bundle.FromFile(bundle.TranscriptName, s.LedgerPath())},
 	}
 	for _, id := range staged {
 		k, err := stagedKey(s, id)
@@ -128,6 +128,11 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 		return l, nil, err
 	}
 	l.Signer, release, err = settings.signer(ctx, io, s, o.pin, o.token)
+	if err == nil && settings.Signer == signerHSM { // the one time that this key is at hand
+		if err := s.SignHead(l.Signer); err != nil {
+			return l, nil, errors.Join(err, release())
+		}
+	}
 	return l, release, err
 }
 

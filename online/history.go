@@ -17,6 +17,7 @@ const (
 	eventTrust       = "trust"        // cardPinned
 	eventAccepted    = "accepted"     // accepted: an upload began
 	eventKeyImported = "key-imported" // keyImported
+	eventKeyRefused  = "key-refused"  // keyRefused
 	eventTPDImported = "tpd-imported" // tpdImported
 	eventActivated   = "activated"    // activated
 	eventReceipt     = "receipt"      // answered
@@ -37,6 +38,7 @@ type accepted struct {
 	Bundle   string                  `json:"bundle"` // its id
 	Sequence uint64                  `json:"sequence"`
 	Manifest fingerprint.Fingerprint `json:"manifest"`
+	Copy     ledger.Mark             `json:"copy"` // of the ledger that came with it
 	Keys     []string                `json:"keys"`
 }
 
@@ -47,6 +49,11 @@ type keyImported struct {
 	KeyURL      string                  `json:"key_url"`
 	HSMPlatform string                  `json:"hsm_platform"`
 	WrappedBy   string                  `json:"wrapped_by"`
+}
+
+type keyRefused struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"` // control ID and message
 }
 
 type tpdImported struct {
@@ -71,12 +78,14 @@ type answered struct {
 type history struct {
 	keks     []kekPackaged
 	accepted []accepted
+	copy     ledger.Mark       // of the ledger that came with the bundle at hand
 	keys     []*bundle.Arrived // what became of each key, oldest first
+	refused  map[string]string // why a key's import or its TPD's stopped last, by ID
 	answers  []answered
 }
 
 func readHistory(l *ledger.Ledger) (*history, error) {
-	h := &history{}
+	h := &history{refused: map[string]string{}}
 	return h, l.Each(h.take)
 }
 
@@ -88,11 +97,18 @@ func (h *history) take(e ledger.Entry) error {
 		return collect(e, &h.accepted)
 	case eventReceipt:
 		return collect(e, &h.answers)
+	case eventKeyRefused:
+		var d keyRefused
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		h.refused[d.ID] = d.Reason
 	case eventKeyImported:
 		var d keyImported
 		if err := e.Read(&d); err != nil {
 			return err
 		}
+		delete(h.refused, d.ID)
 		h.keys = slices.DeleteFunc(h.keys, func(k *bundle.Arrived) bool { return k.ID == d.ID })
 		h.keys = append(h.keys, &bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, WrappedBy: d.WrappedBy, Warnings: []string{}})
 	case eventTPDImported:
@@ -104,6 +120,7 @@ func (h *history) take(e ledger.Entry) error {
 			h.keys = append(h.keys, &bundle.Arrived{ID: d.ID, Key: d.Key, Warnings: []string{}})
 		}
 		h.key(d.ID).Tenant = d.Status
+		delete(h.refused, d.ID)
 	case eventActivated:
 		var d activated
 		if err := e.Read(&d); err != nil {

@@ -201,7 +201,7 @@ func (o *uploadOptions) check(keys []bundle.Key) error {
 }
 
 func acceptance(v *bundle.Verified) *accepted {
-	a := &accepted{v.Manifest.ID, v.Manifest.Sequence, v.Digest, []string{}}
+	a := &accepted{Bundle: v.Manifest.ID, Sequence: v.Manifest.Sequence, Manifest: v.Digest, Keys: []string{}}
 	for _, k := range v.Index.Keys {
 		a.Keys = append(a.Keys, k.ID)
 	}

@@ -90,6 +90,9 @@ func (h *history) became(v *bundle.Verified) ([]bundle.Arrived, error) {
 		if done := h.key(k.ID); done != nil {
 			arrived = *done
 		}
+		if reason := h.refused[k.ID]; reason != "" {
+			arrived.Refused = reason
+		}
 		arrived.Warnings = k.Warnings
 		if k.MicrosoftManaged() && arrived.Tenant == statusActive {
 			arrived.Warnings = append(slices.Clone(k.Warnings), control.RMSActive1024.ID)
@@ -122,7 +125,7 @@ func receiptLetter(s *state.State, h *history, answers fingerprint.Fingerprint, 
 	if err != nil {
 		return l, nil, err
 	}
-	text, err := bundle.ReceiptText{Answers: answers, Keys: keys}.Encode()
+	text, err := bundle.ReceiptText{Answers: answers, Copy: h.copy, Ledger: s.Ledger.Mark(), Keys: keys}.Encode()
 	if err != nil {
 		return l, nil, err
 	}

@@ -148,6 +148,7 @@ func (u *upload) foresee(ctx context.Context) error {
 // carryOut makes the changes, each recorded as soon as it is made.
 func (u *upload) carryOut(ctx context.Context) error {
 	if a := u.plan.accept; a != nil {
+		a.Copy = u.history.copy
 		if err := u.record(eventAccepted, *a); err != nil {
 			return err
 		}
@@ -157,7 +158,7 @@ func (u *upload) carryOut(ctx context.Context) error {
 			continue
 		}
 		if err := u.importKey(ctx, step); err != nil {
-			return err
+			return u.refused(step, err)
 		}
 	}
 	if u.cloud.tenant == nil {
@@ -165,10 +166,16 @@ func (u *upload) carryOut(ctx context.Context) error {
 	}
 	for _, step := range u.plan.steps {
 		if err := u.importTPD(ctx, step); err != nil {
-			return err
+			return u.refused(step, err)
 		}
 	}
 	return u.activate(ctx)
+}
+
+// refused records why a key did not arrive: the receipt will say so.
+func (u *upload) refused(step *step, err error) error {
+	r := cli.Refusals(err)[0]
+	return errors.Join(err, u.record(eventKeyRefused, keyRefused{step.key.ID, r.Control.ID + ": " + r.Message}))
 }
 
 func (u *upload) report(dryRun bool, next string) error {

@@ -11,7 +11,9 @@ import (
 
 	"keyferry/bundle"
 	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
+	"keyferry/pkg/ledger"
 	"keyferry/pkg/state"
 )
 
@@ -49,7 +51,32 @@ func withBundle(s *state.State, path string, f func(h *history, v *bundle.Verifi
 	if err != nil {
 		return err
 	}
-	return dispatch.Receive(s, path, pins, func(v *bundle.Verified) error { return f(h, v) })
+	return dispatch.Receive(s, path, pins, func(v *bundle.Verified) error {
+		if err := h.takeCopy(v); err != nil {
+			return err
+		}
+		return f(h, v)
+	})
+}
+
+// takeCopy reads the copy of the sender's ledger, and refuses one that does not
+// go on where that of the bundle before ended (KF-BUNDLE-TRANSCRIPT).
+func (h *history) takeCopy(v *bundle.Verified) error {
+	data, err := v.ReadFile(bundle.TranscriptName)
+	if err != nil {
+		return err
+	}
+	l, err := ledger.ReadCopy(data)
+	for _, a := range h.accepted {
+		if err == nil && a.Sequence < v.Manifest.Sequence {
+			err = l.Covers(a.Copy)
+		}
+	}
+	if err != nil {
+		return control.BundleTranscript.Refuse("the sender's ledger: %w", err)
+	}
+	h.copy = l.Mark()
+	return nil
 }
 
 func bundlePins(s *state.State, h *history) (bundle.Pins, error) {

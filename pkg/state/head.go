@@ -14,8 +14,8 @@ import (
 	"keyferry/pkg/ledger"
 )
 
-// Transcript returns the ledger's bytes, which a bundle carries.
-func (s *State) Transcript() ([]byte, error) { return os.ReadFile(s.Path(ledgerFile)) }
+// LedgerPath is where the ledger lies: a bundle carries a copy.
+func (s *State) LedgerPath() string { return s.Path(ledgerFile) }
 
 // SignHead signs the ledger's head.
 func (s *State) SignHead(signer crypto.Signer) error {

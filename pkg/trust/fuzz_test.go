@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trust
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"keyferry/pkg/control"
+)
+
+// FuzzPackages: of whatever is given, only the very packages and the card that
+// were made open.
+func FuzzPackages(f *testing.F) {
+	w, k := pinned(f)
+	worldFile, kekFile := mustSeal(f, online, *w), mustSeal(f, online, k)
+	card, err := Card{Name: "vault-room", Created: now, Signer: public(f, offline), Recipient: recipient(f)}.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	good := [][]byte{worldFile, kekFile, card}
+	open := func(file []byte) (opened int, errs []error) {
+		_, worldErr := OpenWorld(file)
+		_, kekErr := w.OpenKEK(file, k.World, now)
+		_, cardErr := OpenCard(file)
+		for _, err := range []error{worldErr, kekErr, cardErr} {
+			if err == nil {
+				opened++
+			} else {
+				errs = append(errs, err)
+			}
+		}
+		return opened, errs
+	}
+	seeds := append([][]byte{nil, worldFile[:len(worldFile)/2], bytes.ToUpper(kekFile), []byte(`{"content":"","signature":""}` + "\n")}, good...)
+	opened := 0
+	for _, data := range seeds {
+		n, _ := open(data)
+		opened += n
+		f.Add(data)
+	}
+	if len(seeds) != 7 || opened != 3 {
+		f.Fatalf("%d seeds of which %d open, want 7 and 3", len(seeds), opened)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n, errs := open(data)
+		for _, err := range errs {
+			if r := new(control.Refusal); !errors.As(err, &r) {
+				t.Errorf("no refusal: %v", err)
+			}
+		}
+		// A card is not signed: another name or time is another card.
+		if _, err := OpenCard(data); err == nil {
+			n--
+		}
+		if n > 0 && !bytes.Equal(data, worldFile) && !bytes.Equal(data, kekFile) {
+			t.Errorf("a package that was never made opens: %q", data)
+		}
+	})
+}
