@@ -17,6 +17,7 @@ import (
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/secret"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
@@ -79,7 +80,11 @@ func describeReceipt(r *bundle.ReceiptText) string {
 		}
 		switch {
 		case k.Refused != "":
-			lines = append(lines, fmt.Sprintf("%s: did not arrive: %s", k.ID, k.Refused))
+			how := "did not arrive"
+			if k.KeyURL != "" {
+				how = fmt.Sprintf("arrived in the vault as %s, but", k.KeyURL)
+			}
+			lines = append(lines, fmt.Sprintf("%s: %s: %s", k.ID, how, k.Refused))
 			ending = "Not all that was sent has arrived. A later receipt may tell more."
 		case k.KeyURL == "":
 			lines = append(lines, fmt.Sprintf("%s: arrived in the tenant as a Microsoft-managed key, %s", k.ID, strings.ToLower(k.Tenant)))
@@ -147,7 +152,8 @@ func (h *history) compare(r *bundle.ReceiptText) error {
 	var answered []string
 	for _, a := range r.Keys {
 		k := h.key(a.ID)
-		if k == nil || a.Refused == "" && a.Key != k.Key {
+		came := a.Refused == "" || a.Key != fingerprint.Fingerprint{}
+		if k == nil || came && a.Key != k.Key {
 			return control.ReceiptDiffers.Refuse("the key %s that arrived is not the key that was sent", control.Quote(a.ID))
 		}
 		if managed := k.Disposition == bundle.DispositionMicrosoftManaged; a.Refused == "" && managed != (a.KeyURL == "") {
