@@ -114,9 +114,16 @@ func (k *paper) sections() []sheet.Section {
 	key.AddPrint("public key", k.imported.Key, true)
 	key.AddPrint("TPD export", k.imported.TPD, false)
 	journey.Add("imported", sheet.Minute(k.at))
-	journey.Add("wrapped", fmt.Sprintf("by %s, %s", k.imported.WrappedBy, k.imported.Mechanism))
-	journey.Add("for the KEK", k.imported.KEK)
-	journey.AddPrint("ciphertext", k.imported.Wrapped, false)
+	if k.imported.Disposition == bundle.DispositionMicrosoftManaged {
+		journey.Add("carried", "inside its TPD, to be Microsoft-managed: it is in no HSM")
+	} else {
+		journey.Add("wrapped", fmt.Sprintf("by %s, %s", k.imported.WrappedBy, k.imported.Mechanism))
+		journey.Add("for the KEK", k.imported.KEK)
+		journey.AddPrint("ciphertext", k.imported.Wrapped, false)
+	}
+	if k.imported.Retained {
+		journey.Add("in the HSM", "left extractable, as asked")
+	}
 	if k.bundle.Sequence > 0 {
 		journey.Add("sealed", fmt.Sprintf("%s, bundle %d, id %s", sheet.Minute(k.sealedAt), k.bundle.Sequence, k.bundle.Bundle))
 		journey.AddPrint("manifest", k.bundle.Manifest, true)

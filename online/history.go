@@ -8,6 +8,7 @@ import (
 	"keyferry/bundle"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/ledger"
+	"keyferry/pkg/trust"
 )
 
 // Events of the online ledger, in the order of the ceremony. "init" is package
@@ -39,6 +40,7 @@ type accepted struct {
 	Sequence uint64                  `json:"sequence"`
 	Manifest fingerprint.Fingerprint `json:"manifest"`
 	Copy     ledger.Mark             `json:"copy"` // of the ledger that came with it
+	Approved []trust.Approver        `json:"approved"`
 	Keys     []string                `json:"keys"`
 }
 
@@ -79,6 +81,7 @@ type history struct {
 	keks     []kekPackaged
 	accepted []accepted
 	copy     ledger.Mark       // of the ledger that came with the bundle at hand
+	approved []trust.Approver  // of that bundle
 	keys     []*bundle.Arrived // what became of each key, oldest first
 	refused  map[string]string // why a key's import or its TPD's stopped last, by ID
 	answers  []answered

@@ -70,6 +70,9 @@ func (h *history) arrival(k *bundle.Arrived) sheet.Section {
 			if id == k.ID {
 				section.Add("bundle", fmt.Sprintf("%d, id %s, receipt %s", a.Sequence, a.Bundle, receiptNumber(h.lastAnswer(a.Manifest))))
 				section.AddPrint("manifest", a.Manifest, true)
+				for _, approver := range a.Approved {
+					section.Add("approved by", approver.String())
+				}
 			}
 		}
 	}

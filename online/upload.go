@@ -148,7 +148,7 @@ func (u *upload) foresee(ctx context.Context) error {
 // carryOut makes the changes, each recorded as soon as it is made.
 func (u *upload) carryOut(ctx context.Context) error {
 	if a := u.plan.accept; a != nil {
-		a.Copy = u.history.copy
+		a.Copy, a.Approved = u.history.copy, u.history.approved
 		if err := u.record(eventAccepted, *a); err != nil {
 			return err
 		}

@@ -55,6 +55,11 @@ func withBundle(s *state.State, path string, f func(h *history, v *bundle.Verifi
 		if err := h.takeCopy(v); err != nil {
 			return err
 		}
+		w, _, err := ownWorld(s)
+		if err != nil {
+			return err
+		}
+		h.approved = w.Who(v.Approvals)
 		return f(h, v)
 	})
 }
