@@ -38,7 +38,7 @@ func Main(m *testing.M) int {
 // library's resolver; and online without cgo.
 func build(dir string) error {
 	for name, settings := range map[string]struct{ cgo, tags string }{
-		"offline": {"1", "netgo"},
+		"offline": {"1", "netgo,osusergo"},
 		"online":  {"0", ""},
 	} {
 		cmd := exec.Command("go", "build", "-trimpath", "-tags", settings.tags, "-o", filepath.Join(dir, name), "keyferry/"+name)

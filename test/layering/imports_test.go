@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package layering holds the rules of the project's layout: which package may
-// reach which, who creates files, who prints and exits, and what is linked into
-// the binary of the disconnected side. Each rule is shown to fail on a planted
-// breach as well.
+// reach which, who creates files, who prints and exits. Each rule is shown to
+// fail on a planted breach as well. What is linked into the binaries is held by
+// scripts/audit.
 package layering
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,74 +120,6 @@ func TestReachFindsBreaches(t *testing.T) {
 	deps := dependencies(t, dir, reach{packages: []string{"."}})
 	if got := breaches(deps, cloud); !slices.Contains(got, "net/http") || !slices.Contains(got, "net/http/httptest") {
 		t.Errorf("got %q", got)
-	}
-}
-
-func TestOnlineBuildsWithoutCgo(t *testing.T) {
-	goTool(t, root, []string{"CGO_ENABLED=0"}, "build", "-o", filepath.Join(t.TempDir(), "online"), "./online")
-}
-
-// dialling are the symbols of a binary that can open a connection. A name that
-// ends in a dot stands for all that begin with it.
-var dialling = []string{
-	"net.Dial", "net.DialTimeout", "net.DialTCP", "net.DialUDP", "net.DialUnix", "net.DialIP",
-	"net.(*Dialer).Dial", "net.(*Dialer).DialContext", "net.(*sysDialer).dialSingle", "net.(*sysDialer).dialTCP",
-	"net.(*Resolver).LookupHost", "net.(*Resolver).lookupIPAddr",
-	"crypto/tls.Dial", "crypto/tls.DialWithDialer", "crypto/tls.(*Dialer).Dial", "net/http.",
-}
-
-// dials returns the dialling symbols that the listing of `go tool nm` names.
-func dials(listing string) []string {
-	var found []string
-	for line := range strings.Lines(listing) {
-		fields := strings.Fields(line)
-		symbol := fields[len(fields)-1]
-		if slices.ContainsFunc(dialling, func(name string) bool {
-			return symbol == name || strings.HasSuffix(name, ".") && strings.HasPrefix(symbol, name)
-		}) {
-			found = append(found, symbol)
-		}
-	}
-	return found
-}
-
-// symbols builds the package in dir and lists what is linked.
-func symbols(t *testing.T, dir, pkg string) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "binary")
-	goTool(t, dir, nil, "build", "-o", binary, pkg)
-	listing := goTool(t, dir, nil, "tool", "nm", binary)
-	if !strings.Contains(listing, " main.main\n") {
-		t.Fatalf("%s has no symbols: this shows nothing", pkg)
-	}
-	return listing
-}
-
-func TestOfflineLinksNoDialling(t *testing.T) {
-	listing := symbols(t, root, "./offline")
-	if found := dials(listing); len(found) > 0 {
-		t.Errorf("offline can dial: %q", found)
-	}
-	t.Logf("%d symbols, %d of package net", strings.Count(listing, "\n"), strings.Count(listing, " net."))
-}
-
-func TestDiallingIsFound(t *testing.T) {
-	for name, c := range map[string]struct{ imports, call, symbol string }{
-		"net.Dial": {`"net"`, `_, _ = net.Dial("tcp", "localhost:1")`, "net.(*Dialer).DialContext"},
-		"tls.Dial": {`"crypto/tls"`, `_, _ = tls.Dial("tcp", "localhost:1", nil)`, "net.(*Dialer).DialContext"},
-		"http.Get": {`"net/http"`, `_, _ = http.Get("http://localhost:1")`, "net/http.(*Client).do"},
-		"a lookup": {`"net"`, `_, _ = net.LookupHost("localhost")`, "net.(*Resolver).lookupIPAddr"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := plant(t, map[string]string{
-				"go.mod":  "module planted\n\ngo 1.26\n",
-				"main.go": fmt.Sprintf("package main\n\nimport %s\n\nfunc main() { %s }\n", c.imports, c.call),
-			})
-			found := dials(symbols(t, dir, "."))
-			if !slices.Contains(found, c.symbol) {
-				t.Errorf("got %q, want %s", found, c.symbol)
-			}
-		})
 	}
 }
 
