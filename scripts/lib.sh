@@ -17,6 +17,12 @@ build_packages='
 gcc              gcc
 libc6-dev        /usr/include/stdlib.h
 '
+release_packages=$build_packages'
+gcc-aarch64-linux-gnu         aarch64-linux-gnu-gcc
+gcc-mingw-w64-x86-64-win32    x86_64-w64-mingw32-gcc
+libc6-dev-arm64-cross         /usr/aarch64-linux-gnu/include/stdlib.h
+openssh-client                ssh-keygen
+'
 rehearse_packages=$build_packages'
 softhsm2         softhsm2-util
 '
@@ -135,4 +141,4 @@ need_go() {
 # Go's own stamp needs a repository that git will read, which another user's is
 # not: the version is stamped by scripts/build, if there is one.
 export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
-version=$(git -C "$root" describe --always --dirty 2>/dev/null) || version=''
+version=${KEYFERRY_VERSION-$(git -C "$root" describe --always --dirty 2>/dev/null)} || version=''
