@@ -30,9 +30,10 @@ type Arrived struct {
 	KeyURL      string                  `json:"key_url"`      // with version; "" for a Microsoft-managed key, as are the next two
 	HSMPlatform string                  `json:"hsm_platform"` // as the vault says
 	WrappedBy   string                  `json:"wrapped_by"`
-	Tenant      string                  `json:"tenant"`   // Archived or Active
-	Warnings    []string                `json:"warnings"` // control IDs: what the bundle had, then what was overridden on arrival
-	Refused     string                  `json:"refused"`  // control ID and reason; empty when it arrived
+	Tenant      string                  `json:"tenant"`    // Archived or Active; empty: not in the tenant yet
+	TenantBy    string                  `json:"tenant_by"` // who says so: practice, powershell, or kit, whose result nobody signs
+	Warnings    []string                `json:"warnings"`  // control IDs: what the bundle had, then what was overridden on arrival
+	Refused     string                  `json:"refused"`   // control ID and reason; empty when it arrived
 }
 
 // Encode writes the receipt's text.

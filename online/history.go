@@ -19,6 +19,7 @@ const (
 	eventAccepted    = "accepted"     // accepted: an upload began
 	eventKeyImported = "key-imported" // keyImported
 	eventKeyRefused  = "key-refused"  // keyRefused
+	eventHandedOver  = "handed-over"  // handedOver: a kit was written
 	eventTPDImported = "tpd-imported" // tpdImported
 	eventActivated   = "activated"    // activated
 	eventReceipt     = "receipt"      // answered
@@ -58,11 +59,32 @@ type keyRefused struct {
 	Reason string `json:"reason"` // control ID and message
 }
 
+// handedOver is what a hand-over kit was made of, beside the TPDs.
+type handedOver struct {
+	Manifest  fingerprint.Fingerprint `json:"manifest"` // of the bundle; zero without one
+	Kit       string                  `json:"kit"`
+	Cloud     string                  `json:"cloud"` // of Azure
+	Rehearsal bool                    `json:"rehearsal"`
+	Active    string                  `json:"active"` // SLC; empty: none
+	Keys      []handedKey             `json:"keys"`
+}
+
+type handedKey struct {
+	ID           string                  `json:"id"`
+	File         string                  `json:"file"`
+	SLC          string                  `json:"slc"`
+	Key          fingerprint.Fingerprint `json:"key"`     // of the TPD's public key as PKIX DER
+	KeyURL       string                  `json:"key_url"` // empty: Microsoft-managed
+	FriendlyName string                  `json:"friendly_name"`
+}
+
+// tpdImported says what the tenant lists, and who says so.
 type tpdImported struct {
 	ID     string                  `json:"id"`
 	SLC    string                  `json:"slc"`
 	Key    fingerprint.Fingerprint `json:"key"` // of the TPD's public key as PKIX DER
 	Status string                  `json:"status"`
+	By     way                     `json:"by"`
 }
 
 type activated struct {
@@ -84,6 +106,7 @@ type history struct {
 	approved []trust.Approver  // of that bundle
 	keys     []*bundle.Arrived // what became of each key, oldest first
 	refused  map[string]string // why a key's import or its TPD's stopped last, by ID
+	handed   []handedOver
 	answers  []answered
 }
 
@@ -98,6 +121,8 @@ func (h *history) take(e ledger.Entry) error {
 		return collect(e, &h.keks)
 	case eventAccepted:
 		return collect(e, &h.accepted)
+	case eventHandedOver:
+		return collect(e, &h.handed)
 	case eventReceipt:
 		return collect(e, &h.answers)
 	case eventKeyRefused:
@@ -122,8 +147,9 @@ func (h *history) take(e ledger.Entry) error {
 		if h.key(d.ID) == nil { // it is in no vault: Microsoft-managed
 			h.keys = append(h.keys, &bundle.Arrived{ID: d.ID, Key: d.Key, Warnings: []string{}})
 		}
-		h.key(d.ID).Tenant = d.Status
 		delete(h.refused, d.ID)
+		k := h.key(d.ID)
+		k.Tenant, k.TenantBy = d.Status, string(d.By)
 	case eventActivated:
 		var d activated
 		if err := e.Read(&d); err != nil {
@@ -164,6 +190,17 @@ func (h *history) key(id string) *bundle.Arrived {
 		return nil
 	}
 	return h.keys[i]
+}
+
+// handover is the last kit with a key that came in a bundle, nil if there is
+// none.
+func (h *history) handover(manifest fingerprint.Fingerprint, id string) *handedOver {
+	for _, o := range slices.Backward(h.handed) {
+		if o.Manifest == manifest && slices.ContainsFunc(o.Keys, func(k handedKey) bool { return k.ID == id }) {
+			return &o
+		}
+	}
+	return nil
 }
 
 // taken lists the bundles whose upload began.

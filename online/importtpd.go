@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -36,6 +37,8 @@ files: where there is a bundle, use "online upload".
                                     --protection-password to be asked)
   --active true|false               make the key the active one
   --vault-key-name NAME             its name in the vault (default: <id>)
+  --tenant WAY, --out DIR, --result FILE
+                                    as "online upload" takes them
   --dry-run                         show the plan, check what can be read
 
 Example: online import-tpd --tpd-file no_key_tpd_contoso-slc.xml --active true
@@ -48,6 +51,7 @@ Example: online import-tpd --tpd-file no_key_tpd_contoso-slc.xml --active true
 		flags.StringVar(&o.active, "active", "false", "")
 		flags.StringVar(&o.name, "vault-key-name", "", "")
 		flags.BoolVar(&o.dryRun, "dry-run", false, "")
+		o.addFlags(flags)
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
 		o.signIn = addSignIn(flags)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
@@ -65,8 +69,9 @@ Example: online import-tpd --tpd-file no_key_tpd_contoso-slc.xml --active true
 type importTPDOptions struct {
 	tpd, blob, active, name string
 	dryRun                  bool
-	password                *cli.SecretFlags
-	signIn                  *signIn
+	handover
+	password *cli.SecretFlags
+	signIn   *signIn
 }
 
 func (o *importTPDOptions) run(ctx context.Context, io *cli.IO, s *state.State) error {
@@ -74,36 +79,47 @@ func (o *importTPDOptions) run(ctx context.Context, io *cli.IO, s *state.State) 
 	if err != nil {
 		return err
 	}
-	plan, err := o.plan(ctx, io)
+	t, err := o.transfer()
 	if err != nil {
 		return err
 	}
-	u := &upload{io: io, state: s, history: h, plan: plan, signIn: o.signIn}
+	const next = "No receipt is given without a bundle."
+	again := fmt.Sprintf("online import-tpd --tpd-file %s --hsm-key-file %s", o.tpd, o.blob)
+	u := &upload{io: io, state: s, history: h, signIn: o.signIn, handover: o.handover, again: again}
+	if o.result != "" {
+		return u.takeResult(fingerprint.Fingerprint{}, []transfer{t}, next)
+	}
+	if u.plan, err = o.plan(ctx, io, t); err != nil {
+		return err
+	}
 	if err := u.run(ctx, o.dryRun); err != nil {
 		return err
 	}
-	return u.report(o.dryRun, "No receipt is given without a bundle.")
+	return u.report(o.dryRun, next)
+}
+
+// transfer reads the two files. The key identifier is in the name of one.
+func (o *importTPDOptions) transfer() (t transfer, err error) {
+	id := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(o.blob), "KeyTransferPackage-"), ".byok")
+	if err := keyid.Check("key identifier", id); err != nil {
+		return t, err
+	}
+	t.key = bundle.Key{ID: id, WrappedBy: "unknown"}
+	if t.blob, err = cli.ReadInput(o.blob); err != nil {
+		return t, err
+	}
+	if _, _, err := byok.ParseBlob(t.blob); err != nil {
+		return t, err
+	}
+	t.tpd, err = cli.ReadInput(o.tpd)
+	return t, err
 }
 
 // plan checks the two files against each other as far as that can be done
 // without the vault: the ciphertext only the vault can open.
-func (o *importTPDOptions) plan(ctx context.Context, io *cli.IO) (*plan, error) {
+func (o *importTPDOptions) plan(ctx context.Context, io *cli.IO, t transfer) (*plan, error) {
 	active, err := parseBool(o.active)
 	if err != nil {
-		return nil, err
-	}
-	id := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(o.blob), "KeyTransferPackage-"), ".byok")
-	if err := keyid.Check("key identifier", id); err != nil {
-		return nil, err
-	}
-	t := transfer{key: bundle.Key{ID: id, WrappedBy: "unknown"}}
-	if t.blob, err = cli.ReadInput(o.blob); err != nil {
-		return nil, err
-	}
-	if _, _, err := byok.ParseBlob(t.blob); err != nil {
-		return nil, err
-	}
-	if t.tpd, err = cli.ReadInput(o.tpd); err != nil {
 		return nil, err
 	}
 	password, err := o.password.ReadOne(ctx, io)
@@ -117,7 +133,7 @@ func (o *importTPDOptions) plan(ctx context.Context, io *cli.IO) (*plan, error) 
 	}
 	t.key.SLC = checked.GUID()
 	one := &step{
-		transfer: t, public: checked.Public(), password: password, friendlyName: checked.Report().SLC.ServerName, vaultName: id,
+		transfer: t, public: checked.Public(), password: password, friendlyName: checked.Report().SLC.ServerName, vaultName: t.key.ID,
 		tags: map[string]string{"keyferry-byok": fingerprint.Of(t.blob).Hex(), "keyferry-slc": t.key.SLC},
 	}
 	if o.name != "" {

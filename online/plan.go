@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -64,21 +63,6 @@ func (p *plan) clear() {
 	for _, s := range p.steps {
 		clear(s.password)
 	}
-}
-
-func (p *plan) describe() []string {
-	var lines []string
-	for _, s := range p.steps {
-		if s.key.MicrosoftManaged() {
-			lines = append(lines, fmt.Sprintf("import the TPD of %s (SLC %s), key included, into the tenant as %s, to be Microsoft-managed", s.key.ID, s.key.SLC, control.Quote(s.friendlyName)))
-			continue
-		}
-		lines = append(lines, fmt.Sprintf("import %s into the vault as %s, and its TPD (SLC %s) into the tenant as %s", s.key.ID, s.vaultName, s.key.SLC, control.Quote(s.friendlyName)))
-	}
-	if p.active != nil {
-		lines = append(lines, "make "+p.active.key.ID+" active")
-	}
-	return lines
 }
 
 // plan checks all that can be known without the cloud.

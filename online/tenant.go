@@ -4,12 +4,18 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"runtime"
+	"slices"
+	"strings"
 
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/rms"
 	"keyferry/pkg/state"
+	"keyferry/pkg/vault"
 )
 
 // way is how TPDs get into the tenant.
@@ -60,6 +66,41 @@ func wayInto(s *state.State, name string) (way, error) {
 	return chooseWay(string(chosen.Tenant), s.Rehearsal)
 }
 
+// withTenant runs f with a tenant to drive, where the way is one that drives
+// it: for PowerShell signed in while f runs, for the kit without.
+func withTenant(ctx context.Context, io *cli.IO, w way, c cloud, f func(c cloud) error) (err error) {
+	switch w {
+	case byKit:
+		c.tenant = nil
+	case byPowerShell:
+		session, err := signInToTenant(ctx, io, c.vault.URL())
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, session.Close()) }()
+		c.tenant = session
+	}
+	return f(c)
+}
+
+// signInToTenant starts Windows PowerShell and signs in, in the cloud of the
+// vault.
+func signInToTenant(ctx context.Context, io *cli.IO, vaultURL string) (*rms.PowerShell, error) {
+	session, err := startPowerShell(ctx, io)
+	if err != nil {
+		return nil, err
+	}
+	cloud, err := vault.CloudOf(vaultURL)
+	if err == nil {
+		io.Note("signing in to Azure RMS, in a window of its own")
+		err = session.Connect(ctx, cloud)
+	}
+	if err != nil {
+		return nil, errors.Join(err, session.Close())
+	}
+	return session, nil
+}
+
 // startPowerShell finds Windows PowerShell and checks what is in it. With
 // --verbose, what the module says is shown.
 func startPowerShell(ctx context.Context, io *cli.IO) (*rms.PowerShell, error) {
@@ -68,4 +109,132 @@ func startPowerShell(ctx context.Context, io *cli.IO) (*rms.PowerShell, error) {
 		return nil, err
 	}
 	return rms.Start(ctx, path, func(line string) { io.Detail("AIPService: %s", control.Quote(line)) })
+}
+
+// foreseeTenant asks the tenant which of the keys it has. A key that it has
+// otherwise than this upload brings it is refused.
+func (u *upload) foreseeTenant(ctx context.Context) error {
+	keys, err := u.cloud.tenant.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, step := range u.plan.steps {
+		there := find(keys, step.key.SLC)
+		switch {
+		case there == nil:
+		case step.keyURL == "" && !step.key.MicrosoftManaged():
+			problems = append(problems, control.RMSKeyExists.Refuse("the tenant has the key %s of %s already, and this upload has not put it into the vault", step.key.SLC, step.key.ID))
+		case !step.is(there):
+			problems = append(problems, step.otherwise(there))
+		default:
+			u.io.Note("the TPD of %s is in the tenant already, %s", step.key.ID, strings.ToLower(string(there.Status)))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// withGrant gives the exact command where the service cannot use a key.
+func (u *upload) withGrant(err error) error {
+	if refusal := new(control.Refusal); !u.state.Rehearsal && errors.As(err, &refusal) && refusal.Control.ID == control.RMSKeyURL.ID {
+		return refusal.WithHint("let Azure RMS get, decrypt and sign with the keys, then run the same command again:\n%s", u.grants())
+	}
+	return err
+}
+
+// grants are the commands that let Azure RMS use the keys of the plan.
+func (u *upload) grants() string {
+	var commands []string
+	for _, step := range u.plan.steps {
+		if step.key.MicrosoftManaged() {
+			continue
+		}
+		if c := u.cloud.vault.GrantCommand(rms.ServicePrincipal, step.vaultName); !slices.Contains(commands, c) {
+			commands = append(commands, c)
+		}
+	}
+	return strings.Join(commands, "\n")
+}
+
+func (u *upload) importTPD(ctx context.Context, step *step) error {
+	there, err := u.tenantKey(ctx, step.key.SLC)
+	if err != nil {
+		return err
+	}
+	if there == nil {
+		made, err := u.cloud.tenant.ImportTPD(ctx, rms.TPDImport{
+			TPD: step.tpd, Password: step.password, MicrosoftManaged: step.key.MicrosoftManaged(), KeyURL: step.keyURL, FriendlyName: step.friendlyName,
+		})
+		if err != nil {
+			return err
+		}
+		there = &made
+	}
+	if !step.is(there) {
+		return step.otherwise(there)
+	}
+	u.io.Note("%s: its TPD is in the tenant, %s", step.key.ID, strings.ToLower(string(there.Status)))
+	if known := u.history.key(step.key.ID); known != nil && known.Tenant == string(there.Status) {
+		return nil
+	}
+	public, err := x509.MarshalPKIXPublicKey(step.public)
+	if err != nil {
+		return err
+	}
+	return u.record(eventTPDImported, tpdImported{step.key.ID, step.key.SLC, fingerprint.Of(public), string(there.Status), u.way})
+}
+
+// is reports whether a key of the tenant is the one that this step brings, in
+// the way that it brings it.
+func (s *step) is(there *rms.Key) bool {
+	if s.key.MicrosoftManaged() {
+		return there.KeyType == rms.MicrosoftManaged && there.KeyURL == "" && there.Holds(s.public)
+	}
+	return there.KeyType == rms.CustomerManaged && (there.KeyURL == s.keyURL || there.KeyURL == "" && there.Holds(s.public))
+}
+
+func (s *step) otherwise(there *rms.Key) error {
+	return control.RMSKeyExists.Refuse("the tenant has the key %s otherwise: it is %s, with the key URL %s", s.key.SLC, there.KeyType, control.Quote(there.KeyURL)).
+		WithHint("look at it with Get-AipServiceKeys: it did not come from this upload")
+}
+
+// tenantKey looks a key up in the tenant's list, nil if it is not there.
+func (u *upload) tenantKey(ctx context.Context, slc string) (*rms.Key, error) {
+	keys, err := u.cloud.tenant.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return find(keys, slc), nil
+}
+
+// find returns the key with that identifier, nil if it is not there.
+func find(keys []rms.Key, slc string) *rms.Key {
+	i := slices.IndexFunc(keys, func(k rms.Key) bool { return k.KeyIdentifier == slc })
+	if i < 0 {
+		return nil
+	}
+	return &keys[i]
+}
+
+// activate makes the one key active and confirms it with the tenant's list.
+func (u *upload) activate(ctx context.Context) error {
+	step := u.plan.active
+	if step == nil {
+		return nil
+	}
+	if err := u.cloud.tenant.SetActive(ctx, step.key.SLC); err != nil {
+		return err
+	}
+	k, err := u.tenantKey(ctx, step.key.SLC)
+	if err != nil {
+		return err
+	}
+	if k == nil || k.Status != rms.Active {
+		return control.RMSActive.Refuse("the tenant does not list %s as active", step.key.ID)
+	}
+	u.io.Note("%s: active in the tenant", step.key.ID)
+	if u.history.key(step.key.ID).Tenant == statusActive {
+		return nil
+	}
+	return u.record(eventActivated, activated{step.key.ID})
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -17,7 +18,6 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/rms"
 	"keyferry/pkg/state"
 )
 
@@ -34,6 +34,11 @@ into the tenant with the versioned key URL, and makes one key active. A key of
 key URL, to be Microsoft-managed. Stopped at any step, the same command goes on;
 nothing is imported twice.
 
+The tenant takes TPDs from Windows PowerShell alone. Where it cannot be driven
+from here, a folder with the TPDs and one script is written, the hand-over kit,
+and the command ends with exit code 4: a person runs the script on a Windows
+machine, and brings back what it wrote, for --result.
+
   --active ID                       the key to make active; the others stay
                                     archived, and without it all do
   --unsafe-activate-1024            let --active name a key of 1024 bits
@@ -44,6 +49,13 @@ nothing is imported twice.
                                     --protection-password to be asked)
   --vault-key-name ID=NAME          the key's name in the vault (default: its
                                     identifier); may be repeated
+  --tenant WAY                      how TPDs get into the tenant, powershell or
+                                    kit (default: as chosen at init)
+  --out DIR                         where to write the hand-over kit, a new
+                                    folder (default: in the state directory)
+  --result FILE                     keyferry-result.json, which the kit's script
+                                    wrote on the Windows machine: ends what was
+                                    handed over, without a password or a sign-in
   --dry-run                         show the plan, check what can be read
 
 Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
@@ -55,6 +67,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 		flags.StringToStringVar(&o.names, "vault-key-name", nil, "")
 		flags.BoolVar(&o.unsafe1024, "unsafe-activate-1024", false, "")
 		flags.BoolVar(&o.dryRun, "dry-run", false, "")
+		o.addFlags(flags)
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
 		o.signIn = addSignIn(flags)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
@@ -63,7 +76,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(s, path, func(h *history, v *bundle.Verified) error { return o.run(ctx, io, s, h, v) })
+				return withBundle(s, path, func(h *history, v *bundle.Verified) error { return o.run(ctx, io, s, h, v, path) })
 			})
 		}
 	},
@@ -74,21 +87,31 @@ type uploadOptions struct {
 	unsafe1024 bool
 	names      map[string]string // vault key name by key identifier
 	dryRun     bool
-	password   *cli.SecretFlags
-	signIn     *signIn
+	handover
+	password *cli.SecretFlags
+	signIn   *signIn
 }
 
-func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *history, v *bundle.Verified) error {
-	plan, err := o.plan(ctx, io, v)
-	if err != nil {
+func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *history, v *bundle.Verified, path string) error {
+	u := &upload{io: io, state: s, history: h, signIn: o.signIn, handover: o.handover, again: "online upload " + path}
+	if o.result != "" {
+		transfers, err := readTransfers(v)
+		if err != nil {
+			return err
+		}
+		return u.takeResult(v.Digest, transfers, nextReceipt)
+	}
+	var err error
+	if u.plan, err = o.plan(ctx, io, v); err != nil {
 		return err
 	}
-	u := &upload{io: io, state: s, history: h, plan: plan, signIn: o.signIn}
 	if err := u.run(ctx, o.dryRun); err != nil {
 		return err
 	}
-	return u.report(o.dryRun, "Next: online receipt BUNDLE --out DIR")
+	return u.report(o.dryRun, nextReceipt)
 }
+
+const nextReceipt = "Next: online receipt BUNDLE --out DIR"
 
 // upload carries a plan out.
 type upload struct {
@@ -98,34 +121,46 @@ type upload struct {
 	cloud   cloud
 	plan    *plan
 	signIn  *signIn
+	handover
+	way   way    // into the tenant
+	again string // the command, as --result follows it
 }
 
 // run shows the plan, asks the cloud about it, and, unless it is a dry run,
 // carries it out.
-func (u *upload) run(ctx context.Context, dryRun bool) error {
+func (u *upload) run(ctx context.Context, dryRun bool) (err error) {
 	defer u.plan.clear()
+	if u.way, err = wayInto(u.state, u.tenant); err != nil {
+		return err
+	}
 	if err := durable.CheckRoom(u.state.Dir, u.plan.room()); err != nil {
 		return err
 	}
-	err := withCloud(ctx, u.io, u.state, u.signIn, func(c cloud) error {
-		u.cloud = c
-		if err := u.foresee(ctx); err != nil || dryRun {
+	return withCloud(ctx, u.io, u.state, u.signIn, func(c cloud) error {
+		return withTenant(ctx, u.io, u.way, c, func(c cloud) error {
+			u.cloud = c
+			return u.work(ctx, dryRun)
+		})
+	})
+}
+
+// work is run with the cloud at hand.
+func (u *upload) work(ctx context.Context, dryRun bool) error {
+	if err := u.foresee(ctx); err != nil || dryRun {
+		return err
+	}
+	if !u.state.Rehearsal {
+		if err := u.io.Confirm("Carry this plan out?"); err != nil {
 			return err
 		}
-		if !u.state.Rehearsal {
-			if err := u.io.Confirm("Carry this plan out?"); err != nil {
-				return err
-			}
-		}
-		return u.carryOut(ctx)
-	})
-	return err
+	}
+	return u.carryOut(ctx)
 }
 
 // foresee shows the plan and asks the cloud what of it is done already, or
 // would be refused. It changes nothing.
 func (u *upload) foresee(ctx context.Context) error {
-	for _, line := range u.plan.describe() {
+	for _, line := range u.describe() {
 		u.io.Note("plan: %s", line)
 	}
 	var problems []error
@@ -139,10 +174,15 @@ func (u *upload) foresee(ctx context.Context) error {
 		case err != nil:
 			problems = append(problems, err)
 		case done != nil:
+			step.keyURL = done.KID
 			u.io.Note("%s is in the vault already, by this ceremony", step.key.ID)
 		}
 	}
-	return errors.Join(problems...)
+	if u.cloud.tenant == nil {
+		_, _, err := u.kit()
+		return errors.Join(append(problems, err)...)
+	}
+	return errors.Join(append(problems, u.foreseeTenant(ctx))...)
 }
 
 // carryOut makes the changes, each recorded as soon as it is made.
@@ -153,22 +193,26 @@ func (u *upload) carryOut(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, step := range u.plan.steps {
+	for i, step := range u.plan.steps {
 		if step.key.MicrosoftManaged() {
 			continue
 		}
+		u.io.Progress("importing keys into the vault", i, len(u.plan.steps))
 		if err := u.importKey(ctx, step); err != nil {
 			return u.refused(step, err)
 		}
 	}
+	u.io.Progress("", len(u.plan.steps), len(u.plan.steps))
 	if u.cloud.tenant == nil {
-		return u.byHand()
+		return u.handOver()
 	}
-	for _, step := range u.plan.steps {
+	for i, step := range u.plan.steps {
+		u.io.Progress("importing TPDs into the tenant", i, len(u.plan.steps))
 		if err := u.importTPD(ctx, step); err != nil {
-			return u.refused(step, err)
+			return u.refused(step, u.withGrant(err))
 		}
 	}
+	u.io.Progress("", len(u.plan.steps), len(u.plan.steps))
 	return u.activate(ctx)
 }
 
@@ -180,18 +224,23 @@ func (u *upload) refused(step *step, err error) error {
 
 func (u *upload) report(dryRun bool, next string) error {
 	if dryRun {
-		return u.io.Result(map[string]any{"dry_run": true, "plan": u.plan.describe()}, "Dry run: nothing was changed")
+		return u.io.Result(map[string]any{"dry_run": true, "plan": u.describe()}, "Dry run: nothing was changed")
 	}
+	var ids []string
+	for _, step := range u.plan.steps {
+		ids = append(ids, step.key.ID)
+	}
+	return u.reportKeys(ids, next)
+}
+
+// reportKeys says what became of keys, as the ledger has it.
+func (u *upload) reportKeys(ids []string, next string) error {
 	var keys []bundle.Arrived
 	var text strings.Builder
-	for _, step := range u.plan.steps {
-		k := *u.history.key(step.key.ID)
+	for _, id := range ids {
+		k := *u.history.key(id)
 		keys = append(keys, k)
-		where := k.KeyURL
-		if step.key.MicrosoftManaged() {
-			where = "Microsoft-managed"
-		}
-		fmt.Fprintf(&text, "%s: %s, same key as travelled, %s in the tenant\n", k.ID, where, strings.ToLower(k.Tenant))
+		fmt.Fprintf(&text, "%s: %s, same key as travelled, %s in the tenant\n", k.ID, cmp.Or(k.KeyURL, "Microsoft-managed"), strings.ToLower(k.Tenant))
 	}
 	return u.io.Result(map[string]any{"dry_run": false, "keys": keys}, text.String()+next)
 }
@@ -223,96 +272,4 @@ func (u *upload) importKey(ctx context.Context, step *step) error {
 		Manifest: u.plan.manifest, ID: step.key.ID, Key: fingerprint.Of(public), KeyURL: done.KID,
 		HSMPlatform: done.HSMPlatform, WrappedBy: step.key.WrappedBy,
 	})
-}
-
-func (u *upload) importTPD(ctx context.Context, step *step) error {
-	there, err := u.tenantKey(ctx, step.key.SLC)
-	if err != nil {
-		return err
-	}
-	if there == nil {
-		made, err := u.cloud.tenant.ImportTPD(ctx, rms.TPDImport{
-			TPD: step.tpd, Password: step.password, MicrosoftManaged: step.key.MicrosoftManaged(), KeyURL: step.keyURL, FriendlyName: step.friendlyName,
-		})
-		if err != nil {
-			return err
-		}
-		there = &made
-	}
-	if !step.is(there) {
-		return control.RMSKeyExists.Refuse("the tenant has the key %s otherwise: it is %s, with the key URL %s", step.key.SLC, there.KeyType, control.Quote(there.KeyURL))
-	}
-	u.io.Note("%s: its TPD is in the tenant, %s", step.key.ID, strings.ToLower(string(there.Status)))
-	if known := u.history.key(step.key.ID); known != nil && known.Tenant == string(there.Status) {
-		return nil
-	}
-	public, err := x509.MarshalPKIXPublicKey(step.public)
-	if err != nil {
-		return err
-	}
-	return u.record(eventTPDImported, tpdImported{step.key.ID, step.key.SLC, fingerprint.Of(public), string(there.Status)})
-}
-
-// is reports whether a key of the tenant is the one that this step brings, in
-// the way that it brings it.
-func (s *step) is(there *rms.Key) bool {
-	if s.key.MicrosoftManaged() {
-		return there.KeyType == rms.MicrosoftManaged && there.KeyURL == "" && there.Holds(s.public)
-	}
-	return there.KeyType == rms.CustomerManaged && (there.KeyURL == s.keyURL || there.KeyURL == "" && there.Holds(s.public))
-}
-
-// tenantKey looks a key up in the tenant's list, nil if it is not there.
-func (u *upload) tenantKey(ctx context.Context, slc string) (*rms.Key, error) {
-	keys, err := u.cloud.tenant.Keys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range keys {
-		if k.KeyIdentifier == slc {
-			return &k, nil
-		}
-	}
-	return nil, nil
-}
-
-// activate makes the one key active and confirms it with the tenant's list.
-func (u *upload) activate(ctx context.Context) error {
-	step := u.plan.active
-	if step == nil {
-		return nil
-	}
-	if err := u.cloud.tenant.SetActive(ctx, step.key.SLC); err != nil {
-		return err
-	}
-	k, err := u.tenantKey(ctx, step.key.SLC)
-	if err != nil {
-		return err
-	}
-	if k == nil || k.Status != rms.Active {
-		return control.RMSActive.Refuse("the tenant does not list %s as active", step.key.ID)
-	}
-	u.io.Note("%s: active in the tenant", step.key.ID)
-	if u.history.key(step.key.ID).Tenant == statusActive {
-		return nil
-	}
-	return u.record(eventActivated, activated{step.key.ID})
-}
-
-// byHand tells what a person has left to do where no tenant can be driven.
-func (u *upload) byHand() error {
-	var commands []string
-	for _, step := range u.plan.steps {
-		command := fmt.Sprintf("Import-AipServiceTpd -TpdFile %s -ProtectionPassword (Read-Host -AsSecureString) -FriendlyName '%s'",
-			tpdName(step.key), strings.ReplaceAll(step.friendlyName, "'", "''"))
-		if step.keyURL != "" {
-			command += fmt.Sprintf(" -KeyVaultKeyUrl '%s'", step.keyURL)
-		}
-		commands = append(commands, command)
-	}
-	if a := u.plan.active; a != nil {
-		commands = append(commands, fmt.Sprintf("Set-AipServiceKeyProperties -KeyIdentifier %s -Active $true", a.key.SLC))
-	}
-	return control.RMSByHand.Refuse("the keys are in the vault; the TPDs are not in the tenant yet").
-		WithHint("write them with `online package`, then in Windows PowerShell 5.1, after Connect-AipService:\n%s", strings.Join(commands, "\n"))
 }

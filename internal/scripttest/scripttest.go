@@ -16,6 +16,7 @@
 //	flip FILE                       change one byte in the middle
 //	cut FILE                        keep the first half
 //	fulldisk DIR COMMAND…           the command with DIR on a disk that is full (see fulldisk.go)
+//	result KIT FILE STATUS          write what a hand-over kit's script would (see kit.go)
 //	killed SYSCALL… -- COMMAND…     the command killed at those system calls (see killed.go)
 //
 // Scripts find the vectors in $V and SoftHSM in $MODULE. A state directory of the offline side is S,
@@ -53,6 +54,7 @@ func Run(t *testing.T, state string) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"ceremony": ceremony, "refused": refused, "unchanged": unchanged, "tree": tree, "json": jsonSays,
 			"token": token, "typed": typed, "sum": sum, "flip": flip, "cut": cut, "fulldisk": fullDisk, "killed": killed,
+			"result": result,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("V", vectors)

@@ -19,8 +19,12 @@ import (
 	"keyferry/pkg/durable"
 )
 
-//go:embed script/kit.ps1
-var kitScript string
+var (
+	//go:embed script/kit.ps1
+	kitScript string
+	//go:embed script/rehearsal.ps1
+	rehearsalFunctions string
+)
 
 // Kit is the work of importing TPDs, to be done by a person on a Windows
 // machine: the TPDs, one readable script that imports them and makes one
@@ -33,6 +37,9 @@ type Kit struct {
 	Cloud  string // public, china or usgov
 	TPDs   []KitTPD
 	Active string // key identifier of the key to make active; empty: none
+	// Rehearsal makes a script that does all but ask the service: a list in memory
+	// stands in for the tenant.
+	Rehearsal bool
 }
 
 // KitTPD is one TPD of a kit.
@@ -114,16 +121,16 @@ func (k Kit) check() error {
 	return nil
 }
 
-// id tells the result of one kit from that of another: it is the digest of the
-// plan.
-func (k Kit) id() string {
+// ID tells the result of one kit from that of another: it is the digest of the
+// plan, 64 hex digits.
+func (k Kit) ID() string {
 	return digest([]byte(k.plan()))
 }
 
 // plan is the part of the script that differs from kit to kit.
 func (k Kit) plan() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "$environment = %s\n$active = %s\n$plan = @(\n", quote(environments[k.Cloud]), quote(k.Active))
+	fmt.Fprintf(&b, "$rehearsal = $%t\n$environment = %s\n$active = %s\n$plan = @(\n", k.Rehearsal, quote(environments[k.Cloud]), quote(k.Active))
 	for _, t := range k.TPDs {
 		fmt.Fprintf(&b, "    @{\n        File          = %s\n        Sha256        = %s\n        KeyIdentifier = %s\n        FriendlyName  = %s\n        KeyUrl        = %s\n    }\n",
 			quote(t.File), quote(digest(t.TPD)), quote(t.KeyIdentifier), quote(t.FriendlyName), quote(t.KeyURL))
@@ -145,8 +152,12 @@ const kitHead = `# Imports AD RMS trusted publishing domains into Azure RMS: a h
 // script is written for Windows PowerShell: with a byte order mark, without
 // which it takes text for the machine's code page, and with its line ends.
 func (k Kit) script() []byte {
+	functions := functions
+	if k.Rehearsal {
+		functions += "\n" + rehearsalFunctions
+	}
 	text := strings.NewReplacer(
-		"#PLAN", "$kit = "+quote(k.id())+"\n"+k.plan(),
+		"#PLAN", "$kit = "+quote(k.ID())+"\n"+k.plan(),
 		"#FUNCTIONS", strings.TrimSpace(functions),
 	).Replace(kitScript)
 	return []byte("\ufeff" + strings.ReplaceAll(kitHead+text, "\n", "\r\n"))
@@ -184,8 +195,8 @@ func (k Kit) Result(data []byte) ([]Key, error) {
 		return nil, control.RMSResult.Refuse("the result cannot be read: %s", control.Quote(err.Error()))
 	case result.Format != resultFormat:
 		return nil, control.RMSResult.Refuse("this is not the result of a hand-over kit: its format is %s", control.Quote(result.Format))
-	case result.Kit != k.id():
-		return nil, control.RMSResult.Refuse("this is the result of another kit, %s, not of %s", control.Quote(result.Kit), k.id())
+	case result.Kit != k.ID():
+		return nil, control.RMSResult.Refuse("this is the result of another kit, %s, not of %s", control.Quote(result.Kit), k.ID())
 	}
 	keys, err := readKeys(result.Keys)
 	if err != nil {

@@ -114,8 +114,8 @@ func endOfText(runes []rune, i int) int {
 
 func TestScripts(t *testing.T) {
 	files, err := os.ReadDir("script")
-	if err != nil || len(files) != 4 {
-		t.Fatalf("got %v, %v; expected 4 scripts", files, err)
+	if err != nil || len(files) != 5 {
+		t.Fatalf("got %v, %v; expected 5 scripts", files, err)
 	}
 	functions := read(t, "script/functions.ps1")
 	for _, f := range files {

@@ -87,6 +87,9 @@ func newClient(vaultURL string, cred azcore.TokenCredential, transport policy.Tr
 	return c, nil
 }
 
+// URL is the vault's, as [CleanURL] writes it.
+func (c *Client) URL() string { return c.url }
+
 // Key is a version of an RSA key as the vault describes it. Its identifier is
 // of this vault and of the name that was asked for.
 type Key struct {

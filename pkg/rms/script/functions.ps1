@@ -26,6 +26,10 @@ function Connect-Tenant($Environment) {
     else { $null = Connect-AipService }
 }
 
+function Disconnect-Tenant {
+    $null = Disconnect-AipService
+}
+
 # The keys of the tenant, one object each, of plain texts.
 function Get-TenantKeys {
     foreach ($key in @(Get-AipServiceKeys)) {

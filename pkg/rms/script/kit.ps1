@@ -12,7 +12,7 @@ if ($versions.edition -cne 'Desktop' -or -not $versions.powershell.StartsWith('5
 if ($versions.framework -lt 528040) {
     throw "The .NET Framework's release is $($versions.framework): install version 4.8 (528040) or later."
 }
-if (-not $versions.module) {
+if (-not $versions.module -and -not $rehearsal) {
     throw 'The AIPService module is not installed: run Install-Module -Name AIPService.'
 }
 
@@ -61,5 +61,5 @@ try {
     Write-Host "Done. Take $file back."
 }
 finally {
-    $null = Disconnect-AipService
+    Disconnect-Tenant
 }

@@ -52,7 +52,7 @@ while ($null -ne ($line = $in.ReadLine())) {
                 Import-Bytes -Bytes $bytes -Password $password -FriendlyName $name -KeyUrl $url -Log $log
             }
             'activate' { Set-ActiveKey -KeyIdentifier (ConvertFrom-Word -Word $words[1]) -Log $log }
-            'disconnect' { $null = Disconnect-AipService }
+            'disconnect' { Disconnect-Tenant }
             default { throw 'unknown request' }
         }
     }

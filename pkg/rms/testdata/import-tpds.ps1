@@ -8,7 +8,8 @@
 
 # What is to be done. Nothing below depends on anything but these lines and the
 # files beside this script.
-$kit = '3bc16b42cf78a50fe66a9e3ea074b7c73eac83af2f04087221a371bc3295e7a2'
+$kit = 'c9fb57f8051e72619f9b933a68118a90100f163d3825f1a1a31c3b1f69ab3feb'
+$rehearsal = $false
 $environment = ''
 $active = 'aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee'
 $plan = @(
@@ -63,6 +64,10 @@ function Connect-Tenant($Environment) {
     else { $null = Connect-AipService }
 }
 
+function Disconnect-Tenant {
+    $null = Disconnect-AipService
+}
+
 # The keys of the tenant, one object each, of plain texts.
 function Get-TenantKeys {
     foreach ($key in @(Get-AipServiceKeys)) {
@@ -107,7 +112,7 @@ if ($versions.edition -cne 'Desktop' -or -not $versions.powershell.StartsWith('5
 if ($versions.framework -lt 528040) {
     throw "The .NET Framework's release is $($versions.framework): install version 4.8 (528040) or later."
 }
-if (-not $versions.module) {
+if (-not $versions.module -and -not $rehearsal) {
     throw 'The AIPService module is not installed: run Install-Module -Name AIPService.'
 }
 
@@ -156,5 +161,5 @@ try {
     Write-Host "Done. Take $file back."
 }
 finally {
-    $null = Disconnect-AipService
+    Disconnect-Tenant
 }

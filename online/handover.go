@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/rms"
+	"keyferry/pkg/vault"
+)
+
+// handover are the flags about the way into the tenant.
+type handover struct {
+	tenant string // --tenant
+	out    string // --out: of the kit
+	result string // --result: what its script wrote
+}
+
+func (h *handover) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&h.tenant, "tenant", "", "")
+	flags.StringVar(&h.out, "out", "", "")
+	flags.StringVar(&h.result, "result", "", "")
+}
+
+// describe lists the steps of the plan.
+func (u *upload) describe() []string {
+	var lines []string
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	for _, s := range u.plan.steps {
+		if !s.key.MicrosoftManaged() {
+			add("import %s into the vault as %s", s.key.ID, s.vaultName)
+		}
+	}
+	if grants := u.grants(); !u.state.Rehearsal && grants != "" {
+		add("let Azure RMS get, decrypt and sign with the keys, if it may not yet, which cannot be seen from here:\n%s", grants)
+	}
+	if u.way == byKit {
+		add("write the hand-over kit, and stop: a person takes the following steps on a Windows machine and brings the result back")
+	}
+	for _, s := range u.plan.steps {
+		how := "with the key's URL"
+		if s.key.MicrosoftManaged() {
+			how = "key included, to be Microsoft-managed"
+		}
+		add("import the TPD of %s (SLC %s) into the tenant as %s, %s", s.key.ID, s.key.SLC, control.Quote(s.friendlyName), how)
+	}
+	if u.plan.active != nil {
+		add("make %s active", u.plan.active.key.ID)
+	}
+	if u.way == byPowerShell {
+		add("sign out of Azure RMS")
+	}
+	return lines
+}
+
+// handedOver is what the ledger keeps of the plan's kit. A key that is not in
+// the vault yet has a key URL of the right form, so that all the rest can be
+// checked before anything is changed.
+func (u *upload) handedOver() (*handedOver, error) {
+	where, err := vault.CloudOf(u.cloud.vault.URL())
+	if err != nil {
+		return nil, err
+	}
+	h := &handedOver{Manifest: u.plan.manifest, Cloud: cmp.Or(where, "public"), Rehearsal: u.state.Rehearsal}
+	if u.plan.active != nil {
+		h.Active = u.plan.active.key.SLC
+	}
+	for _, s := range u.plan.steps {
+		public, err := x509.MarshalPKIXPublicKey(s.public)
+		if err != nil {
+			return nil, err
+		}
+		url := s.keyURL
+		if url == "" && !s.key.MicrosoftManaged() {
+			url = u.cloud.vault.URL() + "/keys/" + s.vaultName + "/0"
+		}
+		h.Keys = append(h.Keys, handedKey{s.key.ID, tpdName(s.key), s.key.SLC, fingerprint.Of(public), url, s.friendlyName})
+	}
+	return h, nil
+}
+
+// kit is the kit of these keys, with their TPDs by key identifier.
+func (h *handedOver) kit(transfers []transfer) (*rms.Kit, error) {
+	k := &rms.Kit{Cloud: h.Cloud, Active: h.Active, Rehearsal: h.Rehearsal}
+	for _, key := range h.Keys {
+		i := slices.IndexFunc(transfers, func(t transfer) bool { return t.key.ID == key.ID })
+		if i < 0 {
+			return nil, control.RMSResult.Refuse("the kit held the key %s, which is not here", key.ID)
+		}
+		k.TPDs = append(k.TPDs, rms.KitTPD{
+			File: key.File, TPD: transfers[i].tpd, KeyIdentifier: key.SLC, MicrosoftManaged: key.KeyURL == "",
+			KeyURL: key.KeyURL, FriendlyName: key.FriendlyName,
+		})
+	}
+	return k, nil
+}
+
+// kit is the plan's part in the tenant, to be handed over.
+func (u *upload) kit() (*handedOver, *rms.Kit, error) {
+	handed, err := u.handedOver()
+	if err != nil {
+		return nil, nil, err
+	}
+	var transfers []transfer
+	for _, s := range u.plan.steps {
+		transfers = append(transfers, s.transfer)
+	}
+	kit, err := handed.kit(transfers)
+	if err != nil {
+		return nil, nil, err
+	}
+	handed.Kit = kit.ID()
+	_, err = kit.Files("") // it can be written
+	return handed, kit, err
+}
+
+// handOver writes the kit and stops, unless its result was taken before.
+func (u *upload) handOver() error {
+	handed, kit, err := u.kit()
+	if err != nil {
+		return err
+	}
+	if u.inTenant() {
+		return nil
+	}
+	dir := cmp.Or(u.out, u.state.Path("kit-"+handed.Kit[:12]))
+	if err := writeKit(dir, kit); err != nil {
+		return err
+	}
+	if last := u.history.handover(handed.Manifest, handed.Keys[0].ID); last == nil || last.Kit != handed.Kit {
+		if err := u.record(eventHandedOver, handed); err != nil {
+			return err
+		}
+	}
+	return control.RMSByHand.Refuse("the keys are in the vault; a person must import their TPDs into the tenant, by the hand-over kit in %s", dir).
+		WithHint("%s", u.instructions(dir))
+}
+
+// inTenant reports whether the tenant is known to hold every key as planned.
+func (u *upload) inTenant() bool {
+	for _, s := range u.plan.steps {
+		known := u.history.key(s.key.ID)
+		if known == nil || known.Tenant == "" || s == u.plan.active && known.Tenant != statusActive {
+			return false
+		}
+	}
+	return true
+}
+
+// writeKit makes the kit's folder whole or not at all. One that is there
+// already, by an earlier run, must be this kit.
+func writeKit(dir string, kit *rms.Kit) error {
+	files, err := kit.Files(dir)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return durable.NewDir(dir, 0o700, func(part string) error {
+			files, err := kit.Files(part)
+			if err != nil {
+				return err
+			}
+			return durable.CreateAll(files, 0o600)
+		})
+	}
+	for _, f := range files {
+		there, err := os.ReadFile(f.Path)
+		if err != nil || !bytes.Equal(there, f.Data) {
+			return control.OutputExists.Refuse("%s exists already and is not this hand-over kit", dir)
+		}
+	}
+	return nil
+}
+
+// instructions say what a person does with the kit.
+func (u *upload) instructions(dir string) string {
+	steps := []string{
+		"take the folder to a Windows machine with the AIPService module; there, in Windows PowerShell 5.1: powershell.exe -ExecutionPolicy RemoteSigned -File " + rms.KitScript,
+		"bring back " + rms.ResultFile + ", which it writes beside itself, and run here: " + u.again + " --result " + rms.ResultFile,
+	}
+	if slices.ContainsFunc(u.plan.steps, func(s *step) bool { return s.oneTime != nil }) {
+		steps = append(steps, "the script asks for each TPD's password: a one-time password is written by `online package`")
+	}
+	if grants := u.grants(); !u.state.Rehearsal && grants != "" {
+		steps = append(steps, "before that, unless Azure RMS may use the keys already:", grants)
+	}
+	return strings.Join(append(steps, "the kit is in "+dir), "\n")
+}
+
+// takeResult takes back what the kit's script wrote: what the tenant then had,
+// as that machine says.
+func (u *upload) takeResult(manifest fingerprint.Fingerprint, transfers []transfer, next string) error {
+	handed := u.history.handover(manifest, transfers[0].key.ID)
+	if handed == nil {
+		return control.RMSResult.Refuse("no hand-over kit was written for these keys").
+			WithHint("run the command without --result first")
+	}
+	kit, err := handed.kit(transfers)
+	if err != nil {
+		return err
+	}
+	data, err := cli.ReadInput(u.result)
+	if err != nil {
+		return err
+	}
+	keys, err := kit.Result(data)
+	if err != nil {
+		return err
+	}
+	for _, key := range handed.Keys {
+		if err := u.recordResult(key, find(keys, key.SLC).Status); err != nil {
+			return err
+		}
+	}
+	var ids []string
+	for _, key := range handed.Keys {
+		ids = append(ids, key.ID)
+	}
+	return u.reportKeys(ids, next)
+}
+
+// recordResult notes what the tenant lists of a key, unless that is known.
+func (u *upload) recordResult(key handedKey, status rms.Status) error {
+	u.io.Note("%s: its TPD is in the tenant, %s, as the kit's result says", key.ID, strings.ToLower(string(status)))
+	if known := u.history.key(key.ID); known != nil && known.Tenant == string(status) {
+		return nil
+	}
+	if status == rms.Active { // the former one is not
+		if err := u.record(eventTPDImported, tpdImported{key.ID, key.SLC, key.Key, statusArchived, byKit}); err != nil {
+			return err
+		}
+		return u.record(eventActivated, activated{key.ID})
+	}
+	return u.record(eventTPDImported, tpdImported{key.ID, key.SLC, key.Key, string(status), byKit})
+}
