@@ -221,29 +221,14 @@ func (u *upload) takeResult(manifest fingerprint.Fingerprint, transfers []transf
 	if err != nil {
 		return err
 	}
-	for _, key := range handed.Keys {
-		if err := u.recordResult(key, find(keys, key.SLC).Status); err != nil {
-			return err
-		}
-	}
 	var ids []string
 	for _, key := range handed.Keys {
+		status := string(find(keys, key.SLC).Status)
+		u.io.Note("%s: its TPD is in the tenant, %s, as the kit's result says", key.ID, strings.ToLower(status))
+		if err := u.recordTenant(tpdImported{key.ID, key.SLC, key.Key, status, byKit}); err != nil {
+			return err
+		}
 		ids = append(ids, key.ID)
 	}
 	return u.reportKeys(ids, next)
-}
-
-// recordResult notes what the tenant lists of a key, unless that is known.
-func (u *upload) recordResult(key handedKey, status rms.Status) error {
-	u.io.Note("%s: its TPD is in the tenant, %s, as the kit's result says", key.ID, strings.ToLower(string(status)))
-	if known := u.history.key(key.ID); known != nil && known.Tenant == string(status) {
-		return nil
-	}
-	if status == rms.Active { // the former one is not
-		if err := u.record(eventTPDImported, tpdImported{key.ID, key.SLC, key.Key, statusArchived, byKit}); err != nil {
-			return err
-		}
-		return u.record(eventActivated, activated{key.ID})
-	}
-	return u.record(eventTPDImported, tpdImported{key.ID, key.SLC, key.Key, string(status), byKit})
 }

@@ -174,14 +174,33 @@ func (u *upload) importTPD(ctx context.Context, step *step) error {
 		return step.otherwise(there)
 	}
 	u.io.Note("%s: its TPD is in the tenant, %s", step.key.ID, strings.ToLower(string(there.Status)))
-	if known := u.history.key(step.key.ID); known != nil && known.Tenant == string(there.Status) {
-		return nil
-	}
 	public, err := x509.MarshalPKIXPublicKey(step.public)
 	if err != nil {
 		return err
 	}
-	return u.record(eventTPDImported, tpdImported{step.key.ID, step.key.SLC, fingerprint.Of(public), string(there.Status), u.way})
+	return u.recordTenant(tpdImported{step.key.ID, step.key.SLC, fingerprint.Of(public), string(there.Status), u.way})
+}
+
+// recordTenant notes what the tenant lists of a key, unless that is known. That
+// a key is active is an event of its own: with it the former one is archived.
+func (u *upload) recordTenant(now tpdImported) error {
+	known := u.history.key(now.ID)
+	if known != nil && known.Tenant == now.Status {
+		return nil
+	}
+	active := now.Status == statusActive
+	if active {
+		now.Status = statusArchived
+	}
+	if known == nil || known.Tenant != now.Status {
+		if err := u.record(eventTPDImported, now); err != nil {
+			return err
+		}
+	}
+	if active {
+		return u.record(eventActivated, activated{now.ID})
+	}
+	return nil
 }
 
 // is reports whether a key of the tenant is the one that this step brings, in
