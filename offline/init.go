@@ -25,22 +25,19 @@ var initCommand = cli.Command{
 	Summary: "make this side's identities and state directory",
 	Usage: `
 Usage: offline init --rehearsal [flags]
-       offline init --hsm-token LABEL [flags]
+       offline init --hsm-module PATH --hsm-token LABEL [flags]
 
 Makes the state directory with the identities of the disconnected side, and the
 offline card, which the connected side pins with "online trust". A rehearsal
 gets a private SoftHSM 2 token; a real ceremony names the token of its HSM.
 
-  --rehearsal           a rehearsal: never mixes with a real ceremony
-  --name NAME           heads this side's bundles (default: offline)
-  --out DIR             write the offline card to DIR as well
-  --hsm-module PATH     PKCS#11 module (default: SoftHSM 2 in its usual places)
-  --hsm-token LABEL     label of the HSM's token
-  --hsm-pin-file PATH   its PIN (or --hsm-pin-fd N; default: the terminal)
-  --signer file|hsm     where the key that signs bundles lives
-                        (default: hsm; in a rehearsal: file)
-  --classic-recipient   an X25519 age identity instead of the post-quantum
-                        hybrid, for stock age before 1.3
+  --rehearsal            a rehearsal: never mixes with a real ceremony
+  --name NAME            heads this side's bundles (default: offline)
+  --out DIR              write the offline card to DIR as well
+` + tokenUsage + `  --signer file|hsm      where the key that signs bundles lives
+                         (default: hsm; in a rehearsal: file)
+  --classic-recipient    an X25519 age identity instead of the post-quantum
+                         hybrid, for stock age before 1.3
 
 Example: offline init --rehearsal --name vault-room --out /media/stick
 `,
@@ -49,19 +46,17 @@ Example: offline init --rehearsal --name vault-room --out /media/stick
 		flags.BoolVar(&o.rehearsal, "rehearsal", false, "")
 		flags.StringVar(&o.name, "name", "offline", "")
 		flags.StringVar(&o.out, "out", "", "")
-		flags.StringVar(&o.module, "hsm-module", "", "")
-		flags.StringVar(&o.token, "hsm-token", "", "")
+		o.token = addTokenFlags(flags)
 		flags.StringVar(&o.signer, "signer", "", "")
 		flags.BoolVar(&o.classic, "classic-recipient", false, "")
-		o.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
 		return o.run
 	},
 }
 
 type initOptions struct {
-	rehearsal, classic               bool
-	name, out, module, token, signer string
-	pin                              *cli.SecretFlags
+	rehearsal, classic bool
+	name, out, signer  string
+	token              *tokenFlags
 }
 
 func (o *initOptions) run(ctx context.Context, io *cli.IO, args []string) error {
@@ -108,13 +103,16 @@ func (o *initOptions) check() error {
 			o.signer = signerFile
 		}
 	}
+	if err := o.token.check(); err != nil {
+		return err
+	}
 	switch {
 	case o.signer != signerFile && o.signer != signerHSM:
 		return control.CommandLine.Refuse("--signer is file or hsm, not %s", control.Quote(o.signer))
-	case o.rehearsal && (o.token != "" || o.pin.Given()):
-		return control.CommandLine.Refuse("a rehearsal has a token and a PIN of its own: --hsm-token and --hsm-pin don't go with it")
-	case !o.rehearsal && (o.token == "" || o.module == ""):
-		return control.CommandLine.Refuse("a real ceremony needs its HSM: --hsm-module and --hsm-token").
+	case o.rehearsal && !o.token.onlyModule():
+		return control.CommandLine.Refuse("a rehearsal has a token and a PIN of its own: of the --hsm flags, only --hsm-module goes with it")
+	case !o.rehearsal && (!o.token.choose() || o.token.chosen.Module == ""):
+		return control.CommandLine.Refuse("a real ceremony needs its HSM: --hsm-module, and --hsm-token, --hsm-serial or --hsm-uri").
 			WithHint("for a rehearsal, which needs neither, add --rehearsal")
 	case o.out != "": // before a key is made in the HSM
 		return errors.Join(cli.CheckOut(o.out), durable.CheckAbsent(filepath.Join(o.out, trust.CardName(o.name))))

@@ -15,7 +15,6 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/hsm"
-	"keyferry/pkg/secret"
 	"keyferry/pkg/state"
 )
 
@@ -36,36 +35,39 @@ const signerLabel = "keyferry-bundle-signer"
 //	token/pin              its PIN, random: it guards a rehearsal
 const tokenFile = "token.json"
 
-// tokenSettings say which token this side uses. The PIN of a real one is never
-// kept.
+// tokenSettings say which token this side uses: what of Label, Serial and URI
+// is not empty must all fit. The PIN of a real one is never kept.
 type tokenSettings struct {
-	Module string `json:"module"`
-	Label  string `json:"label"`
-	Serial string `json:"serial"`
-	Signer string `json:"signer"` // file or hsm
+	Module     string `json:"module"`
+	Label      string `json:"label"`
+	Serial     string `json:"serial"`
+	URI        string `json:"uri"`        // PKCS#11 URI
+	Parameters string `json:"parameters"` // of C_Initialize
+	PINPad     bool   `json:"pin_pad"`    // the PIN is entered there
+	Signer     string `json:"signer"`     // file or hsm
 }
 
 // settleToken finds the token, in a rehearsal makes it, makes the signing key
 // in it where it is to live there, and returns the settings to keep and the key
 // that checks signatures. It opens the token once: its PIN is asked once.
 func (o *initOptions) settleToken(ctx context.Context, io *cli.IO, s *state.State) (settings tokenSettings, public crypto.PublicKey, err error) {
-	module, err := hsm.FindModule(o.module)
-	if err != nil {
+	settings = o.token.chosen
+	settings.Signer = o.signer
+	if settings.Module, err = hsm.FindModule(settings.Module); err != nil {
 		return settings, nil, err
 	}
-	settings = tokenSettings{Module: module, Label: o.token, Signer: o.signer}
 	if s.Rehearsal {
 		settings.Label = "keyferry-rehearsal"
 		if err := createRehearsalToken(s, settings); err != nil {
 			return settings, nil, err
 		}
 	}
-	token, err := settings.open(ctx, io, s, o.pin)
+	token, err := settings.open(ctx, io, s, o.token.pin)
 	if err != nil {
 		return settings, nil, err
 	}
 	defer func() { err = errors.Join(err, token.Close()) }()
-	settings.Serial = token.Info().Serial
+	settings.Label, settings.Serial = token.Info().Label, token.Info().Serial
 	var signer crypto.Signer
 	if o.signer == signerHSM {
 		if signer, err = token.CreateSigner(signerLabel, hsm.ECDSAP256); err == nil {
@@ -127,34 +129,49 @@ func readTokenSettings(s *state.State) (tokenSettings, error) {
 	return settings, nil
 }
 
-// open logs in to the token. A rehearsal's PIN is in the state directory
-// unless another is given.
+// open logs in to the token of a state directory. A rehearsal's PIN is there
+// too, unless another is given.
 func (t tokenSettings) open(ctx context.Context, io *cli.IO, s *state.State, pins *cli.SecretFlags) (*hsm.Token, error) {
-	var pin []byte
-	var err error
 	if s.Rehearsal {
 		if err := useSoftHSMConf(s); err != nil {
 			return nil, err
 		}
+		if !pins.Given() {
+			pins = cli.SecretFile(s.Path("token", "pin"), "PIN")
+		}
 	}
-	if s.Rehearsal && !pins.Given() {
-		pin, err = secret.FromFile(s.Path("token", "pin"))
-	} else {
-		pin, err = pins.ReadOne(ctx, io)
+	return t.login(ctx, io, pins)
+}
+
+// login logs in to the token. What the token tells of the tries that are left
+// is shown before its PIN is asked for.
+func (t tokenSettings) login(ctx context.Context, io *cli.IO, pins *cli.SecretFlags) (*hsm.Token, error) {
+	cfg := hsm.Config{Module: t.Module, TokenLabel: t.Label, TokenSerial: t.Serial, Parameters: t.Parameters}
+	var err error
+	if t.URI != "" {
+		if cfg.TokenURI, err = hsm.ParseURI(t.URI); err != nil {
+			return nil, err
+		}
 	}
+	slot, err := hsm.Find(cfg)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(pin)
-	token, err := hsm.Open(hsm.Config{Module: t.Module, TokenLabel: t.Label, PIN: pin})
-	if err != nil {
-		return nil, err
+	if slot.PIN != hsm.TriesUntold {
+		io.Warn("the token %s tells: %s", control.Quote(slot.Label), slot.PIN)
 	}
-	if serial := token.Info().Serial; t.Serial != "" && serial != t.Serial {
-		token.Close()
-		return nil, control.HSMTokenLabel.Refuse("the token %s has the serial number %s; the one of this ceremony has %s", control.Quote(t.Label), control.Quote(serial), t.Serial)
+	switch {
+	case !pins.Given() && t.PINPad:
+		io.Note("enter the PIN at the PIN pad of the token %s", control.Quote(slot.Label))
+	case !pins.Given() && !slot.NeedPIN:
+		io.Detail("the token %s asks for no PIN", control.Quote(slot.Label))
+	default:
+		if cfg.PIN, err = pins.ReadOne(ctx, io); err != nil {
+			return nil, err
+		}
+		defer clear(cfg.PIN)
 	}
-	return token, nil
+	return hsm.Open(cfg)
 }
 
 // signer returns what signs bundles, and the function that lets it go. token is

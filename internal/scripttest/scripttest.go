@@ -19,7 +19,7 @@
 //	result KIT FILE STATUS          write what a hand-over kit's script would (see kit.go)
 //	killed SYSCALL… -- COMMAND…     the command killed at those system calls (see killed.go)
 //
-// Scripts find the vectors in $V and SoftHSM in $MODULE. A state directory of the offline side is S,
+// Scripts find the vectors in $V, SoftHSM in $MODULE, NSS in $NSS. A state directory of the offline side is S,
 // of the online side T; the stick is the directory stick; the sample's password
 // is in the file pw.
 package scripttest
@@ -59,6 +59,7 @@ func Run(t *testing.T, state string) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("V", vectors)
 			env.Setenv("MODULE", Module)
+			env.Setenv("NSS", nss())
 			env.Setenv("KEYFERRY_STATE", filepath.Join(env.WorkDir, state))
 			return os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(Password+"\n"), 0o600)
 		},
@@ -93,8 +94,18 @@ func Covers(t *testing.T, command string) {
 	}
 }
 
-// condition knows [root] and [strace]. Scripts skip with a reason, so that a
-// skip is seen.
+// nss is where NSS's PKCS#11 module is, empty without it and the program that
+// makes its tokens.
+func nss() string {
+	found, err := filepath.Glob("/usr/lib/*/libsoftokn3.so")
+	if _, lacks := exec.LookPath("certutil"); err != nil || lacks != nil || len(found) == 0 {
+		return ""
+	}
+	return found[0]
+}
+
+// condition knows [root], [strace] and [nss]. Scripts skip with a reason, so
+// that a skip is seen.
 func condition(cond string) (bool, error) {
 	switch cond {
 	case "root":
@@ -102,6 +113,8 @@ func condition(cond string) (bool, error) {
 	case "strace":
 		_, err := exec.LookPath("strace")
 		return err == nil, nil
+	case "nss":
+		return nss() != "", nil
 	}
 	return false, fmt.Errorf("unknown condition %s", cond)
 }

@@ -33,12 +33,21 @@ func AddSecretFlags(flags *pflag.FlagSet, name, question string, valueAllowed bo
 	return s
 }
 
+// SecretFile is a secret that is in a file, as if --NAME-file had named it.
+func SecretFile(path, question string) *SecretFlags {
+	return &SecretFlags{question: question, sources: []func(context.Context, *IO) ([]byte, error){fromFile(path)}}
+}
+
+func fromFile(path string) func(context.Context, *IO) ([]byte, error) {
+	return func(context.Context, *IO) ([]byte, error) { return secret.FromFile(path) }
+}
+
 // askForIt is what pflag hands over for --NAME without a value. A password
 // can't hold it: a line feed ends one.
 const askForIt = "\n"
 
 func (s *SecretFlags) addFile(path string) error {
-	s.sources = append(s.sources, func(context.Context, *IO) ([]byte, error) { return secret.FromFile(path) })
+	s.sources = append(s.sources, fromFile(path))
 	return nil
 }
 

@@ -89,7 +89,7 @@ type Token struct {
 	module  *module
 	slot    uint
 	session pkcs11.SessionHandle
-	info    Info
+	found   Slot // as it was before the login
 
 	crypto11  *crypto11.Context // nil where crypto11 can't open the token
 	noSigning error             // why it can't
@@ -118,7 +118,7 @@ func Open(cfg Config) (*Token, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.unload())
 	}
-	t := &Token{ck: m, module: m, slot: slot, info: infoOf(cfg.Module, &info)}
+	t := &Token{ck: m, module: m, slot: slot, found: *slotOf(cfg.Module, slot, &info)}
 	if err := t.share(cfg.Parameters); err != nil {
 		m.Destroy()
 		return nil, err
@@ -154,7 +154,7 @@ func (t *Token) share(parameters string) error {
 }
 
 // Info describes the token.
-func (t *Token) Info() Info { return t.info }
+func (t *Token) Info() Info { return t.found.Info }
 
 // Close ends the session, with which all session objects end, logs out and
 // unloads the module. The Token and what came from it are then of no use.

@@ -20,7 +20,7 @@ type Slot struct {
 	ID      uint  `json:"slot"`
 	NeedPIN bool  `json:"need_pin"` // it asks for a login
 	PINPad  bool  `json:"pin_pad"`  // the PIN is entered at the token: open it with an empty one
-	PIN     Tries `json:"pin_tries,omitempty"`
+	PIN     Tries `json:"pin_tries"`
 }
 
 // Tries is what a token tells of the tries that its user PIN has left. Many
@@ -35,7 +35,7 @@ const (
 )
 
 // Find describes the one token that cfg chooses, without a login. Refuses as
-// [Open].
+// [Open] does before it tries the PIN, so that none is asked for in vain.
 func Find(cfg Config) (*Slot, error) {
 	var found *Slot
 	err := visit(cfg.Module, cfg.Parameters, func(m *module) error {
@@ -43,17 +43,21 @@ func Find(cfg Config) (*Slot, error) {
 		if err != nil {
 			return err
 		}
-		found = &Slot{
-			Info: infoOf(cfg.Module, &info), ID: slot, PIN: tries(&info),
-			NeedPIN: info.Flags&pkcs11.CKF_LOGIN_REQUIRED != 0,
-			PINPad:  info.Flags&pkcs11.CKF_PROTECTED_AUTHENTICATION_PATH != 0,
-		}
-		return nil
+		found = slotOf(cfg.Module, slot, &info)
+		return unlocked(&info)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return found, nil
+}
+
+func slotOf(path string, slot uint, info *pkcs11.TokenInfo) *Slot {
+	return &Slot{
+		Info: infoOf(path, info), ID: slot, PIN: tries(info),
+		NeedPIN: info.Flags&pkcs11.CKF_LOGIN_REQUIRED != 0,
+		PINPad:  info.Flags&pkcs11.CKF_PROTECTED_AUTHENTICATION_PATH != 0,
+	}
 }
 
 func tries(info *pkcs11.TokenInfo) Tries {
@@ -145,14 +149,19 @@ func (cfg *Config) wanted() string {
 func admit(info *pkcs11.TokenInfo, pin []byte) error {
 	noLogin := info.Flags&pkcs11.CKF_LOGIN_REQUIRED == 0
 	pad := info.Flags&pkcs11.CKF_PROTECTED_AUTHENTICATION_PATH != 0
-	switch {
-	case len(pin) == 0 && !noLogin && !pad:
+	if len(pin) == 0 && !noLogin && !pad {
 		// Some tokens take no PIN for a wish to be asked at a keypad of their own.
 		return control.HSMPIN.Refuse("the PIN for token %s is empty, and the token has no PIN pad", control.Quote(info.Label))
-	case tries(info) == TriesLocked:
-		return control.HSMPINLocked.Refuse("token %s has locked its user PIN after too many wrong ones; none was tried", control.Quote(info.Label))
 	}
-	return nil
+	return unlocked(info)
+}
+
+// unlocked refuses a token that has locked its PIN.
+func unlocked(info *pkcs11.TokenInfo) error {
+	if tries(info) != TriesLocked {
+		return nil
+	}
+	return control.HSMPINLocked.Refuse("token %s has locked its user PIN after too many wrong ones; none was tried", control.Quote(info.Label))
 }
 
 // pinErrors are the answers to a login that mean the PIN, not the token.

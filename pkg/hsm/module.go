@@ -55,7 +55,8 @@ func load(path, parameters string) (*module, error) {
 	m := &module{Ctx: ctx, path: path}
 	if err := m.initialize(parameters); err != nil {
 		ctx.Destroy()
-		return nil, control.HSMModule.Refuse("the PKCS#11 module %s cannot be initialised: %w", path, err)
+		return nil, control.HSMModule.Refuse("the PKCS#11 module %s cannot be initialised: %w", path, err).
+			WithHint("check what the module reads: its environment, its configuration file, and --hsm-parameters where it takes them")
 	}
 	return m, nil
 }

@@ -15,12 +15,12 @@ import (
 // Report is what a token says of itself, and what it was shown to do.
 type Report struct {
 	Library    Library     `json:"library"`
-	Token      Info        `json:"token"`
-	Mechanisms []Mechanism `json:"mechanisms"`          // as it says
-	Imports    []Verdict   `json:"imports"`             // in the order in which Import prefers them
-	Wraps      []Verdict   `json:"wraps"`               // in the order in which ProveWrap prefers them
-	Uses       []Verdict   `json:"uses"`                // of an imported key, and random numbers
-	NoSigner   string      `json:"no_signer,omitempty"` // why bundles can't be signed in the token
+	Token      Slot        `json:"token"`
+	Mechanisms []Mechanism `json:"mechanisms"` // as it says
+	Imports    []Verdict   `json:"imports"`    // in the order in which Import prefers them
+	Wraps      []Verdict   `json:"wraps"`      // in the order in which ProveWrap prefers them
+	Uses       []Verdict   `json:"uses"`       // of an imported key, and random numbers
+	NoSigner   string      `json:"no_signer"`  // why bundles can't be signed in the token
 }
 
 // Library is what a PKCS#11 module says of itself.
@@ -34,12 +34,12 @@ type Library struct {
 // Mechanism is one that the token lists. A token may list what it rejects, and
 // do what it does not list.
 type Mechanism struct {
-	ID     string   `json:"id"`             // as 0x0000210A
-	Name   string   `json:"name,omitempty"` // of those that Keyferry can use
-	MinKey uint     `json:"min_key"`        // in the mechanism's own unit, mostly bits
+	ID     string   `json:"id"`      // as 0x0000210A
+	Name   string   `json:"name"`    // of those that Keyferry can use
+	MinKey uint     `json:"min_key"` // in the mechanism's own unit, mostly bits
 	MaxKey uint     `json:"max_key"`
 	For    []string `json:"for"`
-	Fault  string   `json:"fault,omitempty"` // why the token does not describe what it lists
+	Fault  string   `json:"fault"` // why the token does not describe what it lists
 }
 
 // Probe shows what the token can do, on throw-away session keys: every import
@@ -47,7 +47,7 @@ type Mechanism struct {
 // and ProveWrap make, to the end. Nothing is stored; what the token can't do is
 // a verdict, not an error.
 func (t *Token) Probe() (*Report, error) {
-	report := &Report{Token: t.info}
+	report := &Report{Token: t.found}
 	if t.noSigning != nil {
 		report.NoSigner = t.noSigning.Error()
 	}

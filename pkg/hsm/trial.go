@@ -28,10 +28,10 @@ const (
 
 // Verdict is the outcome of a trial.
 type Verdict struct {
-	Mechanism string `json:"mechanism"`    // PKCS#11 name, of an import with the call before it
-	ID        string `json:"id,omitempty"` // the mechanism's number, as 0x0000210A
+	Mechanism string `json:"mechanism"` // PKCS#11 name, of an import with the call before it
+	ID        string `json:"id"`        // the mechanism's number, as 0x0000210A
 	Result    Result `json:"result"`
-	Reason    string `json:"reason,omitempty"` // how it is flawed, or why there is none
+	Reason    string `json:"reason"` // how it is flawed, or why there is none
 }
 
 // trialKeys draws the throw-away keys at their first use: two RSA keys are made

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/hsm"
+)
+
+// tokenFlags are the flags that choose a token: at init, whose choice the state
+// directory keeps, and at doctor, which may come before.
+type tokenFlags struct {
+	chosen tokenSettings // as far as flags say
+	pin    *cli.SecretFlags
+}
+
+const tokenUsage = `  --hsm-module PATH      PKCS#11 module (default: SoftHSM 2 in its usual places)
+  --hsm-token LABEL      the HSM's token, by its label,
+  --hsm-serial NUMBER    by its serial number,
+  --hsm-uri URI          or by its PKCS#11 URI (RFC 7512), whose module-path may
+                         name the module; of several, all must fit
+  --hsm-parameters TEXT  what the module takes at C_Initialize, such as NSS's
+  --hsm-pin-file PATH    the PIN (or --hsm-pin-fd N; default: the terminal)
+  --hsm-pin-pad          the PIN is entered at the HSM's own PIN pad
+`
+
+func addTokenFlags(flags *pflag.FlagSet) *tokenFlags {
+	f := &tokenFlags{}
+	flags.StringVar(&f.chosen.Module, "hsm-module", "", "")
+	flags.StringVar(&f.chosen.Label, "hsm-token", "", "")
+	flags.StringVar(&f.chosen.Serial, "hsm-serial", "", "")
+	flags.StringVar(&f.chosen.URI, "hsm-uri", "", "")
+	flags.StringVar(&f.chosen.Parameters, "hsm-parameters", "", "")
+	f.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
+	flags.BoolVar(&f.chosen.PINPad, "hsm-pin-pad", false, "")
+	return f
+}
+
+// choose reports whether the flags choose a token, not only a module.
+func (f *tokenFlags) choose() bool {
+	return f.chosen.Label != "" || f.chosen.Serial != "" || f.chosen.URI != ""
+}
+
+// given reports whether any flag was used that has to do with which token it is.
+func (f *tokenFlags) given() bool {
+	return f.chosen != tokenSettings{PINPad: f.chosen.PINPad}
+}
+
+// onlyModule reports whether no flag but --hsm-module was used.
+func (f *tokenFlags) onlyModule() bool {
+	return f.chosen == tokenSettings{Module: f.chosen.Module} && !f.pin.Given()
+}
+
+// check refuses what does not go together, and fills in the module that the URI
+// names.
+func (f *tokenFlags) check() error {
+	if f.chosen.PINPad && f.pin.Given() {
+		return control.CommandLine.Refuse("--hsm-pin-pad and a PIN were given: want one of them")
+	}
+	if f.chosen.URI == "" {
+		return nil
+	}
+	uri, err := hsm.ParseURI(f.chosen.URI)
+	if err == nil && f.chosen.Module == "" {
+		f.chosen.Module = uri.ModulePath
+	}
+	return err
+}
