@@ -7,7 +7,9 @@
 // Its files, in the order of the ceremony:
 //
 //	app.go        the commands
-//	init.go       makes the state directory; token.go, its HSM
+//	doctor.go     shows what the HSM can do; doctortext.go, to people
+//	init.go       makes the state directory; token.go, its HSM; tokenflags.go,
+//	              the choice of it
 //	trust.go      pins the security world, checks packages
 //	inspect.go    reports on TPDs
 //	import.go     the import's flags and order; carry.go, its steps;
@@ -30,6 +32,7 @@ var app = &cli.App{
 	Summary: "offline: Keyferry's disconnected side. Takes AD RMS keys from TPD exports into an HSM and seals them for the vault.",
 	Version: "keyferry offline, " + version,
 	Commands: []cli.Command{
+		doctorCommand,
 		initCommand,
 		trustCommand,
 		packagesCommand,

@@ -55,12 +55,7 @@ func showStatus(io *cli.IO, s *state.State) error {
 	return io.Result(doc, text.String())
 }
 
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
+func dash(s string) string { return orElse(s, "-") }
 
 func number(n uint64) string {
 	if n == 0 {

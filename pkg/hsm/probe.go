@@ -14,7 +14,7 @@ import (
 
 // Report is what a token says of itself, and what it was shown to do.
 type Report struct {
-	Library    Library     `json:"library"`
+	Library    Library     `json:"module"`
 	Token      Slot        `json:"token"`
 	Mechanisms []Mechanism `json:"mechanisms"` // as it says
 	Imports    []Verdict   `json:"imports"`    // in the order in which Import prefers them

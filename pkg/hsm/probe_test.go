@@ -32,7 +32,7 @@ func TestProbeLeavesNothing(t *testing.T) {
 	if string(one) != string(two) {
 		t.Errorf("%s\n%s", one, two)
 	}
-	for _, field := range []string{`"imports":[{"mechanism":"C_UnwrapKey CKM_RSA_AES_KEY_WRAP","id":"0x00001054","result":"none"`, `"uses":[`, `"library":{"manufacturer":"SoftHSM"`} {
+	for _, field := range []string{`"imports":[{"mechanism":"C_UnwrapKey CKM_RSA_AES_KEY_WRAP","id":"0x00001054","result":"none"`, `"uses":[`, `"module":{"manufacturer":"SoftHSM"`} {
 		if !strings.Contains(string(one), field) {
 			t.Errorf("%s is not in %s", field, one)
 		}

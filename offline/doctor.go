@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/hsm"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/state"
+)
+
+var doctorCommand = cli.Command{
+	Name:    "doctor",
+	Summary: "show what the HSM can do, proven on throw-away keys",
+	Usage: `
+Usage: offline doctor [flags]
+
+Looks at what a ceremony stands on, and changes nothing. Of the HSM it shows
+the module, the token and its mechanisms, and proves on throw-away keys that end
+with its session: each way by which a key can come in, each mechanism by which
+it can go out wrapped for the vault, signing, decryption, random numbers. The
+same proof is made again before each import.
+
+Each verdict is exact, flawed (how is said), or none. A token that takes no key
+in ends with exit code 3; one that wraps by no mechanism exactly does for
+--wrap software. Without flags it looks at the token of the state directory.
+
+` + tokenUsage + `
+Example: offline doctor --hsm-module /usr/lib/softhsm/libsofthsm2.so
+           --hsm-token hsm --hsm-pin-file pin
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		o := doctorOptions{token: addTokenFlags(flags)}
+		return func(ctx context.Context, io *cli.IO, args []string) error {
+			if err := errors.Join(cli.NoArguments(args), o.token.check(), secret.Harden()); err != nil {
+				return err
+			}
+			return o.run(ctx, io)
+		}
+	},
+}
+
+type doctorOptions struct{ token *tokenFlags }
+
+// doctorSections are what doctor looks at, in order. A section writes for
+// people into w and returns its part of the JSON document, nil if it has none
+// to show.
+var doctorSections = []struct {
+	name string // in the JSON document
+	look func(o *doctorOptions, ctx context.Context, io *cli.IO, w *strings.Builder) (any, error)
+}{
+	{"hsm", (*doctorOptions).lookAtHSM},
+}
+
+// problem is, in the JSON document, why a section is not whole or not well.
+type problem struct {
+	Section string `json:"section"`
+	Control string `json:"control"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+// run looks at every section, whatever the others find. Its error is theirs.
+func (o *doctorOptions) run(ctx context.Context, io *cli.IO) error {
+	doc, problems := map[string]any{}, []problem{}
+	var text strings.Builder
+	var failures []error
+	for _, section := range doctorSections {
+		found, err := section.look(o, ctx, io, &text)
+		if found != nil {
+			doc[section.name] = found
+		}
+		if err != nil {
+			failures = append(failures, err)
+			for _, r := range cli.Refusals(err) {
+				problems = append(problems, problem{section.name, r.Control.ID, r.Message, r.Hint})
+			}
+		}
+	}
+	failure := errors.Join(failures...)
+	if len(doc) == 0 {
+		return failure
+	}
+	doc["problems"] = problems
+	return errors.Join(io.Result(doc, text.String()), failure)
+}
+
+// hsmFinding is the section "hsm": what the token was shown to do, and what an
+// import makes of it.
+type hsmFinding struct {
+	*hsm.Report
+	Import string `json:"import"` // the way that is taken, empty if there is none
+	Wrap   string `json:"wrap"`   // the mechanism that is taken, empty if only software is left
+	Signs  bool   `json:"signs"`  // whether the key that signs bundles can live in the token
+}
+
+func (o *doctorOptions) lookAtHSM(ctx context.Context, io *cli.IO, w *strings.Builder) (any, error) {
+	token, err := o.open(ctx, io)
+	if err != nil {
+		return nil, err
+	}
+	report, err := token.Probe()
+	if err = errors.Join(err, token.Close()); err != nil {
+		return nil, err
+	}
+	found := hsmFinding{report, firstExact(report.Imports), firstExact(report.Wraps), report.NoSigner == ""}
+	found.describe(w, io.Verbose)
+	if found.Import == "" {
+		return found, control.HSMImport.Refuse("the token %s takes a private key in none of %d ways", control.Quote(report.Token.Label), len(report.Imports))
+	}
+	return found, nil
+}
+
+// open opens the token that the flags choose or, without any, that of the state
+// directory.
+func (o *doctorOptions) open(ctx context.Context, io *cli.IO) (token *hsm.Token, err error) {
+	if o.token.given() {
+		settings := o.token.chosen
+		if settings.Module, err = hsm.FindModule(settings.Module); err != nil {
+			return nil, err
+		}
+		return settings.login(ctx, io, o.token.pin)
+	}
+	err = withState(io, func(s *state.State) error {
+		settings, err := readTokenSettings(s)
+		if err != nil {
+			return err
+		}
+		settings.PINPad = settings.PINPad || o.token.chosen.PINPad
+		token, err = settings.open(ctx, io, s, o.token.pin)
+		return err
+	})
+	return token, err
+}
+
+func firstExact(verdicts []hsm.Verdict) string {
+	i := slices.IndexFunc(verdicts, func(v hsm.Verdict) bool { return v.Result == hsm.Exact })
+	if i < 0 {
+		return ""
+	}
+	return verdicts[i].Mechanism
+}

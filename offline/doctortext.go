@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/hsm"
+)
+
+// This file turns what doctor finds into text for people, 80 columns wide.
+// Programs read the JSON.
+
+const doctorWidth = 80
+
+// describe writes the section "hsm".
+func (f hsmFinding) describe(w *strings.Builder, verbose bool) {
+	t, l := f.Token, f.Library
+	fmt.Fprintln(w, "HSM")
+	line(w, "module", "%s", t.Module)
+	line(w, "library", "%s\n%s, version %s, Cryptoki %s", control.Quote(l.Description), control.Quote(l.Manufacturer), l.Version, l.Cryptoki)
+	line(w, "token", "%s, serial %s, slot %d\n%s, %s, firmware %s", control.Quote(t.Label), control.Quote(t.Serial), t.ID,
+		control.Quote(t.Model), control.Quote(t.Manufacturer), t.Firmware)
+	line(w, "login", "%s", describeLogin(t))
+	f.describeMechanisms(w, verbose)
+	describeVerdicts(w, "How a key comes in; the first that is exact is taken", f.Imports)
+	describeVerdicts(w, "How it goes out, wrapped for the vault; likewise", f.Wraps)
+	describeVerdicts(w, "What an imported key does, and random numbers", f.Uses)
+	fmt.Fprintln(w, "\nSo an import")
+	line(w, "comes in by", "%s", orElse(f.Import, "no way: this token can't serve"))
+	line(w, "goes out by", "%s", orElse(f.Wrap, "--wrap software only: no mechanism is exact"))
+	signer := "in the token, or in a file (--signer)"
+	if !f.Signs {
+		signer = "in a file only, --signer file:\n" + fold(f.NoSigner, 16)
+	}
+	line(w, "is signed", "%s", signer)
+}
+
+func describeLogin(t hsm.Slot) string {
+	text := "by PIN"
+	switch {
+	case !t.NeedPIN:
+		text = "none needed"
+	case t.PINPad:
+		text = "at its PIN pad (--hsm-pin-pad), or by PIN"
+	}
+	if t.PIN != hsm.TriesUntold {
+		text += "\n" + string(t.PIN)
+	}
+	return text
+}
+
+// describeMechanisms names those that Keyferry can use; with verbose, all.
+func (f hsmFinding) describeMechanisms(w *strings.Builder, verbose bool) {
+	var names []string
+	for _, m := range f.Mechanisms {
+		if m.Name != "" {
+			names = append(names, m.Name)
+		}
+	}
+	line(w, "mechanisms", "%d by its own word; of those that serve here:\n%s", len(f.Mechanisms), fold(dash(strings.Join(names, " ")), 16))
+	if !verbose {
+		return
+	}
+	for _, m := range f.Mechanisms {
+		fmt.Fprintf(w, "    %s %d to %d, %s\n", m.ID, m.MinKey, m.MaxKey, dash(strings.Join(m.For, ", ")+m.Fault))
+	}
+}
+
+// describeVerdicts is a table, each reason beside its verdict or below it.
+func describeVerdicts(w *strings.Builder, title string, verdicts []hsm.Verdict) {
+	fmt.Fprintf(w, "\n%s\n", title)
+	for _, v := range verdicts {
+		head := fmt.Sprintf("  %-6s  %s", v.Result, v.Mechanism)
+		switch {
+		case v.Reason == "":
+			fmt.Fprintln(w, head)
+		case len(head)+len(": ")+len(v.Reason) <= doctorWidth:
+			fmt.Fprintf(w, "%s: %s\n", head, v.Reason)
+		default:
+			fmt.Fprintf(w, "%s:\n%s%s\n", head, strings.Repeat(" ", 10), strings.ReplaceAll(fold(v.Reason, 10), "\n", "\n"+strings.Repeat(" ", 10)))
+		}
+	}
+}
+
+// fold breaks text into lines that fit beside an indent of so many columns. A
+// word that is too long stays whole.
+func fold(text string, indent int) string {
+	var lines []string
+	for _, word := range strings.Fields(text) {
+		if last := len(lines) - 1; last >= 0 && indent+len(lines[last])+1+len(word) <= doctorWidth {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func orElse(text, instead string) string {
+	if text == "" {
+		return instead
+	}
+	return text
+}
