@@ -39,6 +39,8 @@ type export struct {
 	fingerprint fingerprint.Fingerprint // of public
 	resume      bool                    // an earlier run was stopped while it changed the token
 	record      keyRecord
+	ciphertext  []byte    // the key, wrapped
+	kept        *hsm.Kept // the key in the token, once it is there
 }
 
 // readExports reads and checks all TPDs, and reports the problems of all.
@@ -159,8 +161,8 @@ func (c *carrier) chooseWrap(asked string) error {
 	return err
 }
 
-// carry brings one key into the token and the outbox. A dry run stops before
-// the first change: what it made in the token ends with the session.
+// carry wraps one key and brings it into the token. A dry run stops before the
+// first change: what it made in the token ends with the session.
 func (c *carrier) carry(e *export, dryRun bool) (err error) {
 	e.record = e.newRecord()
 	if e.managed() {
@@ -175,8 +177,7 @@ func (c *carrier) carry(e *export, dryRun bool) (err error) {
 	if err != nil {
 		return err
 	}
-	ciphertext, err := c.wrapped(e, proven)
-	if err != nil {
+	if e.ciphertext, err = c.wrapped(e, proven); err != nil {
 		return err
 	}
 	c.io.Note("%s: in the token by %s; it signs and decrypts as its certificate says; wrapped in %s", e.id, session.Way, e.record.WrappedBy)
@@ -184,7 +185,7 @@ func (c *carrier) carry(e *export, dryRun bool) (err error) {
 	if dryRun {
 		return nil
 	}
-	return c.keep(e, proven, ciphertext)
+	return c.keep(e, proven)
 }
 
 // newRecord is the record before the token has to do with the key.
@@ -210,6 +211,9 @@ const softwareWrap = "RSA-OAEP (SHA-1), AES-256-KWP"
 
 func (c *carrier) wrapped(e *export, key *hsm.ProvenKey) ([]byte, error) {
 	e.record.Token, e.record.KEK, e.record.Verdicts = c.token.Info(), c.kek.KID(), c.verdicts
+	if c.retain {
+		e.record.Warnings = append(e.record.Warnings, control.HSMRetained.ID)
+	}
 	if c.wrap != nil {
 		e.record.WrappedBy, e.record.Mechanism = "token", c.wrap.Mechanism()
 		return c.wrap.Wrap(key, c.kek.Public())
@@ -232,28 +236,56 @@ func (c *carrier) undone(e *export) error {
 	return c.state.Ledger.Append(time.Now(), eventImportUndone, importBegun{e.id, e.fingerprint})
 }
 
-// keep makes the key a token object and stages what leaves. The ledger knows
-// before the token does, so that a run that is killed between is taken up
-// again; a run that fails takes back what it did.
-func (c *carrier) keep(e *export, proven *hsm.ProvenKey, ciphertext []byte) error {
+// keep makes the key a token object. The ledger knows before the token does, so
+// that a run that is killed is taken up again.
+func (c *carrier) keep(e *export, proven *hsm.ProvenKey) (err error) {
 	if err := c.begin(e); err != nil {
 		return err
 	}
-	kept, err := proven.Keep(hsm.KeepOptions{Label: e.id, RetainExtractable: c.retain, Resume: e.resume})
-	clean := !control.Is(err, control.HSMLeftover)
-	if err == nil {
-		e.record.Attributes = kept.Attributes
-		if err = c.stage(e, ciphertext); err == nil {
-			return nil
-		}
-		if undo := kept.Remove(); undo != nil {
-			err, clean = errors.Join(err, undo), false
+	e.kept, err = proven.Keep(hsm.KeepOptions{Label: e.id, RetainExtractable: c.retain, Resume: e.resume})
+	if err != nil {
+		return c.takeBack(e, err)
+	}
+	e.record.Attributes = e.kept.Attributes
+	return nil
+}
+
+// settle stages what was carried, unless another program has stored one of the
+// keys meanwhile. What can't be staged is taken out of the token again.
+func (c *carrier) settle(exports []*export) error {
+	var kept []*hsm.Kept
+	for _, e := range exports {
+		if e.kept != nil {
+			kept = append(kept, e.kept)
 		}
 	}
-	if e.resume || !clean { // something of this key may be in the token: it stays begun
-		return err
+	var failure error
+	if len(kept) > 0 {
+		failure = c.token.CheckAlone(kept...)
 	}
-	return errors.Join(err, c.undone(e))
+	for _, e := range exports {
+		if failure == nil {
+			failure = c.stage(e)
+		}
+		if failure != nil {
+			failure = c.takeBack(e, failure)
+		}
+	}
+	return failure
+}
+
+// takeBack undoes what was begun, after a failure. If something of the key may be left
+// in the token, it stays begun.
+func (c *carrier) takeBack(e *export, failure error) error {
+	left := control.Is(failure, control.HSMLeftover)
+	if e.kept != nil {
+		undo := e.kept.Remove()
+		failure, left = errors.Join(failure, undo), undo != nil
+	}
+	if e.resume || left {
+		return failure
+	}
+	return errors.Join(failure, c.undone(e))
 }
 
 // stagedName is, beside the files of the bundle, a file of the outbox: the
@@ -262,7 +294,7 @@ const stagedName = "staged.json"
 
 // stage writes the outbox's directory of the key, whole or not at all, then
 // the ledger. A Microsoft-managed key has no ciphertext.
-func (c *carrier) stage(e *export, ciphertext []byte) error {
+func (c *carrier) stage(e *export) error {
 	record, err := json.MarshalIndent(e.record, "", "  ")
 	if err != nil {
 		return err
@@ -278,15 +310,14 @@ func (c *carrier) stage(e *export, ciphertext []byte) error {
 		return err
 	}
 	outbox := c.state.Path("outbox", e.id)
-	if e.resume { // what a run that was killed may have staged, unknown to the ledger
-		if err := durable.RemoveIfThere(outbox); err != nil {
-			return err
-		}
+	// What a run that was killed may have staged, unknown to the ledger.
+	if err := durable.RemoveIfThere(outbox); err != nil {
+		return err
 	}
 	err = durable.NewDir(outbox, 0o700, func(dir string) error {
 		files := map[string][]byte{e.leavesName(): e.leaves, bundle.RecordName: append(record, '\n'), stagedName: entry}
-		if ciphertext != nil {
-			files[bundle.WrappedName] = ciphertext
+		if e.ciphertext != nil {
+			files[bundle.WrappedName] = e.ciphertext
 		}
 		if e.oneTime != nil {
 			files[bundle.OneTimeName] = e.oneTime
@@ -303,7 +334,7 @@ func (c *carrier) stage(e *export, ciphertext []byte) error {
 	}
 	err = c.state.Ledger.Append(time.Now(), eventImported, imported{
 		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, KEK: e.record.KEK,
-		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Wrapped: fingerprint.Of(ciphertext), Retained: c.retain,
+		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Wrapped: fingerprint.Of(e.ciphertext), Retained: c.retain,
 		Warnings: e.record.Warnings,
 	})
 	if err != nil {

@@ -231,12 +231,16 @@ func (o *importOptions) carryAll(c *carrier, todo []*export) error {
 			return err
 		}
 	}
+	var carried []*export
 	for _, e := range todo {
-		if err := c.carry(e, o.dryRun); err != nil {
-			return err
+		if err := c.carry(e, o.dryRun); err != nil { // those before it have come through
+			return errors.Join(err, c.settle(carried))
+		}
+		if !o.dryRun {
+			carried = append(carried, e)
 		}
 	}
-	return nil
+	return c.settle(carried)
 }
 
 // finish reports, and seals if asked to.

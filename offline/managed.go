@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"time"
 
 	"keyferry/bundle"
@@ -42,18 +41,11 @@ func (e *export) leavesName() string {
 	return bundle.KeylessName(e.id)
 }
 
-// carryManaged stages the TPD as it is. The ledger knows first, as it does of a
-// key that goes into the token.
+// carryManaged begins with a TPD that is staged as it is.
 func (c *carrier) carryManaged(e *export, dryRun bool) error {
 	c.io.Warn("%s: the key itself travels, in its TPD, inside the encrypted bundle: the connected side, the tenant and Microsoft see it [%s]", e.id, control.TPDMode1.ID)
 	if dryRun {
 		return nil
 	}
-	if err := c.begin(e); err != nil {
-		return err
-	}
-	if err := c.stage(e, nil); err != nil {
-		return errors.Join(err, c.undone(e))
-	}
-	return nil
+	return c.begin(e)
 }
