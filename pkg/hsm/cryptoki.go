@@ -27,6 +27,7 @@ type cryptoki interface {
 	FindObjects(pkcs11.SessionHandle, int) ([]pkcs11.ObjectHandle, bool, error)
 	FindObjectsFinal(pkcs11.SessionHandle) error
 	GetAttributeValue(pkcs11.SessionHandle, pkcs11.ObjectHandle, template) (template, error)
+	SetAttributeValue(pkcs11.SessionHandle, pkcs11.ObjectHandle, template) error
 
 	CreateObject(pkcs11.SessionHandle, template) (pkcs11.ObjectHandle, error)
 	CopyObject(pkcs11.SessionHandle, pkcs11.ObjectHandle, template) (pkcs11.ObjectHandle, error)

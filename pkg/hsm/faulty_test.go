@@ -97,6 +97,10 @@ func (f *faulty) GetAttributeValue(s session, h handle, t template) (template, e
 	return call(f, "C_GetAttributeValue", func() (template, error) { return f.cryptoki.GetAttributeValue(s, h, t) })
 }
 
+func (f *faulty) SetAttributeValue(s session, h handle, t template) error {
+	return f.call("C_SetAttributeValue", func() error { return f.cryptoki.SetAttributeValue(s, h, t) })
+}
+
 func (f *faulty) CreateObject(s session, t template) (handle, error) {
 	return call(f, "C_CreateObject", func() (handle, error) { return f.cryptoki.CreateObject(s, t) })
 }

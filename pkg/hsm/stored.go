@@ -11,7 +11,7 @@ import (
 )
 
 // StoredKey is a private key that is in the token already, imported earlier or
-// by another program, and may leave it wrapped.
+// by another program.
 type StoredKey struct {
 	Label      string
 	ID         []byte     // CKA_ID, as it is
@@ -23,8 +23,7 @@ type StoredKey struct {
 
 // Stored finds the private key with the label, whose public half is to be
 // public. Refuses when there is none, another or more than one (KF-HSM-STORED),
-// one that can't leave the token (KF-HSM-EXTRACTABLE), and one that the token
-// doesn't protect (KF-HSM-ATTRIBUTES). It changes nothing.
+// and one that the token doesn't protect (KF-HSM-ATTRIBUTES). It changes nothing.
 func (t *Token) Stored(label string, public *rsa.PublicKey) (*StoredKey, error) {
 	if err := t.list(); err != nil {
 		return nil, err
@@ -49,17 +48,34 @@ func (t *Token) Stored(label string, public *rsa.PublicKey) (*StoredKey, error) 
 	if key.Attributes, err = t.inspect(key.handle, protection{token: true, extractable: true}); err != nil {
 		return nil, err
 	}
-	if !key.Attributes.Extractable {
-		return nil, control.HSMExtractable.Refuse("the token's key labelled %s is not extractable", control.Quote(label))
-	}
 	return key, nil
 }
 
-// Prove shows that k is the private half of public, as [SessionKey.Prove] does.
-// What it returns can be wrapped; to Keep it is refused.
+// Prove shows that k is the private half of public, as [SessionKey.Prove] does,
+// and refuses one that can't leave the token (KF-HSM-EXTRACTABLE). What it
+// returns can be wrapped; to Keep it is refused.
 func (k *StoredKey) Prove(public *rsa.PublicKey) (*ProvenKey, error) {
+	if !k.Attributes.Extractable {
+		return nil, control.HSMExtractable.Refuse("the token's key labelled %s is not extractable", control.Quote(k.Label))
+	}
 	if err := k.token.possesses(k.handle, public); err != nil {
 		return nil, err
 	}
 	return &ProvenKey{token: k.token, handle: k.handle, public: public}, nil
+}
+
+// Harden makes the key not extractable, for good: it can't be wrapped again.
+// One that is not is left as it is. Refuses with KF-HSM-CALL where the token
+// fails to, and with KF-HSM-ATTRIBUTES where it reports the key as extractable
+// all the same; doing it again is safe.
+func (k *StoredKey) Harden() (err error) {
+	if !k.Attributes.Extractable {
+		return nil
+	}
+	t := k.token
+	if err := t.ck.SetAttributeValue(t.session, k.handle, template{attr(pkcs11.CKA_EXTRACTABLE, false)}); err != nil {
+		return failed("make the key non-extractable", err)
+	}
+	k.Attributes, err = t.inspect(k.handle, protection{token: true})
+	return err
 }

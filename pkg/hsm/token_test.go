@@ -140,6 +140,7 @@ type fake struct {
 	getTokenInfo  func(slot uint) (pkcs11.TokenInfo, error)
 	getSlotList   func(bool) ([]uint, error)
 	getAttribute  func(pkcs11.ObjectHandle, *pkcs11.Attribute) (value []byte, err error, faked bool)
+	setAttribute  func() error
 	createObject  func(template) error
 	copyObject    func() error
 	destroyObject func(pkcs11.ObjectHandle) error
@@ -208,6 +209,13 @@ func (f *fake) GetAttributeValue(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, 
 		}
 	}
 	return got, err
+}
+
+func (f *fake) SetAttributeValue(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, t template) error {
+	if f.setAttribute != nil {
+		return f.setAttribute()
+	}
+	return f.cryptoki.SetAttributeValue(s, h, t)
 }
 
 func (f *fake) CreateObject(s pkcs11.SessionHandle, t template) (pkcs11.ObjectHandle, error) {
