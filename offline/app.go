@@ -13,7 +13,8 @@
 //	trust.go      pins the security world, checks packages
 //	inspect.go    reports on TPDs
 //	import.go     the import's flags and order; carry.go, its steps;
-//	              managed.go, the way of a key that goes into no HSM
+//	              managed.go, the way of a key that goes into no HSM;
+//	              wrap.go, that of a key that is in the HSM already
 //	seal.go       outbox -> bundle on the stick
 //	approve.go    attaches approvals to a bundle
 //	receipt.go    closes the ledger
@@ -38,6 +39,7 @@ var app = &cli.App{
 		packagesCommand,
 		inspectCommand,
 		importCommand,
+		wrapCommand,
 		sealCommand,
 		approveCommand,
 		receiptCommand,

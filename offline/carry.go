@@ -32,15 +32,17 @@ type export struct {
 	id          string
 	tpd         fingerprint.Fingerprint // of the file's bytes
 	domain      *tpd.Domain             // to be cleared
-	forHSM      *tpd.Checked            // nil: the key is Microsoft-managed and stays in its TPD
+	forHSM      *tpd.Checked            // nil: no key comes out of the TPD
+	managed     bool                    // the key stays in its TPD
 	leaves      []byte                  // the TPD without its key, or whole for a Microsoft-managed one
 	oneTime     []byte                  // the password of leaves, if it is not the export's; to be cleared
 	public      []byte                  // PKIX DER
 	fingerprint fingerprint.Fingerprint // of public
 	resume      bool                    // an earlier run was stopped while it changed the token
 	record      keyRecord
-	ciphertext  []byte    // the key, wrapped
-	kept        *hsm.Kept // the key in the token, once it is there
+	ciphertext  []byte         // the key, wrapped
+	kept        *hsm.Kept      // the key in the token, once it is there
+	stored      *hsm.StoredKey // the key that was there before
 }
 
 // readExports reads and checks all TPDs, and reports the problems of all.
@@ -93,9 +95,12 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	case err == nil:
 		e.Identity = e.forHSM.Identity
 		err = o.takeKeyAway(e, raw, password)
+	case o.stored && control.Is(err, control.TPDKeyAbsent):
+		err = o.checkKeyless(e, raw, password)
 	case o.microsoftManaged && control.Is(err, control.TPDMode1):
 		e.leaves = file
 		e.Identity, err = o.checkManaged(e.domain)
+		e.managed = true
 	}
 	if err != nil {
 		e.domain.Clear()
@@ -165,7 +170,7 @@ func (c *carrier) chooseWrap(asked string) error {
 // first change: what it made in the token ends with the session.
 func (c *carrier) carry(e *export, dryRun bool) (err error) {
 	e.record = e.newRecord()
-	if e.managed() {
+	if e.managed {
 		return c.carryManaged(e, dryRun)
 	}
 	session, err := c.token.Import(e.forHSM.Key())
@@ -332,7 +337,11 @@ func (c *carrier) stage(e *export) error {
 	if err != nil {
 		return fmt.Errorf("stage %s: %w", e.id, err)
 	}
-	err = c.state.Ledger.Append(time.Now(), eventImported, imported{
+	event := eventImported
+	if e.stored != nil {
+		event = eventWrapped
+	}
+	err = c.state.Ledger.Append(time.Now(), event, imported{
 		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, KEK: e.record.KEK,
 		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Wrapped: fingerprint.Of(e.ciphertext), Retained: c.retain,
 		Warnings: e.record.Warnings,

@@ -18,6 +18,8 @@ const (
 	eventImportBegun  = "import-begun"  // importBegun: the token is about to be changed
 	eventImportUndone = "import-undone" // importBegun: it failed, and nothing is left in the token
 	eventImported     = "imported"      // imported
+	eventWrapped      = "wrapped"       // imported: the same of a key that was in the token already
+	eventHardened     = "hardened"      // hardened: how a wrap ends, unless it retains
 	eventSealed       = "sealed"        // sealed
 	eventApproved     = "approved"      // approved
 	eventReceipt      = "receipt"       // received
@@ -49,6 +51,12 @@ type imported struct {
 	Warnings    []string                `json:"warnings"` // control IDs
 }
 
+type hardened struct {
+	ID       string                  `json:"id"`
+	Key      fingerprint.Fingerprint `json:"key"`
+	Retained bool                    `json:"retained_extractable"` // the person decided otherwise meanwhile
+}
+
 type sealed struct {
 	Bundle   string                  `json:"bundle"` // its id
 	Sequence uint64                  `json:"sequence"`
@@ -73,6 +81,7 @@ type received struct {
 // Stages of a key on its way.
 const (
 	stageBegun    = "begun"   // a run was stopped while it changed the token
+	stageWrapped  = "wrapped" // in the outbox, but still extractable in the token
 	stageStaged   = "staged"  // in the outbox, and in the token unless it is Microsoft-managed
 	stageSealed   = "sealed"  // on the stick
 	stageArrived  = "arrived" // the receipt says where
@@ -128,10 +137,38 @@ func (h *history) take(e ledger.Entry) error {
 		if k := h.key(d.ID); k != nil {
 			k.Stage, k.Disposition, k.SLC, k.WrappedBy = stageStaged, d.Disposition, d.SLC, d.WrappedBy
 		}
+	case eventWrapped:
+		return h.takeWrapped(e)
+	case eventHardened:
+		var d hardened
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		if k := h.key(d.ID); k != nil {
+			k.Stage = stageStaged
+		}
 	case eventSealed:
 		return h.takeSealed(e)
 	case eventReceipt:
 		return h.takeReceipt(e)
+	}
+	return nil
+}
+
+// takeWrapped begins anew with a key that may have been on its way before.
+func (h *history) takeWrapped(e ledger.Entry) error {
+	var d imported
+	if err := e.Read(&d); err != nil {
+		return err
+	}
+	k := h.key(d.ID)
+	if k == nil {
+		k = &keyState{}
+		h.keys = append(h.keys, k)
+	}
+	*k = keyState{ID: d.ID, Disposition: d.Disposition, Key: d.Key, SLC: d.SLC, WrappedBy: d.WrappedBy, Stage: stageWrapped}
+	if d.Retained {
+		k.Stage = stageStaged
 	}
 	return nil
 }
@@ -156,8 +193,10 @@ func (h *history) takeReceipt(e ledger.Entry) error {
 		return err
 	}
 	h.receipts = append(h.receipts, bundle.Taken{Sequence: d.Sequence, Manifest: d.Manifest})
+	i := slices.IndexFunc(h.bundles, func(b sealed) bool { return b.Manifest == d.Answers })
 	for _, a := range d.Keys {
-		if k := h.key(a.ID); k != nil {
+		// A key that was wrapped again since is on its way again.
+		if k := h.key(a.ID); k != nil && i >= 0 && k.Bundle == h.bundles[i].Sequence {
 			k.Stage, k.KeyURL, k.Tenant = stageArrived, a.KeyURL, a.Tenant
 			if a.Refused != "" {
 				k.Stage = stageReturned
@@ -187,11 +226,13 @@ func (h *history) staged() []string {
 	return ids
 }
 
-// sealedIDs lists the keys that were sealed, oldest first.
-func (h *history) sealedIDs() []string {
+// inBundles lists the keys that are in a bundle, and not staged again since.
+func (h *history) inBundles() []string {
 	var ids []string
-	for _, b := range h.bundles {
-		ids = append(ids, b.Keys...)
+	for _, k := range h.keys {
+		if k.Bundle > 0 {
+			ids = append(ids, k.ID)
+		}
 	}
 	return ids
 }

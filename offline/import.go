@@ -66,44 +66,51 @@ Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
            --protection-password-file pw --exchange-key-package BYOK-KEK-pkg-NA-1
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		var o importOptions
-		flags.StringArrayVar(&o.tpds, "tpd-file-path", nil, "")
-		flags.StringArrayVar(&o.ids, "key-identifier", nil, "")
-		flags.StringVar(&o.kek, "exchange-key-package", "", "")
-		flags.StringVar(&o.world, "new-security-world-package", "", "")
+		o := &importOptions{}
 		flags.StringVar(&o.wrap, "wrap", "", "")
-		flags.BoolVar(&o.retain, "retain-extractable", false, "")
-		flags.StringVar((*string)(&o.element), "keyless-element", string(tpd.OmitElement), "")
-		flags.StringVar(&o.keylessPassword, "keyless-password", keylessKeep, "")
-		flags.StringVar(&o.out, "out", "", "")
-		flags.BoolVar(&o.dryRun, "dry-run", false, "")
 		flags.BoolVar(&o.microsoftManaged, "microsoft-managed", false, "")
-		pinned := flags.StringArray("pinned-root", nil, "")
-		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
-		o.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
-		return func(ctx context.Context, io *cli.IO, args []string) error {
-			if err := cli.NoArguments(args); err != nil {
-				return err
-			}
-			if err := cli.Require(flags, "tpd-file-path", "key-identifier", "exchange-key-package"); err != nil {
-				return err
-			}
-			if err := o.check(); err != nil {
-				return err
-			}
-			var err error
-			if o.roots, err = parseRoots(*pinned); err != nil {
-				return err
-			}
-			if err := secret.Harden(); err != nil {
-				return err
-			}
-			return withState(io, func(s *state.State) error { return o.run(ctx, io, s) })
-		}
+		return o.setup(flags)
 	},
 }
 
+// setup declares the flags that import and wrap share, and returns what runs
+// either.
+func (o *importOptions) setup(flags *pflag.FlagSet) cli.Run {
+	flags.StringArrayVar(&o.tpds, "tpd-file-path", nil, "")
+	flags.StringArrayVar(&o.ids, "key-identifier", nil, "")
+	flags.StringVar(&o.kek, "exchange-key-package", "", "")
+	flags.StringVar(&o.world, "new-security-world-package", "", "")
+	flags.BoolVar(&o.retain, "retain-extractable", false, "")
+	flags.StringVar((*string)(&o.element), "keyless-element", string(tpd.OmitElement), "")
+	flags.StringVar(&o.keylessPassword, "keyless-password", keylessKeep, "")
+	flags.StringVar(&o.out, "out", "", "")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "")
+	pinned := flags.StringArray("pinned-root", nil, "")
+	o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
+	o.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
+	return func(ctx context.Context, io *cli.IO, args []string) error {
+		if err := cli.NoArguments(args); err != nil {
+			return err
+		}
+		if err := cli.Require(flags, "tpd-file-path", "key-identifier", "exchange-key-package"); err != nil {
+			return err
+		}
+		if err := o.check(); err != nil {
+			return err
+		}
+		var err error
+		if o.roots, err = parseRoots(*pinned); err != nil {
+			return err
+		}
+		if err := secret.Harden(); err != nil {
+			return err
+		}
+		return withState(io, func(s *state.State) error { return o.run(ctx, io, s) })
+	}
+}
+
 type importOptions struct {
+	stored                bool // wrap: the keys are in the token already
 	tpds, ids             []string
 	kek, world, wrap, out string
 	roots                 []fingerprint.Fingerprint
@@ -177,7 +184,7 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 		return err
 	}
 	defer clearAll(exports)
-	todo, err := remaining(h, exports)
+	todo, err := o.remaining(h, exports)
 	if err != nil {
 		return err
 	}
@@ -185,7 +192,7 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 		return err
 	}
 	c := &carrier{io: io, state: s, kek: kek, retain: o.retain}
-	if slices.ContainsFunc(todo, func(e *export) bool { return !e.managed() }) {
+	if slices.ContainsFunc(todo, func(e *export) bool { return !e.managed }) {
 		if err := o.openToken(ctx, c); err != nil {
 			return err
 		}
@@ -218,8 +225,11 @@ func checkRoom(s *state.State, exports []*export) error {
 }
 
 func (o *importOptions) carryAll(c *carrier, todo []*export) error {
+	if o.stored {
+		return o.wrapAll(c, todo)
+	}
 	for _, e := range todo {
-		if e.managed() {
+		if e.managed {
 			continue
 		}
 		if err := c.token.CheckFree(e.id, e.Public(), e.resume); err != nil {
@@ -253,7 +263,7 @@ func (o *importOptions) finish(ctx context.Context, c *carrier, done []*export) 
 	for _, e := range done {
 		records = append(records, e.record)
 		way := fmt.Sprintf("wrapped in %s by %s", e.record.WrappedBy, e.record.Mechanism)
-		if e.managed() {
+		if e.managed {
 			way = "in its TPD, to be Microsoft-managed"
 		}
 		fmt.Fprintf(&text, "%s: RSA-%d key of SLC %s, %s\n", e.id, e.Public().N.BitLen(), e.GUID(), way)
@@ -269,15 +279,19 @@ func (o *importOptions) finish(ctx context.Context, c *carrier, done []*export) 
 // remaining leaves out what an interrupted run of the same command has staged
 // already, and refuses what the ledger knows otherwise. Nothing left to do is a
 // refusal as well: the keys are there already.
-func remaining(h *history, exports []*export) ([]*export, error) {
+func (o *importOptions) remaining(h *history, exports []*export) ([]*export, error) {
 	var todo []*export
 	var last error
+	open := stageBegun
+	if o.stored {
+		open = stageWrapped
+	}
 	for _, e := range exports {
 		k := h.key(e.id)
 		switch {
-		case k == nil:
+		case k == nil, o.stored && k.Key == e.fingerprint && k.Bundle > 0: // it has left before, for this KEK or another
 			todo = append(todo, e)
-		case k.Key == e.fingerprint && k.Stage == stageBegun:
+		case k.Key == e.fingerprint && k.Stage == open:
 			e.resume = true
 			todo = append(todo, e)
 		case k.Key == e.fingerprint && k.Stage == stageStaged:
@@ -308,7 +322,7 @@ type keyRecord struct {
 	Time        time.Time      `json:"time"`
 	Report      any            `json:"tpd"`
 	Token       hsm.Info       `json:"token"`
-	Import      string         `json:"imported_by"` // the PKCS#11 call
+	Import      string         `json:"imported_by"` // the PKCS#11 call; empty of a key that was in the token
 	Attributes  hsm.Attributes `json:"attributes"`  // as the token reports them
 	KEK         string         `json:"kek"`
 	WrappedBy   string         `json:"wrapped_by"` // token or software

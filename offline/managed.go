@@ -23,11 +23,8 @@ func (o *importOptions) checkManaged(domain *tpd.Domain) (tpd.Identity, error) {
 	return checked.Identity, nil
 }
 
-// managed reports whether the key travels in its TPD.
-func (e *export) managed() bool { return e.forHSM == nil }
-
 func (e *export) disposition() string {
-	if e.managed() {
+	if e.managed {
 		return bundle.DispositionMicrosoftManaged
 	}
 	return bundle.DispositionHSM
@@ -35,7 +32,7 @@ func (e *export) disposition() string {
 
 // leavesName is the name of what leaves of the TPD, in the bundle.
 func (e *export) leavesName() string {
-	if e.managed() {
+	if e.managed {
 		return bundle.WithKeyName(e.id)
 	}
 	return bundle.KeylessName(e.id)

@@ -5,10 +5,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -16,31 +12,24 @@ import (
 	"strings"
 	"testing"
 
-	"filippo.io/age"
-
 	"keyferry/bundle"
+	"keyferry/internal/scripttest"
 	"keyferry/internal/vectors"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/hsm"
-	"keyferry/pkg/sshsig"
 	"keyferry/pkg/trust"
 )
 
 // realSide is an offline side of a real ceremony, whose HSM is a SoftHSM token
 // made with its own tool, and a connected side of which there are only the keys.
 type realSide struct {
-	t        *testing.T
-	dir      string
-	pin      string // file
-	world    []byte
-	kek      *rsa.PrivateKey
-	identity *age.HybridIdentity
-	self     sshsig.PublicKey // of the connected side
+	t     *testing.T
+	dir   string
+	pin   string // file
+	world *scripttest.World
 }
-
-const realVault = "https://contoso.vault.azure.net"
 
 func newRealSide(t *testing.T) *realSide {
 	t.Helper()
@@ -55,7 +44,8 @@ func newRealSide(t *testing.T) *realSide {
 	if err != nil {
 		t.Fatalf("softhsm2-util (Debian package softhsm2): %v %s", err, out)
 	}
-	r.makePackages()
+	r.world, err = scripttest.NewWorld(r.dir)
+	r.must(err)
 	return r
 }
 
@@ -66,31 +56,6 @@ func (r *realSide) write(name string, data []byte) string {
 		r.t.Fatal(err)
 	}
 	return path
-}
-
-func (r *realSide) makePackages() {
-	r.t.Helper()
-	public, signer, err := ed25519.GenerateKey(rand.Reader)
-	r.must(err)
-	r.self, err = sshsig.NewPublicKey(public)
-	r.must(err)
-	r.identity, err = age.GenerateHybridIdentity()
-	r.must(err)
-	r.kek, err = rsa.GenerateKey(rand.Reader, 2048)
-	r.must(err)
-	der, err := x509.MarshalPKIXPublicKey(&r.kek.PublicKey)
-	r.must(err)
-	r.world, err = trust.World{
-		Name: "online", Region: "EU", Number: 1, Vault: realVault, Signer: r.self, Recipient: r.identity.Recipient().String(),
-	}.Seal(signer)
-	r.must(err)
-	kek, err := trust.KEK{
-		World: trust.Fingerprint(r.world), Region: "EU", Number: 1, KID: realVault + "/keys/kek/0123456789abcdef",
-		KeyOps: []string{"import"}, PublicKey: der,
-	}.Seal(signer)
-	r.must(err)
-	r.write("BYOK-SecurityWorld-pkg-EU-1", r.world)
-	r.write("BYOK-KEK-pkg-EU-1", kek)
 }
 
 func (r *realSide) must(err error) {
@@ -135,7 +100,7 @@ func TestRealCeremony(t *testing.T) {
 	if got := refusedBy(r.run(4, "trust", world, "--yes")); got != "KF-RUN-CONFIRM" {
 		t.Errorf("trust with --yes: %v", got)
 	}
-	r.run(0, "trust", world, "--fingerprint", fingerprint.Of(r.world).String())
+	r.run(0, "trust", world, "--fingerprint", fingerprint.Of(r.world.Package).String())
 
 	if got := refusedBy(r.run(3, r.importOf(v)...)); got != "KF-HSM-WRAP-UNPROVEN" {
 		t.Errorf("import without --wrap software: %v", got)
@@ -176,12 +141,12 @@ func (r *realSide) checkBundle(path string, v vectors.TPD, taken ...bundle.Taken
 	r.must(err)
 	defer scratch.Close()
 	opened, err := bundle.Open(stick, scratch, bundle.Pins{
-		Purpose: bundle.KeyTransfer, Receiver: r.self.Fingerprint(), SenderName: "vault-room", Sender: card.Signer, Identity: r.identity, Taken: taken,
+		Purpose: bundle.KeyTransfer, Receiver: r.world.Self.Fingerprint(), SenderName: "vault-room", Sender: card.Signer, Identity: r.world.Identity, Taken: taken,
 	})
 	r.must(err)
 	ciphertext, err := opened.ReadFile(bundle.KeyPath(v.Name, bundle.WrappedName))
 	r.must(err)
-	key, err := byok.Unwrap(ciphertext, r.kek)
+	key, err := byok.Unwrap(ciphertext, r.world.KEK)
 	r.must(err)
 	if !key.Equal(v.Key) {
 		r.t.Error("the key in the bundle is not the key of the TPD")

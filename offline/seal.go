@@ -67,7 +67,7 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if err != nil {
 		return err
 	}
-	if err := clearOutbox(s, h.sealedIDs()); err != nil { // an earlier run may have been stopped before it did
+	if err := clearOutbox(s, h.inBundles()); err != nil { // an earlier run may have been stopped before it did
 		return err
 	}
 	staged := h.staged()

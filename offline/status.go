@@ -21,7 +21,9 @@ var statusCommand = cli.Command{
 Usage: offline status
 
 Shows each key that the ledger knows: begun (a run was stopped while it changed
-the token: run the same import again), staged, sealed, arrived, or refused.
+the token: run the same import again), wrapped (in the outbox, but not yet made
+non-extractable in the token: run the same wrap again), staged, sealed, arrived,
+or refused.
 
 Example: offline status --json
 `,

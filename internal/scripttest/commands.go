@@ -104,17 +104,25 @@ func token(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: token")
 	}
-	_, err := fmt.Fprint(ts.Stdout(), tokenKeys(ts, ts.MkAbs("S")))
+	_, err := fmt.Fprint(ts.Stdout(), tokenKeys(ts, ts.MkAbs(".")))
 	ts.Check(err)
 }
 
-// tokenKeys lists the keys in the token of a state directory, a line each, by
-// another program than ours.
-func tokenKeys(ts *testscript.TestScript, state string) string {
-	pin, err := os.ReadFile(filepath.Join(state, "token", "pin"))
+// tokenKeys lists the keys in the token below a script's directory, a line
+// each, by another program than ours: the rehearsal's in S; without one NSS's in
+// nss; else SoftHSM's of softhsm2.conf. The PIN of the latter two is in pin.
+func tokenKeys(ts *testscript.TestScript, dir string) string {
+	conf, pinFile := "softhsm2.conf", "pin"
+	if _, err := os.Stat(filepath.Join(dir, "S", "token")); err == nil {
+		conf, pinFile = filepath.Join("S", "token", "softhsm2.conf"), filepath.Join("S", "token", "pin")
+	} else if _, err := os.Stat(filepath.Join(dir, "nss")); err == nil {
+		return nssKeys(ts, dir)
+	}
+	pin, err := os.ReadFile(filepath.Join(dir, pinFile))
 	ts.Check(err)
-	cmd := exec.Command("pkcs11-tool", "--module", Module, "--login", "--pin", string(pin), "--list-objects")
-	cmd.Env = append(os.Environ(), "SOFTHSM2_CONF="+filepath.Join(state, "token", "softhsm2.conf"))
+	cmd := exec.Command("pkcs11-tool", "--module", Module, "--login", "--pin", strings.TrimSpace(string(pin)), "--list-objects")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "SOFTHSM2_CONF="+conf)
 	out, err := cmd.Output()
 	ts.Check(err)
 	var lines []string
@@ -123,6 +131,19 @@ func tokenKeys(ts *testscript.TestScript, state string) string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "")
+}
+
+// nssKeys lists the keys of an NSS token, without the numbers that certutil
+// gives them.
+func nssKeys(ts *testscript.TestScript, dir string) string {
+	cmd := exec.Command("certutil", "-K", "-d", "sql:nss", "-f", "pin")
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if exit := new(exec.ExitError); errors.As(err, &exit) && strings.Contains(string(exit.Stderr), "no keys found") {
+		return ""
+	}
+	ts.Check(err)
+	return regexp.MustCompile(`(?m)^<\s*\d+> `).ReplaceAllString(string(out), "")
 }
 
 func sum(ts *testscript.TestScript, neg bool, args []string) {

@@ -45,7 +45,7 @@ func (a *attempt) run(args ...string) int {
 	a.stderr.Reset()
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = a.dir, &a.stdout, &a.stderr
-	cmd.Env = append(os.Environ(), "KEYFERRY_STATE="+filepath.Join(a.dir, state), "TMPDIR="+filepath.Join(a.dir, ".tmp"))
+	cmd.Env = append(os.Environ(), "KEYFERRY_STATE="+filepath.Join(a.dir, state), "TMPDIR="+filepath.Join(a.dir, ".tmp"), "SOFTHSM2_CONF="+a.ts.Getenv("SOFTHSM2_CONF"))
 	err = cmd.Run()
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		return exit.ExitCode()

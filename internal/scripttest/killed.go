@@ -5,6 +5,7 @@ package scripttest
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -84,7 +85,7 @@ func outcome(a *attempt) string {
 	a.ts.Check(err)
 	var lines []string
 	for path, line := range found {
-		if strings.HasPrefix(path, "S/token/tokens/") { // SoftHSM may leave an empty file that it takes for no object
+		if strings.Contains(path, "tokens/") { // SoftHSM may leave an empty file that it takes for no object
 			continue
 		}
 		lines = append(lines, line[:len("-rw-------")]+" "+withoutRandom(path))
@@ -92,8 +93,11 @@ func outcome(a *attempt) string {
 	var b bytes.Buffer
 	b.Write(table(lines))
 	// A public key that SoftHSM had not finished may stay: it has no numbers yet.
-	b.WriteString(strings.ReplaceAll(tokenKeys(a.ts, filepath.Join(a.dir, "S")), ": Public Key Object; RSA 0 bits\n", ""))
+	b.WriteString(strings.ReplaceAll(tokenKeys(a.ts, a.dir), ": Public Key Object; RSA 0 bits\n", ""))
 	for _, side := range []struct{ program, state string }{{"offline", "S"}, {"online", "T"}} {
+		if _, err := os.Stat(filepath.Join(a.dir, side.state)); err != nil {
+			continue
+		}
 		a.must("status", side.program, "status", "--state", side.state)
 		_, keys, _ := strings.Cut(a.stdout.String(), "KEY ") // above it are the ledger's length and head
 		b.WriteString(withoutRandom(keys))

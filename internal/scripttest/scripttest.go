@@ -4,13 +4,14 @@
 // binaries, with the commands that scripts about a ceremony need.
 //
 //	ceremony [-flag…] STEP          play the ceremony up to the step (see ceremony.go)
+//	world DIR                       make the packages of a real ceremony's connected side (see world.go)
 //	refused KF-ID N COMMAND…        the command ends with exit code N by that control, with a hint,
 //	                                and nothing below $WORK is changed, added or left behind, but for
 //	                                the record of the refusal in the ledger
 //	unchanged COMMAND…              the command succeeds and changes nothing below $WORK; a dry run is recorded
 //	tree DIR…                       print the directories as a table of modes and paths
 //	json PATH VALUE                 the last standard output is one JSON document that says so
-//	token                           print the keys in the rehearsal token of S, by pkcs11-tool
+//	token                           print the keys in the token of S, by another program than ours
 //	typed PROMPT FILE COMMAND…      run on a terminal, type FILE at the prompt; nothing is echoed
 //	sum VARIABLE FILE               put the file's fingerprint into the variable
 //	flip FILE                       change one byte in the middle
@@ -52,7 +53,7 @@ func Run(t *testing.T, state string) {
 		Files: scripts(t), RequireUniqueNames: true, RequireExplicitExec: true, Condition: condition,
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "", // takes over the tables of a run: read them before you keep them
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"ceremony": ceremony, "refused": refused, "unchanged": unchanged, "tree": tree, "json": jsonSays,
+			"ceremony": ceremony, "world": world, "refused": refused, "unchanged": unchanged, "tree": tree, "json": jsonSays,
 			"token": token, "typed": typed, "sum": sum, "flip": flip, "cut": cut, "fulldisk": fullDisk, "killed": killed,
 			"result": result,
 		},

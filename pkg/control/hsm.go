@@ -24,6 +24,7 @@ var (
 	HSMImport       = hsm("KF-HSM-IMPORT", Environment, "allow the import of private keys in the HSM's security policy, or use another HSM")
 	HSMStored       = hsm("KF-HSM-STORED", Refused, "list the token's keys with the HSM's own tools, or import the key")
 	HSMExtractable  = hsm("KF-HSM-EXTRACTABLE", Refused, "a key that can't leave its token can't be wrapped: import it anew from its TPD, under another identifier")
+	HSMHarden       = hsm("KF-HSM-HARDEN", Unfinished, "run the same command again, with --retain-extractable if the key is to stay extractable")
 	HSMRetained     = hsm("KF-HSM-RETAINED", Refused, "once the key has arrived, make it non-extractable with the HSM's own tools, or remove it")
 	HSMAttributes   = hsm("KF-HSM-ATTRIBUTES", Environment, "this token does not protect the key as asked: use another token, or change its security policy")
 	HSMPossession   = hsm("KF-HSM-POSSESSION", Refused, "the token's key is not the key of the certificate: export the TPD again, and check the HSM")

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/bundle"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/tpd"
+)
+
+var wrapCommand = cli.Command{
+	Name:    "wrap",
+	Summary: "wrap keys that are in the HSM already, for their TPDs",
+	Usage: `
+Usage: offline wrap --tpd-file-path PATH --key-identifier ID
+                    --exchange-key-package PATH [flags]
+
+Does what an import does with a key that is in the HSM already, under the label
+ID and extractable: imported earlier with --retain-extractable, or made or
+brought there by the HSM's own tools. The checks, the proof, the packages and
+the outbox are those of an import. The TPD may hold its key or be without. The
+HSM must wrap: software never sees such a key.
+
+Once it is staged the key is made non-extractable for good. A run that is
+stopped before that is finished by the same command.
+
+  --tpd-file-path PATH               the TPD of the key; with --key-identifier,
+  --key-identifier ID                may be repeated: the key's label in the HSM
+  --protection-password-file PATH    the TPD's password: one for all, or one each
+                                     (or --protection-password-fd N, or
+                                     --protection-password to be asked)
+  --exchange-key-package PATH        BYOK-KEK-pkg-…
+  --new-security-world-package PATH  BYOK-SecurityWorld-pkg-…, the pinned one
+  --pinned-root SHA256:…             refuse chains that do not end at this root
+                                     key; may be repeated
+  --retain-extractable               leave the key in the HSM extractable
+  --keyless-element omit|empty       what the keyless TPD has in the key's place
+  --keyless-password keep|fresh      its password: the export's, or a one-time
+                                     password that travels in the bundle
+  --hsm-pin-file PATH                the HSM's PIN (or --hsm-pin-fd N)
+  --out DIR                          seal the bundle to DIR at once
+  --dry-run                          make every check, change nothing
+
+Example: offline wrap --tpd-file-path contoso.xml --key-identifier contoso-slc
+           --protection-password-file pw --exchange-key-package BYOK-KEK-pkg-NA-1
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		return (&importOptions{stored: true}).setup(flags)
+	},
+}
+
+// checkKeyless makes the checks of a TPD without its key.
+func (o *importOptions) checkKeyless(e *export, raw *tpd.Export, password []byte) error {
+	checked, err := e.domain.CheckedKeyless(time.Now(), o.roots...)
+	if err != nil {
+		return err
+	}
+	e.Identity = checked.Identity
+	return o.takeKeyAway(e, raw, password)
+}
+
+// wrapAll is carryAll for keys that are in the token already. Until all are
+// wrapped, nothing is changed.
+func (o *importOptions) wrapAll(c *carrier, todo []*export) (err error) {
+	if c.wrap, c.verdicts, err = c.token.ProveWrap(); err != nil {
+		var refusal *control.Refusal
+		if control.Is(err, control.HSMWrapUnproven) && errors.As(err, &refusal) {
+			return refusal.WithHint("use a token that wraps exactly; a key that is also in its TPD can be imported with --wrap software")
+		}
+		return err
+	}
+	for _, e := range todo {
+		if err := c.wrapStored(e); err != nil {
+			return err
+		}
+	}
+	if o.dryRun {
+		return nil
+	}
+	for _, e := range todo {
+		if err := c.release(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wrapStored finds the key in the token, proves it and wraps it. Of one that is
+// staged already, only the record is read.
+func (c *carrier) wrapStored(e *export) (err error) {
+	if e.stored, err = c.token.Stored(e.id, e.Public()); err != nil {
+		return err
+	}
+	if e.resume {
+		path := filepath.Join("outbox", e.id, bundle.RecordName)
+		if err := c.state.ReadJSON(path, &e.record); err != nil {
+			return control.StateDamaged.Refuse("%s can't be read: %w", c.state.Path(path), err)
+		}
+		return nil
+	}
+	proven, err := e.stored.Prove(e.Public())
+	if err != nil {
+		return err
+	}
+	e.record = e.newRecord()
+	e.record.Attributes = e.stored.Attributes
+	if e.ciphertext, err = c.wrapped(e, proven); err != nil {
+		return err
+	}
+	c.io.Note("%s: in the token already; it signs and decrypts as its certificate says; wrapped in token", e.id)
+	return nil
+}
+
+// release stages a key that is wrapped, and only then makes it non-extractable:
+// a key that can't be wrapped again must not be lost on the way.
+func (c *carrier) release(e *export) error {
+	if !e.resume {
+		if err := c.stage(e); err != nil || c.retain {
+			return err
+		}
+	}
+	if !c.retain {
+		if err := e.stored.Harden(); err != nil {
+			return control.HSMHarden.Refuse("the key %s is staged, but still extractable in the token: %w", e.id, err)
+		}
+	}
+	return c.state.Ledger.Append(time.Now(), eventHardened, hardened{e.id, e.fingerprint, c.retain})
+}
