@@ -4,10 +4,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -73,22 +71,8 @@ func (o *initOptions) run(ctx context.Context, io *cli.IO, args []string) error 
 	if err != nil {
 		return err
 	}
-	var card []byte
-	out := filepath.Join(o.out, trust.CardName(o.name))
-	written := false
-	meta := state.Meta{Side: state.Offline, Name: o.name, Rehearsal: o.rehearsal, Created: time.Now()}
-	options := state.Options{ClassicRecipient: o.classic, SignerElsewhere: o.signer == signerHSM}
-	err = state.Create(dir, meta, options, func(s *state.State) error {
-		if card, err = o.fill(ctx, io, s, dir); err != nil || o.out == "" {
-			return err
-		}
-		err := durable.CreateAll([]durable.File{{Path: out, Data: card}}, 0o644)
-		written = err == nil
-		return err
-	})
-	if err != nil && written {
-		return errors.Join(err, durable.Remove(out))
-	}
+	r := &initRun{initOptions: o, io: io, dir: dir}
+	card, err := r.run(ctx)
 	if err != nil {
 		return err
 	}
@@ -114,42 +98,49 @@ func (o *initOptions) check() error {
 	case !o.rehearsal && (!o.token.choose() || o.token.chosen.Module == ""):
 		return control.CommandLine.Refuse("a real ceremony needs its HSM: --hsm-module, and --hsm-token, --hsm-serial or --hsm-uri").
 			WithHint("for a rehearsal, which needs neither, add --rehearsal")
-	case o.out != "": // before a key is made in the HSM
-		return errors.Join(cli.CheckOut(o.out), durable.CheckAbsent(filepath.Join(o.out, trust.CardName(o.name))))
+	case o.out != "":
+		return cli.CheckOut(o.out)
 	}
 	return nil
 }
 
 // fill makes the token's settings, in a rehearsal the token too, and the card.
-// final is where the state directory will be.
-func (o *initOptions) fill(ctx context.Context, io *cli.IO, s *state.State, final string) ([]byte, error) {
-	settings, signer, err := o.settleToken(ctx, io, s)
+func (r *initRun) fill(ctx context.Context, s *state.State) error {
+	if r.out != "" { // before a key is made in the HSM
+		if err := durable.CheckAbsent(r.cardOut()); err != nil {
+			return err
+		}
+	}
+	settings, signer, err := r.settleToken(ctx, s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.WriteJSON(tokenFile, settings); err != nil {
-		return nil, err
+		return err
 	}
 	public, err := sshsig.NewPublicKey(signer)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	recipient, err := s.Recipient()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	card, err := trust.Card{Name: s.Name, Created: s.Created, Rehearsal: s.Rehearsal, Signer: public, Recipient: recipient}.Encode()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := durable.Create(s.Path(trust.CardName(s.Name)), card, 0o644); err != nil {
-		return nil, err
+		return err
 	}
 	if !s.Rehearsal {
-		return card, nil
+		return nil
 	}
-	return card, writeSoftHSMConf(s.Dir, final)
+	return writeSoftHSMConf(s.Dir, r.dir)
 }
+
+// cardOut is where the card goes on the stick.
+func (o *initOptions) cardOut() string { return filepath.Join(o.out, trust.CardName(o.name)) }
 
 func (o *initOptions) report(io *cli.IO, dir string, file []byte) error {
 	card, err := trust.OpenCard(file)
@@ -159,7 +150,7 @@ func (o *initOptions) report(io *cli.IO, dir string, file []byte) error {
 	print := trust.Fingerprint(file)
 	path := filepath.Join(dir, trust.CardName(o.name))
 	if o.out != "" {
-		path = filepath.Join(o.out, trust.CardName(o.name))
+		path = o.cardOut()
 	}
 	doc := map[string]any{
 		"state": dir, "kind": state.KindName(o.rehearsal), "name": o.name, "card": path, "fingerprint": print,

@@ -50,9 +50,9 @@ type tokenSettings struct {
 // settleToken finds the token, in a rehearsal makes it, makes the signing key
 // in it where it is to live there, and returns the settings to keep and the key
 // that checks signatures. It opens the token once: its PIN is asked once.
-func (o *initOptions) settleToken(ctx context.Context, io *cli.IO, s *state.State) (settings tokenSettings, public crypto.PublicKey, err error) {
-	settings = o.token.chosen
-	settings.Signer = o.signer
+func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings tokenSettings, public crypto.PublicKey, err error) {
+	settings = r.token.chosen
+	settings.Signer = r.signer
 	if settings.Module, err = hsm.FindModule(settings.Module); err != nil {
 		return settings, nil, err
 	}
@@ -62,15 +62,23 @@ func (o *initOptions) settleToken(ctx context.Context, io *cli.IO, s *state.Stat
 			return settings, nil, err
 		}
 	}
-	token, err := settings.open(ctx, io, s, o.token.pin)
+	token, err := settings.open(ctx, r.io, s, r.token.pin)
 	if err != nil {
 		return settings, nil, err
 	}
-	defer func() { err = errors.Join(err, token.Close()) }()
 	settings.Label, settings.Serial = token.Info().Label, token.Info().Serial
+	if settings.Signer == signerHSM && !s.Rehearsal {
+		r.hsm = token // where the key outlives a run that fails
+	} else {
+		defer func() { err = errors.Join(err, token.Close()) }()
+	}
+	id, err := r.begin(token, settings)
+	if err != nil {
+		return settings, nil, err
+	}
 	var signer crypto.Signer
-	if o.signer == signerHSM {
-		if signer, err = token.CreateSigner(signerLabel, hsm.ECDSAP256); err == nil {
+	if settings.Signer == signerHSM {
+		if signer, err = token.CreateSigner(signerLabel, id, hsm.ECDSAP256); err == nil {
 			err = s.SignHead(signer)
 		}
 	} else {

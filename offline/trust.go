@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -51,7 +52,13 @@ const worldFile = "security-world"
 
 // withState runs f in the open state directory.
 func withState(io *cli.IO, f func(s *state.State) error) error {
-	return io.InState(state.Offline, f)
+	err := io.InState(state.Offline, f)
+	if control.Is(err, control.StateMissing) {
+		if j, e := readJournal(filepath.Clean(io.State)); e == nil && j != nil && j.SignerID != nil {
+			return leftSigner(j)
+		}
+	}
+	return err
 }
 
 func pinWorld(io *cli.IO, s *state.State, path, expected string) error {

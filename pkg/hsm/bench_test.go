@@ -151,7 +151,7 @@ func BenchmarkBareWrap(b *testing.B) {
 // BenchmarkBareSign of the same run.
 func BenchmarkSign(b *testing.B) {
 	token := benchToken(b)
-	signer, err := token.CreateSigner("signer", ECDSAP256)
+	signer, err := token.CreateSigner("signer", []byte{1}, ECDSAP256)
 	done(b, err)
 	digest := sha256.Sum256(nil)
 	for b.Loop() {
@@ -163,7 +163,7 @@ func BenchmarkSign(b *testing.B) {
 // BenchmarkBareSign is the PKCS#11 calls of a signature.
 func BenchmarkBareSign(b *testing.B) {
 	token := benchToken(b)
-	_, err := token.CreateSigner("signer", ECDSAP256)
+	_, err := token.CreateSigner("signer", []byte{1}, ECDSAP256)
 	done(b, err)
 	found, err := token.search(attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY))
 	done(b, err)

@@ -264,7 +264,7 @@ func TestSigner(t *testing.T) {
 			var signer crypto.Signer
 			var err error
 			if run == "created" {
-				signer, err = token.CreateSigner("signer "+string(kind), kind)
+				signer, err = token.CreateSigner("signer "+string(kind), []byte(kind), kind)
 			} else {
 				signer, err = token.Signer("signer " + string(kind))
 			}
@@ -287,12 +287,12 @@ func TestSigner(t *testing.T) {
 				}
 			}
 			publics[kind] = signer.Public()
-			_, err = token.CreateSigner("signer "+string(kind), kind)
+			_, err = token.CreateSigner("signer "+string(kind), []byte(kind), kind)
 			refused(t, err, control.HSMExists)
 		}
 		_, err := token.Signer("absent")
 		refused(t, err, control.HSMSigner)
-		_, err = token.CreateSigner("odd", "rsa-512")
+		_, err = token.CreateSigner("odd", []byte{1}, "rsa-512")
 		refused(t, err, control.HSMSigner)
 		key := vectorKey(t, "contoso-mode2")
 		refused(t, token.CheckFree("signer "+string(RSA3072), &key.PublicKey, false), control.HSMExists)

@@ -5,9 +5,9 @@ package hsm
 import (
 	"crypto"
 	"crypto/elliptic"
-	"crypto/rand"
 
 	"github.com/ThalesIgnite/crypto11"
+	"github.com/miekg/pkcs11"
 
 	"keyferry/pkg/control"
 )
@@ -20,17 +20,14 @@ const (
 	ECDSAP256 SignerKind = "ecdsa-p256"
 )
 
-// CreateSigner makes a key pair in the token that can sign and cannot leave.
-// Refuses a label in use (KF-HSM-EXISTS). The signer ends with the Token.
-func (t *Token) CreateSigner(label string, kind SignerKind) (crypto.Signer, error) {
+// CreateSigner makes a key pair in the token that can sign and cannot leave,
+// with a CKA_ID of the caller's, who can so write down before what it is about
+// to make. Refuses a label in use (KF-HSM-EXISTS). The signer ends with the Token.
+func (t *Token) CreateSigner(label string, id []byte, kind SignerKind) (crypto.Signer, error) {
 	if err := t.canSign(); err != nil {
 		return nil, err
 	}
 	if err := t.checkLabel(label); err != nil {
-		return nil, err
-	}
-	id := make([]byte, 32)
-	if _, err := rand.Read(id); err != nil {
 		return nil, err
 	}
 	t.listed = false // the token has a key more from here on
@@ -48,6 +45,22 @@ func (t *Token) CreateSigner(label string, kind SignerKind) (crypto.Signer, erro
 		return nil, failed("make a signing key", err)
 	}
 	return signer, nil
+}
+
+// RemoveSigner destroys what CreateSigner has made under the label and CKA_ID,
+// or half made. Nothing there is no error.
+func (t *Token) RemoveSigner(label string, id []byte) error {
+	handles, err := t.search(attr(pkcs11.CKA_LABEL, label), attr(pkcs11.CKA_ID, id))
+	if err != nil {
+		return failed("find the signing key", err)
+	}
+	t.listed = false
+	for _, h := range handles {
+		if err := t.ck.DestroyObject(t.session, h); err != nil {
+			return failed("remove the signing key", err)
+		}
+	}
+	return nil
 }
 
 // Signer returns the one signing key with the label, for as long as the Token

@@ -334,7 +334,7 @@ func (s *suite) stored(t *testing.T, token *Token) {
 func (s *suite) signer(t *testing.T, token *Token) {
 	digest := sha256.Sum256([]byte("manifest"))
 	for _, kind := range []SignerKind{RSA3072, ECDSAP256} {
-		signer, err := token.CreateSigner("signer", kind)
+		signer, err := token.CreateSigner("signer", []byte{1}, kind)
 		if !slices.Contains(s.want.signers, kind) {
 			if err == nil || !strings.Contains(err.Error(), "KF-HSM-") {
 				t.Errorf("%s: %v", kind, err)
@@ -359,15 +359,14 @@ func (s *suite) signer(t *testing.T, token *Token) {
 		if err != nil {
 			t.Error(err)
 		}
-		token.listed = false
-		if err := token.list(); err != nil {
-			t.Fatal(err)
+		if err := token.RemoveSigner("signer", []byte{2}); err != nil { // another one
+			t.Error(err)
 		}
-		for _, o := range token.objects {
-			if err := token.ck.DestroyObject(token.session, o.handle); err != nil {
-				t.Fatal(err)
-			}
+		if _, err := token.Signer("signer"); err != nil {
+			t.Error(err)
 		}
-		token.listed = false
+		if err := token.RemoveSigner("signer", []byte{1}); err != nil {
+			t.Error(err)
+		}
 	}
 }
