@@ -75,7 +75,7 @@ func killedAt(ts *testscript.TestScript, syscall string, n int, command []string
 // isDone reports whether the command was refused because the run that was
 // killed had done all there was to do.
 func isDone(a *attempt) bool {
-	return regexp.MustCompile(`\[KF-(IMPORT-EXISTS|BUNDLE-EMPTY|VAULT-KEY-EXISTS)\]`).MatchString(a.stderr.String())
+	return regexp.MustCompile(`\[KF-(IMPORT-EXISTS|BUNDLE-EMPTY|STATE-EXISTS|VAULT-KEY-EXISTS)\]`).MatchString(a.stderr.String())
 }
 
 // outcome is what the run left: files, keys in the token, and what both sides
