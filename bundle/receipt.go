@@ -59,5 +59,12 @@ func parseReceipt(data []byte) (*ReceiptText, error) {
 	if r.Format != receiptFormat {
 		return nil, control.BundleVersion.Refuse("the receipt's format is %s, not %s", control.Quote(r.Format), receiptFormat)
 	}
+	for _, k := range r.Keys {
+		for _, text := range append([]string{k.ID, k.KeyURL, k.HSMPlatform, k.WrappedBy, k.Tenant, k.Refused}, k.Warnings...) {
+			if control.Plain(text) != text { // it will be shown to people
+				return nil, control.BundleContents.Refuse("the receipt holds the text %s", control.Quote(text))
+			}
+		}
+	}
 	return &r, nil
 }

@@ -26,13 +26,14 @@ func FuzzReceipt(f *testing.F) {
 		f.Fatal(err)
 	}
 	seeds := map[string][]byte{
-		"good":           text,
-		"no line feed":   bytes.TrimSuffix(text, []byte("\n")),
-		"a space":        bytes.Replace(text, []byte(`"keys":`), []byte(`"keys": `), 1),
-		"another format": bytes.Replace(text, []byte("receipt-v1"), []byte("receipt-v2"), 1),
-		"a field twice":  bytes.Replace(text, []byte(`"keys":`), []byte(`"keys":[],"keys":`), 1),
-		"a field less":   bytes.Replace(text, []byte(`"tenant":"Active",`), nil, 1),
-		"empty":          {},
+		"good":                 text,
+		"no line feed":         bytes.TrimSuffix(text, []byte("\n")),
+		"a space":              bytes.Replace(text, []byte(`"keys":`), []byte(`"keys": `), 1),
+		"another format":       bytes.Replace(text, []byte("receipt-v1"), []byte("receipt-v2"), 1),
+		"a field twice":        bytes.Replace(text, []byte(`"keys":`), []byte(`"keys":[],"keys":`), 1),
+		"a field less":         bytes.Replace(text, []byte(`"tenant":"Active",`), nil, 1),
+		"writes on a terminal": bytes.Replace(text, []byte("the vault has"), []byte("the \\u001b[2J has"), 1),
+		"empty":                {},
 	}
 	read := 0
 	for _, data := range seeds {
@@ -41,8 +42,8 @@ func FuzzReceipt(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	if len(seeds) != 7 || read != 1 {
-		f.Fatalf("%d seeds of which %d can be read, want 7 and 1", len(seeds), read)
+	if len(seeds) != 8 || read != 1 {
+		f.Fatalf("%d seeds of which %d can be read, want 8 and 1", len(seeds), read)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := parseReceipt(data)

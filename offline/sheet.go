@@ -128,7 +128,7 @@ func (k *paper) sections() []sheet.Section {
 		journey.Add("sealed", fmt.Sprintf("%s, bundle %d, id %s", sheet.Minute(k.sealedAt), k.bundle.Sequence, k.bundle.Bundle))
 		journey.AddPrint("manifest", k.bundle.Manifest, true)
 	}
-	journey.Add("approved", strings.Join(k.approvals, "\n"))
+	journey.Add("approved", k.approvals...)
 	if a := k.arrived; a != nil {
 		journey.Add("receipt", sheet.Minute(k.arrivedAt))
 		journey.Add("refused", a.Refused)

@@ -47,7 +47,7 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	} else if !control.Is(err, control.TrustNone) {
 		return sheet.Sheet{}, err
 	}
-	ceremony.Add("approval", w.ApprovalRule())
+	ceremony.Add("approval", strings.Split(w.ApprovalRule(), "\n")...)
 	record, err := sheet.Ledger(s.Ledger, time.Now())
 	if err != nil {
 		return sheet.Sheet{}, err

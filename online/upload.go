@@ -219,7 +219,7 @@ func (u *upload) carryOut(ctx context.Context) error {
 // refused records why a key did not arrive: the receipt will say so.
 func (u *upload) refused(step *step, err error) error {
 	r := cli.Refusals(err)[0]
-	return errors.Join(err, u.record(eventKeyRefused, keyRefused{step.key.ID, r.Control.ID + ": " + r.Message}))
+	return errors.Join(err, u.record(eventKeyRefused, keyRefused{step.key.ID, r.Control.ID + ": " + control.Plain(r.Message)}))
 }
 
 func (u *upload) report(dryRun bool, next string) error {

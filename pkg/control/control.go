@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 // Class says what kind of failure a control stands for. Its number is the
@@ -94,6 +96,16 @@ func Quote(s string) string {
 		return strconv.QuoteToASCII(s[:maxQuoted]) + "…"
 	}
 	return strconv.QuoteToASCII(s)
+}
+
+// Plain makes text from outside safe to show where it stands as text: what writes
+// nothing but itself on one line stays, other is quoted whole, with its control
+// characters escaped.
+func Plain(s string) string {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.QuoteToASCII(s)
+	}
+	return s
 }
 
 // All lists every control, by area.

@@ -104,3 +104,13 @@ func TestQuote(t *testing.T) {
 		t.Errorf("a cut character shows as %q", got)
 	}
 }
+
+func TestPlain(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "a b – ü": "a b – ü", "a\nb": `"a\nb"`, "\x1b[2J": `"\x1b[2J"`, "a\u202eb": `"a\u202eb"`, "\xff": `"\xff"`,
+	} {
+		if got := Plain(in); got != want {
+			t.Errorf("%q: got %s, want %s", in, got, want)
+		}
+	}
+}

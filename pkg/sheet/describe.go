@@ -6,10 +6,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
+	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/ledger"
 )
@@ -18,7 +18,7 @@ import (
 // each fact, in the record's order; digests in hex and in words.
 func Describe(e ledger.Entry) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d  %s  %s\n", e.Seq, e.Time.Format(time.DateTime+"Z"), printable(e.Event))
+	fmt.Fprintf(&b, "%d  %s  %s\n", e.Seq, e.Time.Format(time.DateTime+"Z"), control.Plain(e.Event))
 	d := json.NewDecoder(bytes.NewReader(e.Data)) // whole JSON: the record was read
 	d.UseNumber()
 	describe(&b, d, "")
@@ -61,18 +61,7 @@ func fact(b *strings.Builder, label, value string) {
 	case err == nil && print.String() == value:
 		value += indent + strings.ReplaceAll(Wrap(print.Words(), 70), "\n", indent)
 	default:
-		value = printable(value)
+		value = control.Plain(value)
 	}
 	fmt.Fprintf(b, "      %-22s%s\n", label, value)
-}
-
-// printable leaves text that writes nothing but itself on a terminal alone, and
-// quotes other.
-func printable(s string) string {
-	for _, r := range s {
-		if !strconv.IsPrint(r) {
-			return strconv.QuoteToASCII(s)
-		}
-	}
-	return s
 }

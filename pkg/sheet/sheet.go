@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/ledger"
 )
@@ -47,10 +48,13 @@ type Row struct {
 	Words bool
 }
 
-// Add adds a fact, unless it is empty.
-func (s *Section) Add(label, value string) {
-	if value != "" {
-		s.Rows = append(s.Rows, Row{Label: label, Value: value})
+// Add adds a fact, of a line for each value that is not empty.
+func (s *Section) Add(label string, values ...string) {
+	for _, value := range values {
+		if value != "" {
+			s.Rows = append(s.Rows, Row{Label: label, Value: control.Plain(value)})
+			label = ""
+		}
 	}
 }
 
@@ -144,10 +148,7 @@ func (r Row) lines() []string {
 	if r.Print != (fingerprint.Fingerprint{}) {
 		text = r.Print.Hex()
 	}
-	var lines []string
-	for line := range strings.SplitSeq(text, "\n") {
-		lines = append(lines, strings.Split(Wrap(line, 80-labelWidth-1), "\n")...)
-	}
+	lines := strings.Split(Wrap(text, 80-labelWidth-1), "\n")
 	if r.Words {
 		lines = append(lines, strings.Split(Wrap(r.Print.Words(), 80-labelWidth-1), "\n")...)
 	}

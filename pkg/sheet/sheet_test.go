@@ -71,7 +71,7 @@ func full() Sheet {
 		section := Section{Title: fmt.Sprintf("Section <%d>", i)}
 		section.AddPrint("in words", print, i < 4)
 		section.Add("url", "https://practice.vault.keyferry.test/keys/a&b/"+strings.Repeat("c", 32))
-		section.Add("", "a second line")
+		section.Add("two", "a first line", "", "a second \x1b line")
 		section.Add("nothing", "")
 		section.AddPrint("none", fingerprint.Fingerprint{}, true)
 		sections = append(sections, section)
@@ -94,6 +94,9 @@ func TestText(t *testing.T) {
 			if len([]rune(line)) > 80 && !strings.Contains(line, "https://") {
 				t.Errorf("%d columns: %s", len([]rune(line)), line)
 			}
+		}
+		if strings.Contains(page, "\x1b") || !strings.Contains(page, `"a second \x1b line"`) {
+			t.Error("a control character is shown as it is")
 		}
 		if strings.Contains(page, "nothing") || strings.Contains(page, "none") {
 			t.Error("empty facts are shown")
