@@ -18,7 +18,7 @@ var (
 	BundleSender    = bundle("KF-BUNDLE-SENDER", Refused, "the sender is not the pinned one: compare the fingerprints on the offline card and the security world")
 	BundleReceiver  = bundle("KF-BUNDLE-RECEIVER", Refused, "the bundle was made for another receiver: open it there")
 	BundlePurpose   = bundle("KF-BUNDLE-PURPOSE", Refused, "give a receipt to `offline receipt`, and a key transfer to the online commands")
-	BundleApproval  = bundle("KF-BUNDLE-APPROVAL", Refused, "let more of the security world's approvers sign the manifest")
+	BundleApproval  = bundle("KF-BUNDLE-APPROVAL", Refused, "let more of the security world's approvers sign the manifest: see `offline approve --help`")
 	BundlePayload   = bundle("KF-BUNDLE-PAYLOAD", Refused, "the payload is not the one that was signed: copy the bundle again")
 	BundleDecrypt   = bundle("KF-BUNDLE-DECRYPT", Refused, "the payload was not encrypted for this side: check which online card the offline side used")
 	BundleContents  = bundle("KF-BUNDLE-CONTENTS", Refused, "the payload holds something else than its index says: do not use it, and ask the sender")
