@@ -24,6 +24,7 @@ type paper struct {
 	approvals []string
 	arrived   *bundle.Arrived
 	arrivedAt time.Time
+	theirs    ledger.Mark // the connected side's ledger, when it sealed the receipt
 }
 
 // papers are the keys that were imported.
@@ -101,7 +102,7 @@ func (p *papers) takeReceipt(e ledger.Entry) error {
 	for _, k := range *p {
 		for i := range d.Keys {
 			if d.Keys[i].ID == k.imported.ID && d.Answers == k.bundle.Manifest {
-				k.arrived, k.arrivedAt = &d.Keys[i], e.Time
+				k.arrived, k.arrivedAt, k.theirs = &d.Keys[i], e.Time, d.Ledger
 			}
 		}
 	}
@@ -125,12 +126,13 @@ func (k *paper) sections() []sheet.Section {
 		journey.Add("in the HSM", "left extractable, as asked")
 	}
 	if k.bundle.Sequence > 0 {
-		journey.Add("sealed", fmt.Sprintf("%s, bundle %d, id %s", sheet.Minute(k.sealedAt), k.bundle.Sequence, k.bundle.Bundle))
+		journey.Add("sealed", fmt.Sprintf("%s, bundle %d", sheet.Minute(k.sealedAt), k.bundle.Sequence))
 		journey.AddPrint("manifest", k.bundle.Manifest, true)
 	}
 	journey.Add("approved", k.approvals...)
 	if a := k.arrived; a != nil {
-		journey.Add("receipt", sheet.Minute(k.arrivedAt))
+		journey.Add("receipt", fmt.Sprintf("%s; their ledger had %d records, head", sheet.Minute(k.arrivedAt), k.theirs.Records))
+		journey.AddPrint("", k.theirs.Head, false)
 		journey.Add("refused", a.Refused)
 		journey.Add("key URL", a.KeyURL)
 		journey.Add("HSM platform", a.HSMPlatform)
