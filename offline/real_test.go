@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,8 +23,8 @@ import (
 	"keyferry/pkg/trust"
 )
 
-// realSide is an offline side of a real ceremony, whose HSM is a SoftHSM token
-// made with its own tool, and a connected side of which there are only the keys.
+// realSide is an offline side of a real ceremony, whose HSM is a token in
+// software made with its own tool, and a connected side of which there are only the keys.
 type realSide struct {
 	t     *testing.T
 	dir   string
@@ -35,18 +36,27 @@ func newRealSide(t *testing.T) *realSide {
 	t.Helper()
 	r := &realSide{t: t, dir: t.TempDir()}
 	r.pin = r.write("pin", []byte("123456\n"))
-	if err := os.Mkdir(filepath.Join(r.dir, "tokens"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	conf := r.write("softhsm2.conf", []byte("directories.tokendir = "+filepath.Join(r.dir, "tokens")+"\n"))
-	t.Setenv("SOFTHSM2_CONF", conf)
-	out, err := exec.Command("softhsm2-util", "--init-token", "--free", "--label", "hsm", "--pin", "123456", "--so-pin", "123456").CombinedOutput()
-	if err != nil {
-		t.Fatalf("softhsm2-util (Debian package softhsm2): %v %s", err, out)
-	}
+	var err error
 	r.world, err = scripttest.NewWorld(r.dir)
 	r.must(err)
 	return r
+}
+
+// softHSM makes the token.
+func (r *realSide) softHSM() {
+	r.t.Helper()
+	r.must(os.Mkdir(filepath.Join(r.dir, "tokens"), 0o700))
+	conf := r.write("softhsm2.conf", []byte("directories.tokendir = "+filepath.Join(r.dir, "tokens")+"\n"))
+	r.t.Setenv("SOFTHSM2_CONF", conf)
+	r.tool("softhsm2-util", "--init-token", "--free", "--label", "hsm", "--pin", "123456", "--so-pin", "123456")
+}
+
+// tool runs a program that makes a token.
+func (r *realSide) tool(name string, args ...string) {
+	r.t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		r.t.Fatalf("%s: %v %s", name, err, out)
+	}
 }
 
 func (r *realSide) write(name string, data []byte) string {
@@ -87,6 +97,7 @@ func refusedBy(doc map[string]any) any { return doc["error"].(map[string]any)["c
 // own, the signing key in it, nothing taken for granted that a rehearsal takes.
 func TestRealCeremony(t *testing.T) {
 	r := newRealSide(t)
+	r.softHSM()
 	v := vectors.OneTPD(t, "contoso-mode2")
 	module, err := hsm.FindModule("")
 	r.must(err)
@@ -107,12 +118,52 @@ func TestRealCeremony(t *testing.T) {
 	}
 	r.run(0, append(r.importOf(v), "--wrap", "software")...)
 	first := r.run(0, "seal", "--out", r.dir, "--hsm-pin-file", r.pin)
-	taken := r.checkBundle(first["bundle"].(string), v)
+	taken := r.checkBundle(first["bundle"].(string), v, bySoftware)
 
 	w := vectors.OneTPD(t, "contoso-legacy-kdf")
 	second := r.run(0, append(r.importOf(w), "--wrap", "software", "--out", r.dir)...)
-	r.checkBundle(second["bundle"].(string), w, taken)
+	withLegacy := bySoftware
+	withLegacy.warnings = append(slices.Clone(bySoftware.warnings), "KF-TPD-LEGACY-KDF")
+	r.checkBundle(second["bundle"].(string), w, withLegacy, taken)
 }
+
+// TestRealWrap goes it with a token that wraps: by import, and again by wrap
+// once the key is there. The vault can open both.
+func TestRealWrap(t *testing.T) {
+	module := scripttest.NSS()
+	if module == "" {
+		t.Skip("NSS IS NOT TESTED: its token comes with Debian's packages libnss3 and libnss3-tools")
+	}
+	r := newRealSide(t)
+	v := vectors.OneTPD(t, "contoso-mode2")
+	db := "sql:" + r.dir
+	r.tool("certutil", "-N", "-d", db, "-f", r.pin)
+	r.run(0, "init", "--name", "vault-room", "--hsm-module", module, "--hsm-parameters", "configdir="+db,
+		"--hsm-token", "NSS Certificate DB", "--hsm-pin-file", r.pin, "--signer", "file")
+	r.run(0, "trust", filepath.Join(r.dir, "BYOK-SecurityWorld-pkg-EU-1"), "--fingerprint", fingerprint.Of(r.world.Package).String())
+
+	first := r.run(0, append(r.importOf(v), "--retain-extractable", "--out", r.dir)...)
+	byImport := expectedKey{"token", "CKM_AES_KEY_WRAP_KWP", []string{"KF-HSM-RETAINED"}, "ssh-ed25519 "}
+	taken := r.checkBundle(first["bundle"].(string), v, byImport)
+
+	wrap := append([]string{"wrap"}, r.importOf(v)[1:]...)
+	second := r.run(0, append(wrap, "--out", r.dir)...)
+	byWrap := byImport
+	byWrap.warnings = []string{}
+	r.checkBundle(second["bundle"].(string), v, byWrap, taken)
+	if got := refusedBy(r.run(1, wrap...)); got != "KF-HSM-EXTRACTABLE" {
+		t.Errorf("a third time: %v", got)
+	}
+}
+
+// expectedKey is what a bundle says of its one key, and of who signed it.
+type expectedKey struct {
+	wrappedBy, mechanism string
+	warnings             []string
+	signer               string // kind of SSH key
+}
+
+var bySoftware = expectedKey{"software", softwareWrap, []string{"KF-HSM-WRAP-UNPROVEN"}, "ecdsa-sha2-nistp256 "}
 
 // importOf is the import of a vector under its own name.
 func (r *realSide) importOf(v vectors.TPD) []string {
@@ -128,7 +179,7 @@ func (r *realSide) importOf(v vectors.TPD) []string {
 
 // checkBundle opens the bundle as the connected side would, and the ciphertext
 // in it as the vault would.
-func (r *realSide) checkBundle(path string, v vectors.TPD, taken ...bundle.Taken) bundle.Taken {
+func (r *realSide) checkBundle(path string, v vectors.TPD, want expectedKey, taken ...bundle.Taken) bundle.Taken {
 	r.t.Helper()
 	data, err := os.ReadFile(filepath.Join(r.dir, "state", trust.CardName("vault-room")))
 	r.must(err)
@@ -151,11 +202,12 @@ func (r *realSide) checkBundle(path string, v vectors.TPD, taken ...bundle.Taken
 	if !key.Equal(v.Key) {
 		r.t.Error("the key in the bundle is not the key of the TPD")
 	}
-	if opened.Manifest.Rehearsal || opened.Index.Keys[0].WrappedBy != "software" {
+	k := opened.Index.Keys[0]
+	if opened.Manifest.Rehearsal || k.WrappedBy != want.wrappedBy || k.Mechanism != want.mechanism || !slices.Equal(k.Warnings, want.warnings) || !slices.Equal(opened.Manifest.Warnings, want.warnings) {
 		r.t.Errorf("manifest and index: %+v %+v", opened.Manifest, opened.Index)
 	}
-	if signer := card.Signer.String(); !strings.HasPrefix(signer, "ecdsa-sha2-nistp256 ") {
-		r.t.Errorf("the bundle is signed by %s, want the ECDSA key of the token", signer)
+	if signer := card.Signer.String(); !strings.HasPrefix(signer, want.signer) {
+		r.t.Errorf("the bundle is signed by %s, want %s", signer, want.signer)
 	}
 	return bundle.Taken{Sequence: opened.Manifest.Sequence, Manifest: opened.Digest}
 }

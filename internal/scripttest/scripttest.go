@@ -60,7 +60,7 @@ func Run(t *testing.T, state string) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("V", vectors)
 			env.Setenv("MODULE", Module)
-			env.Setenv("NSS", nss())
+			env.Setenv("NSS", NSS())
 			env.Setenv("KEYFERRY_STATE", filepath.Join(env.WorkDir, state))
 			return os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(Password+"\n"), 0o600)
 		},
@@ -95,9 +95,9 @@ func Covers(t *testing.T, command string) {
 	}
 }
 
-// nss is where NSS's PKCS#11 module is, empty without it and the program that
+// NSS is where NSS's PKCS#11 module is, empty without it and the program that
 // makes its tokens.
-func nss() string {
+func NSS() string {
 	found, err := filepath.Glob("/usr/lib/*/libsoftokn3.so")
 	if _, lacks := exec.LookPath("certutil"); err != nil || lacks != nil || len(found) == 0 {
 		return ""
@@ -115,7 +115,7 @@ func condition(cond string) (bool, error) {
 		_, err := exec.LookPath("strace")
 		return err == nil, nil
 	case "nss":
-		return nss() != "", nil
+		return NSS() != "", nil
 	}
 	return false, fmt.Errorf("unknown condition %s", cond)
 }
