@@ -117,7 +117,7 @@ func TestContents(t *testing.T) {
 		{"a payload cut in the encryption", forgery{payload: func(b []byte) []byte { return b[:len(b)-1] }}, control.BundleFormat},
 		{"something behind the encryption", forgery{payload: func(b []byte) []byte { return append(b, 0) }}, control.BundleFormat},
 		{"a payload that is not encrypted", forgery{payload: func(b []byte) []byte { return []byte("plain") }}, control.BundleDecrypt},
-		{"a payload that is not compressed", forgery{payload: func([]byte) []byte { return encryptOnly(t, []byte("plain")) }}, control.BundleFormat},
+		{"a payload that is not compressed", forgery{payload: func([]byte) []byte { return ageOnly(t, []byte("plain"), identity(t).Recipient()) }}, control.BundleFormat},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			v, err := open(t, forge(t, letter(t), test.forgery), pins(t))

@@ -303,18 +303,3 @@ func encrypt(t testing.TB, to age.Recipient, plain []byte) []byte {
 	}
 	return b.Bytes()
 }
-
-// encryptOnly leaves the compression out.
-func encryptOnly(t testing.TB, plain []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	encrypted, err := age.Encrypt(&b, identity(t).Recipient())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = encrypted.Write(plain)
-	if err := errors.Join(err, encrypted.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}

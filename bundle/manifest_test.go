@@ -38,7 +38,7 @@ func TestPins(t *testing.T) {
 		{"another sender", func(p *Pins) { p.Sender = public(t, stranger) }, control.BundleSender},
 		{"a sender of another name", func(p *Pins) { p.SenderName = "vault-room-2" }, control.BundleSender},
 		{"another identity", func(p *Pins) { p.Identity = other }, control.BundleDecrypt},
-		{"an identity of the other kind", func(p *Pins) { p.Identity = hybrid }, control.BundleDecrypt},
+		{"an identity of the other kind", func(p *Pins) { p.Identity = hybrid }, control.BundleRecipient},
 		{"an approval is asked for", func(p *Pins) { p.Threshold = 1 }, control.BundleApproval},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -304,13 +304,13 @@ func (m Manifest) checkSize(payload int64, pins Pins) error {
 // manifest, each file against the index, and that nothing else is there. What
 // the files hold goes to sink, if it wants it.
 func (v *Verified) walk(sink func(File) io.Writer) (Index, error) {
-	decrypted, err := age.Decrypt(io.NewSectionReader(v.payload, 0, v.Manifest.Payload.Size), v.pins.Identity)
+	decrypted, err := age.Decrypt(io.NewSectionReader(v.payload, 0, v.Manifest.Payload.Size), alone{v.pins.Identity})
 	if err != nil {
-		return Index{}, control.BundleDecrypt.Refuse("the payload can't be decrypted: %w", err)
+		return Index{}, refuseDecrypt(err)
 	}
 	packed := readAhead(decrypted)
 	defer packed.Close()
-	unpacked, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderMaxMemory(32<<20))
+	unpacked, err := zstd.NewReader(newFrames(packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(4*maxWindow))
 	if err != nil {
 		return Index{}, err
 	}

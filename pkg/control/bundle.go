@@ -11,7 +11,7 @@ func bundle(id string, class Class, hint string) Control {
 // Controls of the transfer bundle and of the receipts that answer it.
 var (
 	BundleFormat    = bundle("KF-BUNDLE-FORMAT", Refused, "copy the bundle again from the machine that sealed it")
-	BundleSize      = bundle("KF-BUNDLE-SIZE", Refused, "copy the bundle again from the machine that sealed it")
+	BundleSize      = bundle("KF-BUNDLE-SIZE", Refused, "ask the sender how large the bundle is; if it is meant to be, allow it with --max-size")
 	BundleManifest  = bundle("KF-BUNDLE-MANIFEST", Refused, "copy the bundle again; both sides must run the same version of Keyferry")
 	BundleVersion   = bundle("KF-BUNDLE-VERSION", Refused, "both sides must run the same version of Keyferry")
 	BundleSignature = bundle("KF-BUNDLE-SIGNATURE", Refused, "the bundle was changed after it was signed, or somebody else made it: copy it again")
@@ -21,6 +21,7 @@ var (
 	BundleApproval  = bundle("KF-BUNDLE-APPROVAL", Refused, "let more of the security world's approvers sign the manifest: see `offline approve --help`")
 	BundlePayload   = bundle("KF-BUNDLE-PAYLOAD", Refused, "the payload is not the one that was signed: copy the bundle again")
 	BundleDecrypt   = bundle("KF-BUNDLE-DECRYPT", Refused, "the payload was not encrypted for this side: check which online card the offline side used")
+	BundleRecipient = bundle("KF-BUNDLE-RECIPIENT", Refused, "the sender did not encrypt to this side alone, by the recipient that this side gave: do not use the bundle, and ask the sender")
 	BundleContents  = bundle("KF-BUNDLE-CONTENTS", Refused, "the payload holds something else than its index says: do not use it, and ask the sender")
 	BundleReplay    = bundle("KF-BUNDLE-REPLAY", Refused, "a newer bundle of this sender was taken already: use the newest one")
 	BundleFork      = bundle("KF-BUNDLE-FORK", Refused, "two bundles claim the same place in the sender's sequence: keep both as evidence and ask the sender")
