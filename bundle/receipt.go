@@ -12,6 +12,9 @@ import (
 // ReceiptName is the path of the one file in a receipt.
 const ReceiptName = "receipt.json"
 
+// MaxReceipt is how large, in bytes, a receipt may be.
+const MaxReceipt = maxIndex
+
 const receiptFormat = "keyferry-receipt-v1"
 
 // ReceiptText is what a receipt says: what became of each key of a bundle.

@@ -125,7 +125,7 @@ func receiptPins(s *state.State, h *history) (bundle.Pins, error) {
 	}
 	return bundle.Pins{
 		Purpose: bundle.Receipt, Receiver: self.Fingerprint(), SenderName: w.Name, Sender: w.Signer,
-		Rehearsal: s.Rehearsal, Identity: identity, Taken: h.receipts,
+		Rehearsal: s.Rehearsal, Identity: identity, Taken: h.receipts, MaxSize: bundle.MaxReceipt,
 	}, nil
 }
 

@@ -34,12 +34,13 @@ Of a key of 1024 bits, to be Microsoft-managed, it writes tpd_with_key_<id>.xml
 alone: whoever has that file and the export's password has the key. Delete it
 once it is in the tenant.
 
-  --out DIR   where to write
+  --out DIR         where to write
+  --max-size SIZE   the largest bundle to take, such as 500M; default 8G
 
 Example: online package keyferry-vault-room-1.kfb --out transfer
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		out := flags.String("out", "", "")
+		out, maxSize := flags.String("out", "", ""), addMaxSize(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "bundle")
 			if err != nil {
@@ -52,7 +53,7 @@ Example: online package keyferry-vault-room-1.kfb --out transfer
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(s, path, func(_ *history, v *bundle.Verified) error { return writeTransfer(io, v, *out) })
+				return withBundle(s, path, *maxSize, func(_ *history, v *bundle.Verified) error { return writeTransfer(io, v, *out) })
 			})
 		}
 	},

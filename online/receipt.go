@@ -29,12 +29,13 @@ Seals a receipt for a bundle whose upload was begun: what became of each key,
 signed by this side, encrypted to the offline side. Asked again, it writes the
 same receipt again.
 
-  --out DIR   where to write the receipt
+  --out DIR         where to write the receipt
+  --max-size SIZE   the largest bundle to take, such as 500M; default 8G
 
 Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		out := flags.String("out", "", "")
+		out, maxSize := flags.String("out", "", ""), addMaxSize(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "bundle")
 			if err != nil {
@@ -44,7 +45,7 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(s, path, func(h *history, v *bundle.Verified) error { return answer(io, s, h, v, *out) })
+				return withBundle(s, path, *maxSize, func(h *history, v *bundle.Verified) error { return answer(io, s, h, v, *out) })
 			})
 		}
 	},

@@ -21,28 +21,35 @@ var verifyCommand = cli.Command{
 	Name:    "verify",
 	Summary: "check a bundle; changes nothing",
 	Usage: `
-Usage: online verify BUNDLE
+Usage: online verify BUNDLE [--max-size SIZE]
 
 Checks signature, approvals, receiver, sequence, digests and contents of a
 bundle from the stick, and shows what it holds. Changes nothing.
 
+  --max-size SIZE   the largest bundle to take, such as 500M; default 8G
+
 Example: online verify /media/stick/keyferry-vault-room-1.kfb
 `,
-	Setup: func(*pflag.FlagSet) cli.Run {
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		maxSize := addMaxSize(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "bundle")
 			if err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(s, path, func(_ *history, v *bundle.Verified) error { return showBundle(io, s, v) })
+				return withBundle(s, path, *maxSize, func(_ *history, v *bundle.Verified) error { return showBundle(io, s, v) })
 			})
 		}
 	},
 }
 
+func addMaxSize(flags *pflag.FlagSet) *int64 {
+	return cli.AddSizeFlag(flags, "max-size", bundle.DefaultMaxSize)
+}
+
 // withBundle receives a bundle of the offline side and runs f on it.
-func withBundle(s *state.State, path string, f func(h *history, v *bundle.Verified) error) error {
+func withBundle(s *state.State, path string, maxSize int64, f func(h *history, v *bundle.Verified) error) error {
 	h, err := readHistory(s.Ledger)
 	if err != nil {
 		return err
@@ -51,6 +58,7 @@ func withBundle(s *state.State, path string, f func(h *history, v *bundle.Verifi
 	if err != nil {
 		return err
 	}
+	pins.MaxSize = maxSize
 	return dispatch.Receive(s, path, pins, func(v *bundle.Verified) error {
 		if err := h.takeCopy(v); err != nil {
 			return err
