@@ -16,53 +16,84 @@ import (
 )
 
 // killed runs a command and kills it at the first, second, third … of each of
-// the system calls named (NAME/3: at every third), every time in a fresh copy
-// of $WORK. Then the same
+// the system calls named, every time in a fresh copy of $WORK. Then the same
 // command runs again. It must end where a run that was not killed ends: the same
 // tables of files, the same keys in the token, the same status of both sides.
+// In between there may be nothing on the stick that looks like a bundle and is
+// none.
+//
+// A call is named NAME; NAME/3, to take every third; NAME:FILE, to count only
+// what is done to that file.
 func killed(ts *testscript.TestScript, neg bool, args []string) {
+	everywhere(ts, neg, args, fault{"killed", "signal=KILL", []int{-1}})
+}
+
+// failed is killed with a call that fails by an I/O error, as of a stick that is
+// pulled or broken: the command must say so by its exit code.
+func failed(ts *testscript.TestScript, neg bool, args []string) {
+	everywhere(ts, neg, args, fault{"failed", "error=EIO", []int{3, 4}})
+}
+
+// fault is what becomes of a system call.
+type fault struct {
+	name   string
+	inject string // for strace
+	codes  []int  // by which the command may end; -1: killed
+}
+
+func everywhere(ts *testscript.TestScript, neg bool, args []string, f fault) {
 	at := slices.Index(args, "--")
 	if neg || at < 1 {
-		ts.Fatalf("usage: killed SYSCALL… -- COMMAND…")
+		ts.Fatalf("usage: %s SYSCALL… -- COMMAND…", f.name)
 	}
-	syscalls, command := args[:at], args[at+1:]
+	calls, command := args[:at], args[at+1:]
 	a, remove := newAttempt(ts)
-	a.must("not killed", command...)
+	a.must("without a fault", command...)
 	want := outcome(a)
 	remove()
-	kills := 0
-	for _, syscall := range syscalls {
-		name, by, stepped := strings.Cut(syscall, "/")
+	for _, call := range calls {
+		name, file, _ := strings.Cut(call, ":")
+		name, by, stepped := strings.Cut(name, "/")
 		step := 1
 		if stepped {
 			var err error
 			step, err = strconv.Atoi(by)
 			ts.Check(err)
 		}
-		for n := 1; killedAt(ts, name, n, command, want); n += step {
-			kills++
+		n := 1
+		for f.at(ts, name, file, n, command, want) {
+			n += step
 		}
+		if n == 1 {
+			ts.Fatalf("never %s at %s", f.name, call)
+		}
+		ts.Logf("%s at %s: %d times", f.name, call, (n-1)/step)
 	}
-	if kills < len(syscalls) {
-		ts.Fatalf("killed %d times only", kills)
-	}
-	ts.Logf("killed %d times", kills)
 }
 
-// killedAt reports whether the run got as far as the n-th call of one of its
-// threads, and was killed there.
-func killedAt(ts *testscript.TestScript, syscall string, n int, command []string, want string) bool {
+// at reports whether the run got as far as the n-th call of one of its threads,
+// and met the fault there.
+func (f fault) at(ts *testscript.TestScript, syscall, file string, n int, command []string, want string) bool {
 	a, remove := newAttempt(ts)
 	defer remove()
-	inject := fmt.Sprintf("inject=%s:signal=KILL:when=%d", syscall, n)
-	code := a.run(append([]string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + syscall, "-e", inject}, command...)...)
-	if code == 0 {
+	log := a.dir + ".strace"
+	defer os.Remove(log)
+	tracer := []string{"strace", "-f", "-qq", "-o", log, "-e", "trace=" + syscall}
+	if file != "" {
+		tracer = append(tracer, "-P", filepath.Join(a.dir, file))
+	}
+	tracer = append(tracer, "-e", fmt.Sprintf("inject=%s:%s:when=%d", syscall, f.inject, n))
+	code := a.run(append(tracer, command...)...)
+	traced, err := os.ReadFile(log)
+	ts.Check(err)
+	if code == 0 && !bytes.Contains(traced, []byte("(INJECTED)")) {
 		return false
 	}
-	about := fmt.Sprintf("killed at %s %d", syscall, n)
-	if code != -1 {
+	about := fmt.Sprintf("%s at %s %s %d", f.name, syscall, file, n)
+	if !slices.Contains(f.codes, code) {
 		ts.Fatalf("%s: exit code %d: %s", about, code, a.stderr.String())
 	}
+	wholeBundles(a, about)
 	if code := a.run(command...); code != 0 && !isDone(a) {
 		ts.Fatalf("%s, then again: exit code %d: %s", about, code, a.stderr.String())
 	}
@@ -70,6 +101,24 @@ func killedAt(ts *testscript.TestScript, syscall string, n int, command []string
 		ts.Fatalf("%s, then again: ends in\n%s\nnot in\n%s", about, less(got, want), less(want, got))
 	}
 	return true
+}
+
+// wholeBundles wants each bundle on the stick to be one that a side has sealed.
+func wholeBundles(a *attempt, about string) {
+	there, err := filepath.Glob(filepath.Join(a.dir, "stick", "*.kfb"))
+	a.ts.Check(err)
+	for _, path := range there {
+		bundle, err := os.ReadFile(path)
+		a.ts.Check(err)
+		sealed, err := filepath.Glob(filepath.Join(a.dir, "[ST]", "sent", "*", filepath.Base(path)))
+		a.ts.Check(err)
+		if len(sealed) != 1 {
+			a.ts.Fatalf("%s: %s is on the stick, and was not sealed", about, filepath.Base(path))
+		}
+		if want, err := os.ReadFile(sealed[0]); err != nil || !bytes.Equal(bundle, want) {
+			a.ts.Fatalf("%s: %s on the stick is not the one that was sealed (%v)", about, filepath.Base(path), err)
+		}
+	}
 }
 
 // isDone reports whether the command was refused because the run that was

@@ -19,6 +19,7 @@
 //	fulldisk DIR COMMAND…           the command with DIR on a disk that is full (see fulldisk.go)
 //	result KIT FILE STATUS          write what a hand-over kit's script would (see kit.go)
 //	killed SYSCALL… -- COMMAND…     the command killed at those system calls (see killed.go)
+//	failed SYSCALL… -- COMMAND…     the command where those system calls fail (see killed.go)
 //
 // Scripts find the vectors in $V, SoftHSM in $MODULE, NSS in $NSS. A state directory of the offline side is S,
 // of the online side T; the stick is the directory stick; the sample's password
@@ -55,6 +56,7 @@ func Run(t *testing.T, state string) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"ceremony": ceremony, "world": world, "refused": refused, "unchanged": unchanged, "tree": tree, "json": jsonSays,
 			"token": token, "typed": typed, "sum": sum, "flip": flip, "cut": cut, "fulldisk": fullDisk, "killed": killed,
+			"failed": failed,
 			"result": result,
 		},
 		Setup: func(env *testscript.Env) error {
