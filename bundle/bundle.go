@@ -63,6 +63,8 @@
 // payload's size before the payload is copied, into a file without a name; its
 // digest before it is decrypted; the index before any file; every size before
 // what it measures. A bundle of any size passes through little memory.
+//
+// A worked example is at the end.
 package bundle
 
 import (
