@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -221,4 +222,32 @@ func TestGolden(t *testing.T) {
 		t.Errorf("the manifest's digest is %s", got)
 	}
 	same(t, v, letter(t))
+}
+
+// A file that changes between the two readings is noticed, and nothing is sealed.
+func TestSealNoticesWhatChanges(t *testing.T) {
+	for name, second := range map[string]string{"other bytes": "abcx", "longer": "abcde", "shorter": "abc", "nothing": ""} {
+		t.Run(name, func(t *testing.T) {
+			opened := 0
+			content := Content{"notes", func() (io.ReadCloser, error) {
+				opened++
+				return io.NopCloser(strings.NewReader(map[int]string{1: "abcd", 2: second}[opened])), nil
+			}}
+			l := letter(t)
+			l.Files = append(l.Files, content)
+			var b bytes.Buffer
+			if _, err := Seal(&b, scratch(t), l); !errors.Is(err, errChanged) || b.Len() != 0 || opened != 2 {
+				t.Errorf("opened %d times, %d bytes sealed, error %v", opened, b.Len(), err)
+			}
+		})
+	}
+}
+
+func TestSealWithoutAFile(t *testing.T) {
+	l := letter(t)
+	l.Files = append(l.Files, FromFile("notes", filepath.Join(t.TempDir(), "absent")))
+	var b bytes.Buffer
+	if _, err := Seal(&b, scratch(t), l); !errors.Is(err, fs.ErrNotExist) || b.Len() != 0 {
+		t.Errorf("%d bytes sealed, error %v", b.Len(), err)
+	}
 }

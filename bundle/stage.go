@@ -100,10 +100,10 @@ func newPacker() (p packer, err error) {
 	return p, err
 }
 
-// pack makes one frame. By a sample it finds out whether the literals are worth
+// pack appends one frame to packed. By a sample it finds out whether the literals are worth
 // being coded: of what does not shrink, such as wrapped keys, that takes most
 // of the time.
-func (p packer) pack(plain []byte) []byte {
+func (p packer) pack(plain, packed []byte) []byte {
 	const size = 8 << 10
 	middle := max(0, len(plain)/2-size/2)
 	sample := plain[middle:min(len(plain), middle+size)]
@@ -111,7 +111,7 @@ func (p packer) pack(plain []byte) []byte {
 	if len(p.thorough.EncodeAll(sample, nil)) >= len(sample) {
 		encoder = p.quick
 	}
-	return encoder.EncodeAll(plain, make([]byte, 0, len(plain)+64))
+	return encoder.EncodeAll(plain, packed)
 }
 
 // compress packs what comes from r, on all cores, and writes it to w in order.
@@ -120,32 +120,45 @@ func compress(w io.Writer, r *io.PipeReader) error {
 	if err != nil {
 		return err
 	}
-	packed := make(chan chan []byte, runtime.GOMAXPROCS(0))
+	cores := runtime.GOMAXPROCS(0)
+	free, queue := make(chan *frame, cores+1), make(chan *frame, cores+1)
+	for range cap(free) {
+		free <- &frame{plain: make([]byte, frameSize), done: make(chan struct{}, 1)}
+	}
 	go func() {
-		defer close(packed)
+		defer close(queue)
 		for {
-			plain := make([]byte, frameSize)
-			n, err := io.ReadFull(r, plain)
+			f := <-free
+			n, err := io.ReadFull(r, f.plain)
 			if n > 0 {
-				frame := make(chan []byte, 1)
-				packed <- frame
-				go func() {
-					frame <- p.pack(plain[:n])
-					clear(plain)
-				}()
+				queue <- f
+				go f.pack(p, n)
 			}
 			if err != nil {
 				return // what is wrong with r is told to who writes to it
 			}
 		}
 	}()
-	for frame := range packed {
-		if err != nil {
-			continue
+	for f := range queue {
+		<-f.done
+		if err == nil {
+			if _, err = w.Write(f.packed); err != nil {
+				r.CloseWithError(err)
+			}
 		}
-		if _, err = w.Write(<-frame); err != nil {
-			r.CloseWithError(err)
-		}
+		free <- f
 	}
 	return err
+}
+
+// frame is a frame in the making; its memory is used again.
+type frame struct {
+	plain, packed []byte
+	done          chan struct{}
+}
+
+func (f *frame) pack(p packer, n int) {
+	f.packed = p.pack(f.plain[:n], f.packed[:0])
+	clear(f.plain)
+	f.done <- struct{}{}
 }
