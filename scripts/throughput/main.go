@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command throughput seals and opens a large bundle, and does the same with
+// stock tools, one after the other on the same machine:
+//
+//	seal   tar | zstd -3 -T0 | age; ssh-keygen -Y sign
+//	open   ssh-keygen -Y verify; age -d | zstd -d | tar x
+//
+// It prints wall time, CPU time and the peak memory of the largest process; a
+// ratio above 1 is in favour of Keyferry. Both read and write files in a
+// directory, which had better be in memory, and throw away what they unpack.
+// Keyferry does more: it reads what it seals twice, hashes each file and the
+// payload, and copies what it opens. Its arguments are the size in MiB and the
+// directory, which whoever made it removes.
+package main
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"filippo.io/age"
+
+	"keyferry/bundle"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/sshsig"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "throughput:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "seal":
+		return seal(args[1])
+	case len(args) == 2 && args[0] == "open":
+		return open(args[1])
+	case len(args) != 2:
+		return errors.New("usage: throughput MIB DIR")
+	}
+	size, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	dir := args[1]
+	fmt.Printf("%d MiB                      wall        CPU      peak\n", size)
+	for _, content := range []string{"noise", "base64"} {
+		if err := write(filepath.Join(dir, "data"), content, size); err != nil {
+			return err
+		}
+		if err := compare(dir, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes what wrapped keys are like, or what TPD exports are like.
+func write(path, content string, mib int) error {
+	noise := rand.NewChaCha8([32]byte{1})
+	piece := make([]byte, 1<<20)
+	return durable.ReplaceFrom(path, 0o600, func(w io.Writer) error {
+		for range mib {
+			if content == "noise" {
+				noise.Read(piece)
+			} else {
+				raw := make([]byte, len(piece)/4*3)
+				noise.Read(raw)
+				base64.StdEncoding.Encode(piece, raw)
+			}
+			if _, err := w.Write(piece); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// The two ways to do each step. Keys are made where they are missing.
+const (
+	stockSeal = `set -o pipefail; [[ -e key ]] || { ssh-keygen -q -t ed25519 -N '' -f key; age-keygen -o id.txt 2>/dev/null; echo "x $(cat key.pub)" > signers; }
+rm -f p.sig; tar --format=ustar -cf - data | zstd -q -3 -T0 | age -r "$(age-keygen -y id.txt)" > p && ssh-keygen -q -Y sign -n x -f key p 2>/dev/null`
+	stockOpen = `set -o pipefail; ssh-keygen -q -Y verify -n x -I x -f signers -s p.sig < p && age -d -i id.txt p | zstd -q -d | tar -xO > /dev/null`
+)
+
+func compare(dir, content string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, step := range []struct{ name, stock string }{{"seal", stockSeal}, {"open", stockOpen}} {
+		ours, err := measure(dir, self, step.name, dir)
+		if err != nil {
+			return err
+		}
+		theirs, err := measure(dir, "bash", "-c", step.stock)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s %-7s keyferry     %v\n", step.name, content, ours)
+		fmt.Printf("%s %-7s stock tools  %v\n", step.name, content, theirs)
+		fmt.Printf("%s %-7s ratio      %6.2f     %6.2f     %6.2f\n", step.name, content, theirs.wall/ours.wall, theirs.cpu/ours.cpu, theirs.peak/ours.peak)
+	}
+	return nil
+}
+
+// cost is in seconds and in MiB.
+type cost struct{ wall, cpu, peak float64 }
+
+func (c cost) String() string {
+	return fmt.Sprintf("%6.2f s   %6.2f s   %6.1f MiB", c.wall, c.cpu, c.peak)
+}
+
+// measure runs a command and its children. Their peak is that of the largest.
+func measure(dir, name string, args ...string) (cost, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return cost{}, fmt.Errorf("%s: %w", name, err)
+	}
+	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	return cost{
+		wall: time.Since(start).Seconds(),
+		cpu:  (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(),
+		peak: float64(usage.Maxrss) / 1024,
+	}, nil
+}
+
+// Both sides' identities; anybody's will do.
+var (
+	signer      = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	identity, _ = age.ParseX25519Identity("AGE-SECRET-KEY-18RXAN72N6J0YWHWKM7PFFCESXDS2Y5DUZ5GWL6Q664JFDKGUNU6SSCFKP3")
+)
+
+func seal(dir string) error {
+	scratch, err := durable.Scratch(dir)
+	if err != nil {
+		return err
+	}
+	defer scratch.Close()
+	return durable.ReplaceFrom(filepath.Join(dir, "bundle"), 0o600, func(w io.Writer) error {
+		_, err := bundle.Seal(w, scratch, bundle.Letter{
+			Purpose: bundle.KeyTransfer, Sender: "bench", Signer: signer, Receiver: fingerprint.Of(nil), Recipient: identity.Recipient(),
+			Sequence: 1, Created: time.Now(), Files: []bundle.Content{bundle.FromFile("data", filepath.Join(dir, "data"))},
+		})
+		return err
+	})
+}
+
+func open(dir string) error {
+	scratch, err := durable.Scratch(dir)
+	if err != nil {
+		return err
+	}
+	defer scratch.Close()
+	in, err := os.Open(filepath.Join(dir, "bundle"))
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	sender, err := sshsig.NewPublicKey(signer.Public())
+	if err != nil {
+		return err
+	}
+	_, err = bundle.Open(in, scratch, bundle.Pins{
+		Purpose: bundle.KeyTransfer, SenderName: "bench", Sender: sender, Receiver: fingerprint.Of(nil), Identity: identity,
+	})
+	return err
+}
