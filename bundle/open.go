@@ -196,14 +196,18 @@ func (o *outer) verify(pins Pins) (*Verified, error) {
 		return nil, err
 	}
 	v := &Verified{Digest: fingerprint.Of(o.manifest), Approvals: approvals, pins: pins}
-	if err := strictjson.UnmarshalLine(o.manifest, maxManifest, &v.Manifest); err != nil {
-		return nil, control.BundleManifest.Refuse("the manifest: %w", err)
-	}
-	if err := v.Manifest.check(pins); err != nil {
+	if v.Manifest, err = parseManifest(o.manifest, pins); err != nil {
 		return nil, err
 	}
 	v.Again, err = v.Manifest.checkSequence(v.Digest, pins.Taken)
 	return v, err
+}
+
+func parseManifest(line []byte, pins Pins) (m Manifest, err error) {
+	if err := strictjson.UnmarshalLine(line, maxManifest, &m); err != nil {
+		return m, control.BundleManifest.Refuse("the manifest: %w", err)
+	}
+	return m, m.check(pins)
 }
 
 // checkSignatures wants the sender's signature first, then approvals in the
@@ -348,9 +352,12 @@ func (t tarReader) readIndex(commitment fingerprint.Fingerprint) (Index, error) 
 	if fingerprint.Of(data) != commitment {
 		return Index{}, control.BundleContents.Refuse("the index is not the one that the manifest commits to")
 	}
-	var x Index
-	if err := strictjson.UnmarshalLine(data, maxIndex, &x); err != nil {
-		return Index{}, control.BundleContents.Refuse("the index: %w", err)
+	return parseIndex(data)
+}
+
+func parseIndex(line []byte) (x Index, err error) {
+	if err := strictjson.UnmarshalLine(line, maxIndex, &x); err != nil {
+		return x, control.BundleContents.Refuse("the index: %w", err)
 	}
 	return x, x.check()
 }
