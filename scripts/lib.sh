@@ -42,6 +42,14 @@ zstd             zstd
 bench_packages=$test_packages'
 libxml2-utils    xmllint
 '
+# File systems that the tests write to, as sticks have them.
+media_packages='
+dosfstools       mkfs.vfat
+e2fsprogs        mkfs.ext4
+exfat-fuse       mount.exfat-fuse
+exfatprogs       mkfs.exfat
+fusefat          fusefat
+'
 # Tokens that the tests try beside SoftHSM. Not every release has them all.
 token_packages='
 dbus-daemon              dbus-run-session

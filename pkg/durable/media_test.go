@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package durable
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"keyferry/pkg/control"
+)
+
+// media are the file systems that sticks and disks have, on an image in a file:
+// ext4 by the kernel, and those that this machine's kernel may not have, by FUSE.
+// $IMAGE, $LOOP (a block device of the image) and $DIR stand for themselves.
+var media = map[string]struct{ make, mount string }{
+	"ext4":  {"mkfs.ext4 -q -F $IMAGE", "mount $LOOP $DIR"},
+	"vfat":  {"mkfs.vfat $IMAGE", "fusefat -f -o rw+ $IMAGE $DIR"},
+	"exfat": {"mkfs.exfat $IMAGE", "mount.exfat-fuse -d $LOOP $DIR"},
+}
+
+// mountMedium returns the directory of a new file system of 8 MiB. What the
+// machine cannot mount is skipped.
+func mountMedium(t *testing.T, name string) string {
+	t.Helper()
+	skip := func(what string, err error, out []byte) {
+		t.Skipf("SKIPPED, NOT SHOWN: %s needs root, a loop device and the packages dosfstools, exfatprogs, exfat-fuse and fusefat: %s: %v %s", name, what, err, out)
+	}
+	dir := t.TempDir()
+	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "medium")
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 8<<20), os.Mkdir(at, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	words := func(line, loop string) []string {
+		return strings.Fields(strings.NewReplacer("$IMAGE", image, "$LOOP", loop, "$DIR", at).Replace(line))
+	}
+	mkfs := words(media[name].make, "")
+	if out, err := exec.Command(mkfs[0], mkfs[1:]...).CombinedOutput(); err != nil {
+		skip(mkfs[0], err, out)
+	}
+	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
+	if err != nil {
+		skip("losetup", err, out)
+	}
+	loop := strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if out, err := exec.Command("losetup", "--detach", loop).CombinedOutput(); err != nil {
+			t.Errorf("losetup: %v %s", err, out)
+		}
+	})
+	line := words(media[name].mount, loop)
+	mount := exec.Command(line[0], line[1:]...) // FUSE's stay until they are unmounted
+	if err := mount.Start(); err != nil {
+		skip(line[0], err, nil)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- mount.Wait() }()
+	for !mounted(t, at) {
+		select {
+		case err := <-ended:
+			if err != nil {
+				skip(line[0], err, nil)
+			}
+			ended <- nil
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v %s", err, out)
+		}
+		<-ended
+	})
+	return at
+}
+
+// mounted reports whether dir is on another device than its parent.
+func mounted(t *testing.T, dir string) bool {
+	t.Helper()
+	var here, above unix.Stat_t
+	if err := errors.Join(unix.Stat(dir, &here), unix.Stat(filepath.Dir(dir), &above)); err != nil {
+		t.Fatal(err)
+	}
+	return here.Dev != above.Dev
+}
+
+// A bundle's way onto each kind of medium: whole, never over another, proven, and
+// without a trace when there is no room or the medium can't be written.
+func TestMedia(t *testing.T) {
+	for name := range media {
+		t.Run(name, func(t *testing.T) {
+			dir := mountMedium(t, name)
+			path := filepath.Join(dir, "keyferry-offline-1.kfb")
+			content := bytes.Repeat([]byte("content "), 1<<18)
+			if err := ToStick(path, bytes.NewReader(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if there, err := IsOnStick(path, bytes.NewReader(content)); !there || err != nil {
+				t.Errorf("it is not there: %v", err)
+			}
+			if there, err := IsOnStick(path, bytes.NewReader(content[1:])); there || err != nil {
+				t.Errorf("other content is there: %v", err)
+			}
+			if err := ToStick(path, bytes.NewReader(content), 0o644); !control.Is(err, control.OutputExists) {
+				t.Errorf("over another: %v", err)
+			}
+			if err := ReplaceOnStick(path, bytes.NewReader(content[8:]), 0o644); err != nil {
+				t.Error(err)
+			}
+			onlyThat := func(what string) {
+				t.Helper()
+				got, err := os.ReadFile(path)
+				if err != nil || !bytes.Equal(got, content[8:]) {
+					t.Errorf("%s: %d bytes are there: %v", what, len(got), err)
+				}
+				names, err := filepath.Glob(filepath.Join(dir, "*"))
+				hidden, _ := filepath.Glob(filepath.Join(dir, ".*"))
+				if err != nil || len(hidden) != 0 || len(names) != 1 && !(name == "ext4" && len(names) == 2) { // lost+found
+					t.Errorf("%s: there are %q %q, %v", what, names, hidden, err)
+				}
+			}
+			onlyThat("replaced")
+			second := filepath.Join(dir, "keyferry-offline-2.kfb")
+			err := ToStick(second, bytes.NewReader(make([]byte, 9<<20)), 0o644)
+			if fusefatFull := name == "vfat" && errors.Is(err, syscall.EPERM); !errors.Is(err, syscall.ENOSPC) && !fusefatFull {
+				t.Errorf("without room: %v", err)
+			}
+			onlyThat("without room")
+			if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+				t.Fatal(err)
+			}
+			if err := ToStick(second, bytes.NewReader(content), 0o644); !errors.Is(err, syscall.EROFS) {
+				t.Errorf("read-only: %v", err)
+			}
+			onlyThat("read-only")
+		})
+	}
+}
+
+// The read-back finds nothing in the page cache: what it compares comes from the
+// medium.
+func TestReadBackBypassesTheCache(t *testing.T) {
+	path := filepath.Join(mountMedium(t, "ext4"), "f")
+	if err := Create(path, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cached := func(open func() (*os.File, error)) uint64 {
+		f, err := open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var pages unix.Cachestat_t
+		if err := unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{}, &pages, 0); err != nil {
+			t.Skipf("SKIPPED, NOT SHOWN: cachestat needs Linux 6.5: %v", err)
+		}
+		return pages.Cache
+	}
+	if cached(func() (*os.File, error) { return os.Open(path) }) == 0 {
+		t.Fatal("nothing is in the cache after writing: this shows nothing")
+	}
+	if n := cached(func() (*os.File, error) { f, err := openMedium(path); return f.(*os.File), err }); n != 0 {
+		t.Errorf("%d pages are still in the cache", n)
+	}
+}
