@@ -405,7 +405,7 @@ func (v *Verified) ReadFiles(paths ...string) (map[string][]byte, error) {
 		if total += all[i].Size; total > maxInMemory {
 			return nil, control.BundleSize.Refuse("%s and what is read with it have more than the %d bytes allowed", control.Quote(path), maxInMemory)
 		}
-		buffers[path] = new(bytes.Buffer)
+		buffers[path] = bytes.NewBuffer(make([]byte, 0, all[i].Size+bytes.MinRead))
 	}
 	_, err := v.walk(func(f File) io.Writer {
 		if b, wanted := buffers[f.Path]; wanted {

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -25,14 +26,17 @@ func ReadInput(path string) ([]byte, error) {
 		return nil, control.InputFile.Refuse("%w", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxInput+1))
-	if err != nil {
+	var data bytes.Buffer
+	if info, err := f.Stat(); err == nil { // it grows all the same where this is not the size
+		data.Grow(int(min(info.Size(), maxInput)) + bytes.MinRead)
+	}
+	if _, err := data.ReadFrom(io.LimitReader(f, maxInput+1)); err != nil {
 		return nil, control.InputFile.Refuse("%w", err)
 	}
-	if len(data) > maxInput {
+	if data.Len() > maxInput {
 		return nil, control.InputFile.Refuse("%s is larger than %d bytes", path, maxInput)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // CheckOut refuses a directory that a person named for output and that is
