@@ -37,6 +37,7 @@ func ownWorld(s *state.State) (*trust.World, []byte, error) {
 type cloud struct {
 	vault  *vault.Client
 	tenant rms.Tenant // nil: a person imports the TPDs
+	azure  string     // name of Azure's cloud; empty in a rehearsal
 }
 
 // signIn says how a command signs in to Azure.
@@ -102,7 +103,11 @@ func withCloud(ctx context.Context, io *cli.IO, s *state.State, in *signIn, f fu
 		return err
 	}
 	client.Trouble = func(text string) { io.Note("%s", text) }
-	return f(cloud{vault: client})
+	azure, err := vault.CloudOf(w.Vault)
+	if err != nil {
+		return err
+	}
+	return f(cloud{vault: client, azure: azure})
 }
 
 func withPractice(io *cli.IO, s *state.State, url string, f func(c cloud) error) (err error) {

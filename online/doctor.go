@@ -74,7 +74,7 @@ func (o *doctorOptions) run(ctx context.Context, io *cli.IO, s *state.State) err
 	err = withCloud(ctx, io, s, o.signIn, func(c cloud) error {
 		c.vault.Trouble = nil // the checks say it
 		d.lookAtVault(ctx, c.vault, o.kek)
-		d.lookAtTenant(ctx, c, d.vault.Vault)
+		d.lookAtTenant(ctx, c)
 		return nil
 	})
 	if err != nil {
@@ -185,14 +185,14 @@ func (d *doctor) lookAtVault(ctx context.Context, client *vault.Client, kek stri
 }
 
 // lookAtTenant asks for all that the way into the tenant needs.
-func (d *doctor) lookAtTenant(ctx context.Context, c cloud, vaultURL string) {
+func (d *doctor) lookAtTenant(ctx context.Context, c cloud) {
 	d.section = "tenant"
 	d.tenant = tenantFinding{Way: d.way, Keys: []rms.Key{}}
 	switch d.way {
 	case byPractice:
 		d.listKeys(ctx, c.tenant)
 	case byPowerShell:
-		d.lookAtPowerShell(ctx, vaultURL)
+		d.lookAtPowerShell(ctx, c.azure)
 	case byKit:
 		d.warn("Windows machine", "try there: Connect-AipService, then Get-AipServiceKeys, in Windows PowerShell 5.1 on .NET Framework 4.8 with the AIPService module 3.0.0.1 or later",
 			"a person takes the kit to one, which cannot be seen from here")
@@ -203,7 +203,7 @@ func (d *doctor) lookAtTenant(ctx context.Context, c cloud, vaultURL string) {
 	}
 }
 
-func (d *doctor) lookAtPowerShell(ctx context.Context, vaultURL string) {
+func (d *doctor) lookAtPowerShell(ctx context.Context, azure string) {
 	session, err := startPowerShell(ctx, d.io)
 	if err != nil {
 		d.say("Windows PowerShell", err, "")
@@ -213,11 +213,7 @@ func (d *doctor) lookAtPowerShell(ctx context.Context, vaultURL string) {
 	d.tenant.Versions = &versions
 	d.say("Windows PowerShell", nil, "%s, .NET Framework release %d", versions.PowerShell, versions.Framework)
 	d.say("AIPService module", nil, "%s", versions.Module)
-	cloud, err := vault.CloudOf(vaultURL)
-	if err == nil {
-		d.io.Note("signing in to Azure RMS, in a window of its own")
-		err = session.Connect(ctx, cloud)
-	}
+	err = connect(ctx, d.io, session, azure)
 	d.say("sign in to Azure RMS", err, "the service takes it")
 	if err == nil {
 		d.listKeys(ctx, session)

@@ -124,7 +124,7 @@ func (u *uploader) run(ctx context.Context, w way, through policy.Transporter, t
 		}
 		client.Trouble = func(text string) { io.Note("%s", text) }
 		up := &upload{io: io, state: s, history: h, plan: plan, way: w, again: "online upload"}
-		return withTenant(ctx, io, w, cloud{vault: client, tenant: tenant}, func(c cloud) error {
+		return withTenant(ctx, io, w, cloud{vault: client, tenant: tenant, azure: "public"}, func(c cloud) error {
 			up.cloud = c
 			return errors.Join(up.work(ctx, false), ctx.Err())
 		})

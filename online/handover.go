@@ -20,7 +20,6 @@ import (
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/rms"
-	"keyferry/pkg/vault"
 )
 
 // handover are the flags about the way into the tenant.
@@ -71,11 +70,7 @@ func (u *upload) describe() []string {
 // the vault yet has a key URL of the right form, so that all the rest can be
 // checked before anything is changed.
 func (u *upload) handedOver() (*handedOver, error) {
-	where, err := vault.CloudOf(u.cloud.vault.URL())
-	if err != nil {
-		return nil, err
-	}
-	h := &handedOver{Manifest: u.plan.manifest, Cloud: cmp.Or(where, "public"), Rehearsal: u.state.Rehearsal}
+	h := &handedOver{Manifest: u.plan.manifest, Cloud: cmp.Or(u.cloud.azure, "public"), Rehearsal: u.state.Rehearsal}
 	if u.plan.active != nil {
 		h.Active = u.plan.active.key.SLC
 	}

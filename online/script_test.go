@@ -7,10 +7,11 @@ import (
 	"testing"
 
 	"keyferry/internal/scripttest"
+	"keyferry/internal/standin"
 	"keyferry/internal/testbin"
 )
 
-func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(standin.Main(func() int { return testbin.Main(m) })) }
 
 func TestScripts(t *testing.T) { scripttest.Run(t, "T") }
 

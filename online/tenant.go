@@ -15,7 +15,6 @@ import (
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/rms"
 	"keyferry/pkg/state"
-	"keyferry/pkg/vault"
 )
 
 // way is how TPDs get into the tenant.
@@ -73,7 +72,7 @@ func withTenant(ctx context.Context, io *cli.IO, w way, c cloud, f func(c cloud)
 	case byKit:
 		c.tenant = nil
 	case byPowerShell:
-		session, err := signInToTenant(ctx, io, c.vault.URL())
+		session, err := signInToTenant(ctx, io, c.azure)
 		if err != nil {
 			return err
 		}
@@ -83,22 +82,21 @@ func withTenant(ctx context.Context, io *cli.IO, w way, c cloud, f func(c cloud)
 	return f(c)
 }
 
-// signInToTenant starts Windows PowerShell and signs in, in the cloud of the
-// vault.
-func signInToTenant(ctx context.Context, io *cli.IO, vaultURL string) (*rms.PowerShell, error) {
+// signInToTenant starts Windows PowerShell and signs in, in that cloud of Azure.
+func signInToTenant(ctx context.Context, io *cli.IO, azure string) (*rms.PowerShell, error) {
 	session, err := startPowerShell(ctx, io)
 	if err != nil {
 		return nil, err
 	}
-	cloud, err := vault.CloudOf(vaultURL)
-	if err == nil {
-		io.Note("signing in to Azure RMS, in a window of its own")
-		err = session.Connect(ctx, cloud)
-	}
-	if err != nil {
+	if err := connect(ctx, io, session, azure); err != nil {
 		return nil, errors.Join(err, session.Close())
 	}
 	return session, nil
+}
+
+func connect(ctx context.Context, io *cli.IO, session *rms.PowerShell, azure string) error {
+	io.Note("signing in to Azure RMS, in a window of its own")
+	return session.Connect(ctx, azure)
 }
 
 // startPowerShell finds Windows PowerShell and checks what is in it. With

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"keyferry/internal/standin"
 	"keyferry/pkg/control"
 	"keyferry/pkg/rms"
 )
@@ -54,7 +55,7 @@ func TestKitScript(t *testing.T) {
 	if script != read(t, golden) {
 		t.Errorf("the script differs from %s: see it, then go test ./pkg/rms -run TestKitScript -update", golden)
 	}
-	if err := checkScript(script); err != nil {
+	if err := standin.CheckScript(script); err != nil {
 		t.Error(err)
 	}
 	if !strings.HasPrefix(script, "\ufeff#") || strings.Contains(strings.ReplaceAll(script, "\r\n", ""), "\n") {

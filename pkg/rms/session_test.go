@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"keyferry/internal/standin"
 	"keyferry/internal/vectors"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
@@ -21,22 +22,14 @@ import (
 	"keyferry/pkg/vault"
 )
 
+func TestMain(m *testing.M) { os.Exit(standin.Main(m.Run)) }
+
 // standInAt makes a stand-in for powershell.exe with a practice cloud that has
 // the sample's key in its vault, and returns its path and what to import.
 func standInAt(t *testing.T, mode string) (string, rms.TPDImport, vectors.TPD) {
 	t.Helper()
 	dir := t.TempDir()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, standInName)
-	if err := os.Symlink(self, path); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "mode"), []byte(mode), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	path := standin.Link(t, dir, mode)
 	t.Setenv("TMPDIR", t.TempDir())
 	v := vectors.OneTPD(t, "contoso-mode2")
 	return path, rms.TPDImport{

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package rms_test
+// Package standin is test support: it stands in for powershell.exe, and for the
+// AIPService module in it.
+//
+// No PowerShell runs in the tests. What there is: a reader of its quotes,
+// brackets and command names, which the stand-in uses on what it is given, and,
+// in test/npm, a grammar. The stand-in does on the practice tenant what the
+// script would do, and looks for each password where none may be.
+package standin
 
 import (
 	"bufio"
@@ -23,21 +30,36 @@ import (
 	"keyferry/pkg/rms"
 )
 
-// The stand-in for powershell.exe is this test's own binary under that name. It
-// parses what it is given as far as it can, does what the script would do on
-// the practice tenant, and looks for each password where none may be. The file
-// "mode" beside it says how it fails.
+const name = "powershell.exe"
 
-const standInName = "powershell.exe"
-
-func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) != standInName {
-		os.Exit(m.Run())
+// Main is a test binary's: called as powershell.exe it is the stand-in, and
+// returns an exit code; else it runs the tests.
+//
+//	func TestMain(m *testing.M) { os.Exit(standin.Main(m.Run)) }
+func Main(tests func() int) int {
+	if filepath.Base(os.Args[0]) != name {
+		return tests()
 	}
 	if err := newStandIn().run(); err != nil {
 		fmt.Fprintln(os.Stderr, "stand-in:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
+}
+
+// Link puts the stand-in into dir and returns its path. Its practice cloud is
+// the folder practice in dir; mode says how it fails, not at all if empty.
+func Link(t *testing.T, dir, mode string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, name)
+	if err := errors.Join(os.Symlink(self, path), os.WriteFile(filepath.Join(dir, "mode"), []byte(mode), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 type standIn struct {
@@ -70,7 +92,7 @@ func (s *standIn) run() error {
 		}
 		s.script += line
 	}
-	if err := checkScript(s.script); err != nil {
+	if err := CheckScript(s.script); err != nil {
 		return err
 	}
 	cloud, err := practice.Open(filepath.Join(s.dir, "practice"))
@@ -105,11 +127,22 @@ func (s *standIn) checkArguments() error {
 		units = append(units, uint16(raw[i])|uint16(raw[i+1])<<8)
 	}
 	given := string(utf16.Decode(units))
-	loader, err := os.ReadFile("script/loader.ps1")
+	loader, err := os.ReadFile(filepath.Join(module(), "pkg", "rms", "script", "loader.ps1"))
 	if err != nil || given != string(loader) {
 		return fmt.Errorf("the command is not the loader: %q, %w", given, err)
 	}
-	return checkScript(given)
+	return CheckScript(given)
+}
+
+// module is the directory of the module, in which tests run.
+func module() string {
+	dir, err := os.Getwd()
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil || dir == filepath.Dir(dir) {
+			return dir
+		}
+	}
+	panic(err)
 }
 
 func (s *standIn) request(words []string) error {
