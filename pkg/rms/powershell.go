@@ -108,6 +108,24 @@ type process struct {
 	stdin  io.WriteCloser
 	stdout io.ReadCloser
 	stderr tail
+	once   sync.Once
+	ended  error
+}
+
+// end closes the process's input, at which its script ends, and waits for it.
+// After that all of its last words are in stderr.
+func (p *process) end() error {
+	p.once.Do(func() {
+		err := p.stdin.Close()
+		if _, drain := io.Copy(io.Discard, p.stdout); err == nil {
+			err = drain
+		}
+		if wait := p.cmd.Wait(); err == nil {
+			err = wait
+		}
+		p.ended = err
+	})
+	return p.ended
 }
 
 func startProcess(ctx context.Context, path string) (*process, error) {

@@ -157,16 +157,9 @@ func (p *PowerShell) Close() error {
 	return p.end()
 }
 
-// end closes the session's input, at which the script ends.
+// end ends the process.
 func (p *PowerShell) end() error {
-	err := p.process.stdin.Close()
-	if _, drain := io.Copy(io.Discard, p.process.stdout); err == nil {
-		err = drain
-	}
-	if wait := p.process.cmd.Wait(); err == nil {
-		err = wait
-	}
-	if err != nil {
+	if err := p.process.end(); err != nil {
 		return p.lost("ending", err)
 	}
 	return nil
@@ -246,8 +239,10 @@ func (p *PowerShell) line() ([]byte, error) {
 	}
 }
 
-// lost is the refusal of a session that does not go on.
+// lost is the refusal of a session that does not go on. It ends it: what the
+// process said last tells why, and that is whole only then.
 func (p *PowerShell) lost(doing string, err error) error {
+	p.process.end() // how it ends follows from err
 	if said := p.process.stderr.String(); said != "" {
 		return control.RMSFailed.Refuse("%s: Windows PowerShell does not go on: %w: %s", doing, err, control.Quote(said))
 	}
