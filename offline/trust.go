@@ -125,11 +125,23 @@ Example: offline packages verify -k BYOK-KEK-pkg-NA-1 -w BYOK-SecurityWorld-pkg-
 				if err != nil {
 					return err
 				}
-				doc := map[string]any{"result": "SUCCESS", "kid": v.KID(), "bits": v.Public().N.BitLen()}
-				return io.Result(doc, fmt.Sprintf("KEK: %s, RSA-%d, import only\nResult: SUCCESS", v.KID(), v.Public().N.BitLen()))
+				return reportKEK(io, v)
 			})
 		}
 	},
+}
+
+// reportKEK shows the KEK of packages that hold.
+func reportKEK(io *cli.IO, v *trust.VerifiedKEK) error {
+	expires, attested := "does not expire", "without an attestation by the vault"
+	if v.Expires() != nil {
+		expires = "expires " + v.Expires().Format("2006-01-02 15:04 MST")
+	}
+	if v.Attested() {
+		attested = "with the vault's attestation, which is not judged here"
+	}
+	doc := map[string]any{"result": "SUCCESS", "kid": v.KID(), "bits": v.Public().N.BitLen(), "expires": v.Expires(), "attested": v.Attested()}
+	return io.Result(doc, fmt.Sprintf("KEK: %s, RSA-%d, import only\nIt %s; %s.\nResult: SUCCESS", v.KID(), v.Public().N.BitLen(), expires, attested))
 }
 
 // verifyPackages holds a KEK package against the pinned security world. The

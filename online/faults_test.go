@@ -267,3 +267,34 @@ func TestFaultsOfTenant(t *testing.T) {
 	}
 	t.Logf("%d calls, each failing before and after: %d cases", count.calls, 2*count.calls)
 }
+
+// quietTenant shows neither key URLs nor public keys.
+type quietTenant struct{ rms.Tenant }
+
+func (q quietTenant) Keys(ctx context.Context) ([]rms.Key, error) {
+	keys, err := q.Tenant.Keys(ctx)
+	for i := range keys {
+		keys[i].KeyURL, keys[i].PublicKey = "", nil
+	}
+	return keys, err
+}
+
+// TestQuietTenant: a key that the ledger knows to be imported is known again by
+// its identifier; a foreign one is not taken for it.
+func TestQuietTenant(t *testing.T) {
+	made := sealed(t)
+	u := newUploader(t, made)
+	for range 2 {
+		if err := u.run(t.Context(), byPractice, u.end.Transport(), quietTenant{u.cloud.Tenant()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := newUploader(t, made)
+	tenant := &faultyTenant{Tenant: other.cloud.Tenant(), at: 3, after: true} // imported, and nobody knows
+	if err := other.run(t.Context(), byPractice, other.end.Transport(), tenant); !control.Is(err, control.RMSFailed) {
+		t.Fatal(err)
+	}
+	if err := other.run(t.Context(), byPractice, other.end.Transport(), quietTenant{other.cloud.Tenant()}); !control.Is(err, control.RMSKeyExists) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -52,7 +53,7 @@ func showStatus(io *cli.IO, s *state.State) error {
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "KEY\tTENANT\tKEY URL")
 	for _, k := range h.keys {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", k.ID, k.Tenant, k.KeyURL)
+		fmt.Fprintf(table, "%s\t%s\t%s\n", k.ID, h.tenantOf(k), k.KeyURL)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -61,6 +62,16 @@ func showStatus(io *cli.IO, s *state.State) error {
 		"name": s.Name, "kind": s.Kind(), "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(),
 		"keks": append([]kekPackaged{}, h.keks...), "bundles": append([]accepted{}, h.accepted...), "keys": append([]*bundle.Arrived{}, h.keys...),
 	}, text.String())
+}
+
+// tenantOf says what is known of a key in the tenant.
+func (h *history) tenantOf(k *bundle.Arrived) string {
+	for _, o := range h.handed {
+		if k.Tenant == "" && slices.ContainsFunc(o.Keys, func(key handedKey) bool { return key.ID == k.ID }) {
+			return "handed over"
+		}
+	}
+	return k.Tenant
 }
 
 func receiptNumber(a *answered) string {

@@ -123,7 +123,7 @@ func (u *upload) foreseeTenant(ctx context.Context) error {
 		case there == nil:
 		case step.keyURL == "" && !step.key.MicrosoftManaged():
 			problems = append(problems, control.RMSKeyExists.Refuse("the tenant has the key %s of %s already, and this upload has not put it into the vault", step.key.SLC, step.key.ID))
-		case !step.is(there):
+		case !u.isOurs(step, there):
 			problems = append(problems, step.otherwise(there))
 		default:
 			u.io.Note("the TPD of %s is in the tenant already, %s", step.key.ID, strings.ToLower(string(there.Status)))
@@ -168,7 +168,7 @@ func (u *upload) importTPD(ctx context.Context, step *step) error {
 		}
 		there = &made
 	}
-	if !step.is(there) {
+	if !u.isOurs(step, there) {
 		return step.otherwise(there)
 	}
 	u.io.Note("%s: its TPD is in the tenant, %s", step.key.ID, strings.ToLower(string(there.Status)))
@@ -199,6 +199,15 @@ func (u *upload) recordTenant(now tpdImported) error {
 		return u.record(eventActivated, activated{now.ID})
 	}
 	return nil
+}
+
+// isOurs reports whether a key of the tenant is what this upload brings, or has
+// brought: the tenant may show neither a key's URL nor a public key that can be
+// read, and then the ledger's word stands.
+func (u *upload) isOurs(s *step, there *rms.Key) bool {
+	known := u.history.key(s.key.ID)
+	recorded := known != nil && known.Tenant != "" && there.KeyURL == "" && (there.KeyType == rms.MicrosoftManaged) == s.key.MicrosoftManaged()
+	return recorded || s.is(there)
 }
 
 // is reports whether a key of the tenant is the one that this step brings, in

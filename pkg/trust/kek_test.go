@@ -41,6 +41,9 @@ func TestKEK(t *testing.T) {
 			if v.KID() != k.KID || !bytes.Equal(kekPKIX(t, v.Public()), k.PublicKey) {
 				t.Errorf("sealed %+v, opened %s", k, v.KID())
 			}
+			if v.Attested() != (k.Attestation != nil) || (v.Expires() != nil) != (k.Expires != nil) {
+				t.Errorf("sealed %+v, opened with attestation %v, expiring %v", k, v.Attested(), v.Expires())
+			}
 		})
 	}
 }

@@ -105,6 +105,13 @@ type VerifiedKEK struct {
 // KID is the KEK's identifier in the vault, with its version.
 func (v VerifiedKEK) KID() string { return v.kek.KID }
 
+// Expires is the end of the KEK's validity, nil if it has none.
+func (v VerifiedKEK) Expires() *time.Time { return v.kek.Expires }
+
+// Attested reports whether the package brings the HSM's evidence for the KEK.
+// Nothing here judges that evidence.
+func (v VerifiedKEK) Attested() bool { return string(v.kek.Attestation) != "null" }
+
 // Public is the KEK's public key.
 func (v VerifiedKEK) Public() *rsa.PublicKey { return v.public }
 
