@@ -106,6 +106,11 @@ func (b *faultBed) open(t *testing.T) *Token {
 // ends is the error.
 func (b *faultBed) run(t *testing.T, j *journal, at int, how fault) (name string, calls int, err error) {
 	t.Helper()
+	return b.runFaulty(t, at, how, func(token *Token) error { return runImport(token, j, b.key, b.kek) })
+}
+
+func (b *faultBed) runFaulty(t *testing.T, at int, how fault, run func(*Token) error) (name string, calls int, err error) {
+	t.Helper()
 	token := b.open(t)
 	f := &faulty{cryptoki: token.ck, at: at, how: how}
 	token.ck = f
@@ -125,7 +130,7 @@ func (b *faultBed) run(t *testing.T, j *journal, at int, how fault) (name string
 			panic(p)
 		}
 	}()
-	return "", 0, runImport(token, j, b.key, b.kek)
+	return "", 0, run(token)
 }
 
 // quickPair brings a key pair in where one would be made, which takes long.
