@@ -249,16 +249,6 @@ func RemoveIfThere(path string) error {
 	return nil
 }
 
-// Move renames a directory or file to path, which must not exist.
-//
-//	rename NOREPLACE; fsync both directories
-func Move(from, path string) error {
-	if err := publishNew(from, path); err != nil {
-		return err
-	}
-	return errors.Join(syncParent(path), syncParent(from))
-}
-
 // Scratch opens a new file in dir that has no name: it is gone when it is
 // closed, also when the process is killed.
 //

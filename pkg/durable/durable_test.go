@@ -211,23 +211,6 @@ func TestRemove(t *testing.T) {
 	wantTree(t, dir, files{})
 }
 
-func TestMove(t *testing.T) {
-	dir := t.TempDir()
-	put(t, filepath.Join(dir, "a", "d", "f"), "x")
-	put(t, filepath.Join(dir, "b", "taken"), "old")
-	from := filepath.Join(dir, "a", "d")
-	if err := Move(from, filepath.Join(dir, "b", "taken")); !control.Is(err, control.OutputExists) {
-		t.Errorf("got %v, want %s", err, control.OutputExists.ID)
-	}
-	if err := Move(from, filepath.Join(dir, "b", "free")); err != nil {
-		t.Error(err)
-	}
-	if err := Move(from, filepath.Join(dir, "b", "other")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v", err)
-	}
-	wantTree(t, dir, files{"a": "dir", "b": "dir", "b/taken": "old", "b/free": "dir", "b/free/f": "x"})
-}
-
 func TestScratchHasNoName(t *testing.T) {
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "precious"), "old")

@@ -18,7 +18,6 @@ import (
 	"filippo.io/age"
 
 	"keyferry/pkg/control"
-	"keyferry/pkg/durable"
 )
 
 var made = time.Date(2026, 11, 23, 15, 4, 5, 6, time.FixedZone("", 3600))
@@ -339,7 +338,7 @@ func TestDamagedIdentities(t *testing.T) {
 func TestMovedDirectoryOpens(t *testing.T) {
 	dir := create(t, Options{})
 	moved := filepath.Join(t.TempDir(), "elsewhere")
-	if err := durable.Move(dir, moved); err != nil {
+	if err := os.Rename(dir, moved); err != nil {
 		t.Fatal(err)
 	}
 	s := open(t, moved)
