@@ -64,6 +64,10 @@ swtpm                    swtpm
 tpm2-abrmd               tpm2-abrmd
 tpm2-tools               tpm2_getrandom
 '
+# What starts the Windows binaries in tests: some 100 MB.
+windows_packages='
+wine64           /usr/lib/wine/wine64
+'
 }
 
 say() { printf '%s\n' "$*"; }
