@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A PKCS#11 module whose device is broken: what it answers shows that it was
+// loaded and called.
+#pragma pack(push, 1) // as PKCS#11 has it on Windows
+struct functions {
+	unsigned char version[2];
+	void *call[68];
+};
+#pragma pack(pop)
+
+enum { CKR_OK = 0, CKR_DEVICE_ERROR = 0x30 };
+
+static unsigned long initialize(void *arguments) { return CKR_DEVICE_ERROR; }
+
+static struct functions functions = {{2, 40}, {initialize}};
+
+__declspec(dllexport) unsigned long C_GetFunctionList(struct functions **list) {
+	*list = &functions;
+	return CKR_OK;
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package windows builds the Windows binaries as a release does, starts them in
+// Wine, and plays the connected side's part of a rehearsal with them. The other
+// side is the Linux binary: a SoftHSM for Windows can't be had from Debian.
+//
+// Wine is not Windows. That the system calls are the right ones is shown here;
+// that NTFS keeps its promises, and that a vendor's module loads, is not.
+package windows
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"keyferry/internal/testbin"
+)
+
+func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }
+
+// Where Debian puts what these tests need.
+const (
+	wine       = "/usr/lib/wine/wine64"
+	wineserver = "/usr/lib/wine/wineserver64"
+	compiler   = "x86_64-w64-mingw32-gcc"
+)
+
+// machine is a Windows of its own, and a directory for a rehearsal.
+type machine struct {
+	*testing.T
+	bin, dir string
+	env      []string
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	for _, program := range []string{wine, wineserver, compiler} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is not installed (Debian: wine64, gcc-mingw-w64-x86-64-win32)", program)
+		}
+	}
+	m := &machine{T: t, bin: t.TempDir(), dir: t.TempDir()}
+	prefix := filepath.Join(m.bin, "prefix")
+	m.env = append(os.Environ(), "WINEPREFIX="+prefix, "WINEDEBUG=-all", "WINEDLLOVERRIDES=mscoree,mshtml=", "HOME="+m.bin)
+	t.Cleanup(func() { m.local(wineserver, "-k") }) // of this prefix alone
+	m.build("offline", "1")
+	m.build("online", "0")
+	m.local(wine, "wineboot", "--init")
+	m.dll("bcryptprimitives", filepath.Join(prefix, "drive_c", "windows", "system32", "bcryptprimitives.dll"))
+	m.copy("../../testdata/vectors/tpd/contoso-mode2.xml", "tpd.xml")
+	m.copy("../../testdata/vectors/tpd/bad-truncated-blob.xml", "bad.xml")
+	m.write("pw", "Passw0rd!\r\n")
+	return m
+}
+
+// local runs a program of this machine.
+func (m *machine) local(name string, args ...string) {
+	m.Helper()
+	m.with(m.env, name, args...)
+}
+
+func (m *machine) with(env []string, name string, args ...string) {
+	m.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = env
+	if out, err := cmd.CombinedOutput(); err != nil && name != wineserver {
+		m.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// build builds a binary as scripts/build does.
+func (m *machine) build(name, cgo string) {
+	m.Helper()
+	env := append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CC="+compiler, "CGO_ENABLED="+cgo)
+	m.with(env, "go", "build", "-trimpath", "-tags", "netgo,osusergo", "-o", filepath.Join(m.bin, name+".exe"), "keyferry/"+name)
+}
+
+// dll compiles a DLL of testdata.
+func (m *machine) dll(name, to string) {
+	m.Helper()
+	m.local(compiler, "-shared", "-o", to, filepath.Join("testdata", name+".c"), "-ladvapi32")
+}
+
+func (m *machine) copy(from, to string) {
+	m.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.write(to, string(data))
+}
+
+func (m *machine) write(name, content string) {
+	m.Helper()
+	if err := os.WriteFile(filepath.Join(m.dir, name), []byte(content), 0o600); err != nil {
+		m.Fatal(err)
+	}
+}
+
+// run runs a command line, whose program is the Windows one if it ends in .exe,
+// and returns its exit code and all that it said.
+func (m *machine) run(line string) (int, string) {
+	m.Helper()
+	words := strings.Fields(line)
+	if strings.HasSuffix(words[0], ".exe") {
+		words = append([]string{wine, filepath.Join(m.bin, words[0])}, words[1:]...)
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = m.dir, m.env, &said, &said
+	err := cmd.Run()
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		return exit.ExitCode(), said.String()
+	}
+	if err != nil {
+		m.Fatal(err)
+	}
+	return 0, said.String()
+}
+
+// done wants a command line to succeed and to say something.
+func (m *machine) done(line, says string) {
+	m.Helper()
+	if code, said := m.run(line); code != 0 || !strings.Contains(said, says) {
+		m.Fatalf("%s: exit code %d, and not %q:\n%s", line, code, says, said)
+	}
+}
+
+// refused wants a command line to be refused by a control.
+func (m *machine) refused(line string, code int, says string) {
+	m.Helper()
+	if got, said := m.run(line); got != code || !strings.Contains(said, says) {
+		m.Errorf("%s: exit code %d, want %d and %q:\n%s", line, got, code, says, said)
+	}
+}
+
+func TestWindows(t *testing.T) {
+	m := newMachine(t)
+	t.Run("offline", func(t *testing.T) { m.T = t; m.offline() })
+	t.Run("online", func(t *testing.T) { m.T = t; m.online() })
+}
+
+// offline reads exports, and loads a module; this one fails, by its own code.
+func (m *machine) offline() {
+	m.done("offline.exe --version", "keyferry offline")
+	m.done("offline.exe inspect --protection-password-file pw tpd.xml", "can become an HSM key")
+	m.refused("offline.exe inspect --protection-password-file pw bad.xml", 1, "[KF-TPD-")
+	m.refused("offline.exe inspect tpd.xml", 3, "[KF-RUN-TERMINAL]")
+	m.dll("module", filepath.Join(m.dir, "module.dll"))
+	m.refused("offline.exe init --state W --hsm-module module.dll --hsm-token t --hsm-pin-file pw", 3, "CKR_DEVICE_ERROR [KF-HSM-MODULE]")
+	// Another directory: Wine 8 can't remove what a failed init has begun.
+	m.refused("offline.exe init --state X --hsm-module pw --hsm-token t --hsm-pin-file pw", 3, "cannot be loaded as a PKCS#11 module [KF-HSM-MODULE]")
+	m.refused("offline.exe status --state W", 3, "[KF-STATE-MISSING]")
+}
+
+// online plays its part of the ceremony, and refuses what it has to.
+func (m *machine) online() {
+	m.done("mkdir stick", "")
+	m.done("offline init --rehearsal --state S --out stick", "")
+	m.done("online.exe init --rehearsal --state T", "Next: online kek create")
+	m.refused("online.exe init --rehearsal --state T", 1, "[KF-STATE-EXISTS]")
+	m.done("online.exe kek create --state T --size 2048 --out stick", "import only")
+	m.done("online.exe trust --state T --yes stick/offline-card-offline.json", "Pinned")
+	m.done("offline trust --state S --yes stick/BYOK-SecurityWorld-pkg-NA-1", "Pinned")
+	m.done("offline import --state S --tpd-file-path tpd.xml --key-identifier contoso-slc --protection-password-file pw"+
+		" --exchange-key-package stick/BYOK-KEK-pkg-NA-1 --out stick", "Sealed")
+	const bundle = "stick/keyferry-offline-1.kfb"
+	m.done("online.exe verify --state T "+bundle, "Every check holds")
+	m.refused("online.exe verify --state T tpd.xml", 1, "[KF-BUNDLE-FORMAT]")
+	m.done("online.exe package --state T --out transfer "+bundle, "KeyTransferPackage-contoso-slc.byok")
+	m.refused("online.exe package --state T --out transfer "+bundle, 1, "[KF-RUN-OUTPUT-EXISTS]")
+	m.done("online.exe upload --state T --active contoso-slc --protection-password-file pw "+bundle, "")
+	m.done("online.exe receipt --state T --out stick "+bundle, "Receipt: ")
+	m.done("offline receipt --state S stick/keyferry-online-1.kfb", "")
+	m.done("online.exe status --state T", "contoso-slc")
+	if found, err := filepath.Glob(filepath.Join(m.dir, "*", ".*.part")); err != nil || len(found) > 0 {
+		m.Errorf("left behind: %q, %v", found, err)
+	}
+}
