@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A PKCS#11 module with a rival: SoftHSM, named by KEYFERRY_TEST_MODULE. While
+// A PKCS#11 module in trouble: another one, named by KEYFERRY_TEST_MODULE. While
 // KEYFERRY_TEST_RIVAL is set, another program stores each key that is stored,
-// under the same name and at the same time.
+// under the same name and at the same time. While KEYFERRY_TEST_FROZEN is set, no
+// attribute can be changed.
 #include <dlfcn.h>
 #include <stdlib.h>
 
@@ -11,7 +12,7 @@ struct list {
 	unsigned char version[2];
 	void *call[68];
 };
-enum { GET_FUNCTION_LIST = 3, COPY_OBJECT = 21, ARGUMENTS_BAD = 7 };
+enum { GET_FUNCTION_LIST = 3, COPY_OBJECT = 21, SET_ATTRIBUTE_VALUE = 25, ARGUMENTS_BAD = 7, ATTRIBUTE_READ_ONLY = 0x10 };
 
 static struct list real, ours;
 
@@ -24,6 +25,14 @@ static ulong_t copy_object(ulong_t session, ulong_t object, void *template, ulon
 	return store(session, object, template, count, copy);
 }
 
+typedef ulong_t (*set_t)(ulong_t session, ulong_t object, void *template, ulong_t count);
+
+static ulong_t set_attribute_value(ulong_t session, ulong_t object, void *template, ulong_t count) {
+	const char *frozen = getenv("KEYFERRY_TEST_FROZEN");
+	if (frozen != NULL && *frozen != 0) return ATTRIBUTE_READ_ONLY;
+	return ((set_t)real.call[SET_ATTRIBUTE_VALUE])(session, object, template, count);
+}
+
 ulong_t C_GetFunctionList(struct list **out) {
 	void *module = dlopen(getenv("KEYFERRY_TEST_MODULE"), RTLD_NOW);
 	struct list *found;
@@ -32,6 +41,7 @@ ulong_t C_GetFunctionList(struct list **out) {
 	real = ours = *found;
 	ours.call[GET_FUNCTION_LIST] = C_GetFunctionList;
 	ours.call[COPY_OBJECT] = copy_object;
+	ours.call[SET_ATTRIBUTE_VALUE] = set_attribute_value;
 	*out = &ours;
 	return 0;
 }
