@@ -37,6 +37,12 @@ type App struct {
 	Commands []Command
 	Seeds    []Seed // command lines of Microsoft's tools
 	Version  string
+
+	// Around, where set, declares flags that every command of this program
+	// takes, and returns what runs the command. It may replace the process, so
+	// Main does it only, not Run, which tests call in theirs.
+	Around     func(flags *pflag.FlagSet) func(io *IO, command func() error) error
+	AroundHelp string // on its flags
 }
 
 // Command is one command. Setup declares its flags and returns what runs it.
@@ -55,13 +61,17 @@ type Run func(ctx context.Context, io *IO, args []string) error
 func (a *App) Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return a.Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	return a.start(ctx, os.Args[1:], &IO{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, ownsProcess: true})
 }
 
 // Run runs the program and returns its exit code (see [control.Class]; 0 is
 // success).
 func (a *App) Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	io := &IO{program: a.Name, stdin: stdin, stdout: stdout, stderr: stderr, interrupted: ctx.Done()}
+	return a.start(ctx, args, &IO{stdin: stdin, stdout: stdout, stderr: stderr})
+}
+
+func (a *App) start(ctx context.Context, args []string, io *IO) int {
+	io.program, io.interrupted = a.Name, ctx.Done()
 	io.JSON = slices.Contains(args, "--json") // for what fails before the flags are read
 	err := a.run(ctx, io, args)
 	if err == nil {
@@ -74,7 +84,7 @@ func (a *App) Run(ctx context.Context, args []string, stdin io.Reader, stdout, s
 }
 
 func (a *App) run(ctx context.Context, io *IO, args []string) error {
-	args, err := a.translateSeed(io, args)
+	args, seed, err := a.translateSeed(args)
 	if err != nil {
 		return err
 	}
@@ -98,10 +108,12 @@ func (a *App) run(ctx context.Context, io *IO, args []string) error {
 		return control.CommandLine.Refuse("%s is not a command of %s", control.Quote(args[0]), a.Name).
 			WithHint("the commands are: %s", a.names())
 	}
-	return a.runCommand(ctx, io, cmd, rest)
+	return a.runCommand(ctx, io, cmd, seed, rest)
 }
 
-func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, args []string) error {
+// runCommand reads a command's flags and runs it. seed is the command line that
+// it was translated from, nil if it was none.
+func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, args []string) error {
 	flags := pflag.NewFlagSet(cmd.Name, pflag.ContinueOnError)
 	flags.SortFlags = false
 	flags.Usage = func() {}
@@ -110,9 +122,10 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, args []strin
 	flags.BoolVar(&io.JSON, "json", io.JSON, "")
 	flags.BoolVar(&io.Yes, "yes", false, "")
 	flags.BoolVar(&io.Verbose, "verbose", false, "")
+	around := a.around(io, flags)
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) && asksForHelp(args) {
-			io.Print(cmd.help(a.Name))
+			io.Print(cmd.help(a))
 			return nil
 		}
 		return flagError(cmd.Name, err).WithHint("see `%s %s --help`", a.Name, cmd.Name)
@@ -128,7 +141,25 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, args []strin
 		}
 		io.State = state
 	}
-	return run(ctx, io, flags.Args())
+	return around(io, func() error {
+		if seed != nil {
+			io.Note("%s is `%s %s` here", seed.Switch, a.Name, seed.Command)
+		}
+		return run(ctx, io, flags.Args())
+	})
+}
+
+// around returns what runs a command, and declares its flags.
+func (a *App) around(io *IO, flags *pflag.FlagSet) func(*IO, func() error) error {
+	nothing := func(_ *IO, command func() error) error { return command() }
+	if a.Around == nil {
+		return nothing
+	}
+	around := a.Around(flags)
+	if !io.ownsProcess {
+		return nothing
+	}
+	return around
 }
 
 // asksForHelp tells -h from what pflag takes for it, such as -hsm-pin.
@@ -189,11 +220,11 @@ Every command takes
   --json         print the result as one JSON document
   --yes          do not ask for confirmation
   --verbose      say more on standard error
-Exit codes: 0 done, 1 refused, 2 usage, 3 environment, 4 run it again to go on
+%sExit codes: 0 done, 1 refused, 2 usage, 3 environment, 4 run it again to go on
 `
 
-func (c *Command) help(program string) string {
-	return strings.TrimLeft(c.Usage, "\n") + fmt.Sprintf(commonHelp, program)
+func (c *Command) help(a *App) string {
+	return strings.TrimLeft(c.Usage, "\n") + fmt.Sprintf(commonHelp, a.Name, strings.TrimLeft(a.AroundHelp, "\n"))
 }
 
 // NoArguments refuses positional arguments. It does not repeat them: one may

@@ -17,6 +17,7 @@ import (
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
+	"keyferry/pkg/secret"
 )
 
 // IO is what a command sees of its surroundings: the flags that all commands
@@ -35,6 +36,7 @@ type IO struct {
 	interrupted    <-chan struct{}
 	failed         error // the first failure to print
 	printed        bool  // the one JSON document
+	ownsProcess    bool  // as Main has it
 }
 
 // Print writes text for people to standard output.
@@ -45,8 +47,10 @@ func (o *IO) Print(text string) {
 }
 
 // Result prints what the command found out: doc as JSON with --json, else the
-// text for people, with a line feed if it lacks one.
+// text for people, with a line feed if it lacks one. The command is done with
+// its secrets by then: what they left in memory is erased first.
 func (o *IO) Result(doc any, text string) error {
+	secret.Sweep()
 	if !o.JSON {
 		o.Print(strings.TrimSuffix(text, "\n") + "\n")
 		return nil

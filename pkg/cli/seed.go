@@ -35,19 +35,16 @@ const (
 )
 
 // translateSeed turns a seed's command line into ours, and returns any other
-// as it is.
-func (a *App) translateSeed(io *IO, args []string) ([]string, error) {
+// as it is, without a seed.
+func (a *App) translateSeed(args []string) ([]string, *Seed, error) {
 	for _, seed := range a.Seeds {
 		at := slices.IndexFunc(args, func(arg string) bool { return strings.EqualFold(arg, seed.Switch) })
 		if at >= 0 {
 			translated, err := seed.translate(args, at)
-			if err == nil {
-				io.Note("%s is `%s %s` here", seed.Switch, a.Name, seed.Command)
-			}
-			return translated, err
+			return translated, &seed, err
 		}
 	}
-	return args, nil
+	return args, nil, nil
 }
 
 // translate reads the parameters around the switch, which is args[at]. What it
