@@ -12,6 +12,8 @@ import (
 	"io"
 
 	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
+
+	"keyferry/pkg/secret"
 )
 
 // aesKeySize is the size in bytes of the ephemeral AES key. The service's
@@ -35,7 +37,12 @@ var (
 // MGF1-SHA-1) of a fresh AES-256 key under kek, then AES-KWP (RFC 5649) of key
 // as PKCS#8 DER with all CRT members. Its length is the KEK's modulus length
 // plus the PKCS#8 length rounded up to 8, plus 8.
-func Wrap(rand io.Reader, key *rsa.PrivateKey, kek *rsa.PublicKey) ([]byte, error) {
+func Wrap(rand io.Reader, key *rsa.PrivateKey, kek *rsa.PublicKey) (ciphertext []byte, err error) {
+	secret.Do(func() { ciphertext, err = wrap(rand, key, kek) })
+	return ciphertext, err
+}
+
+func wrap(rand io.Reader, key *rsa.PrivateKey, kek *rsa.PublicKey) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("encode the key as PKCS#8: %w", err)

@@ -15,6 +15,7 @@ import (
 
 	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
+	"keyferry/pkg/secret"
 )
 
 // keySizes are the RSA sizes in bits that both the vault and Azure RMS know as
@@ -174,26 +175,33 @@ func (t *Token) unwrapOneStep(key *rsa.PrivateKey, asked template) (pkcs11.Objec
 // unwrap brings key in wrapped by m under a fresh AES key, which aes brings in
 // before.
 func (t *Token) unwrap(m wrapMechanism, aes func(*Token, []byte) (pkcs11.ObjectHandle, error), key *rsa.PrivateKey, asked template) (handle pkcs11.ObjectHandle, err error) {
-	secret := make([]byte, 32)
-	if _, err := rand.Read(secret); err != nil {
+	aesKey := make([]byte, 32)
+	if _, err := rand.Read(aesKey); err != nil {
 		return 0, err
 	}
-	defer clear(secret)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	defer clear(aesKey)
+	var sealed []byte
+	var open []*pkcs11.Mechanism
+	secret.Do(func() { sealed, open, err = m.sealKey(aesKey, key) })
 	if err != nil {
 		return 0, err
 	}
-	defer clear(der)
-	sealed, open, err := m.seal(secret, der)
-	if err != nil {
-		return 0, err
-	}
-	under, err := aes(t, secret)
+	under, err := aes(t, aesKey)
 	if err != nil {
 		return 0, err
 	}
 	defer t.destroy(under, &err)
 	return t.ck.UnwrapKey(t.session, open, under, sealed, asked)
+}
+
+// sealKey wraps key as PKCS#8 for the token to unwrap.
+func (m wrapMechanism) sealKey(aesKey []byte, key *rsa.PrivateKey) (sealed []byte, open []*pkcs11.Mechanism, err error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(der)
+	return m.seal(aesKey, der)
 }
 
 // aesTemplate describes the session object of an AES key under which a key

@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/secret"
 )
 
 // Slot is a token that can be told without a login: what is to be known before
@@ -175,7 +176,9 @@ func (t *Token) login(info *pkcs11.TokenInfo, pin []byte) error {
 	var err error
 	switch {
 	case len(pin) > 0:
-		err = t.ck.Login(t.session, pkcs11.CKU_USER, string(pin))
+		var text string // the library asks for one
+		secret.Do(func() { text = string(pin) })
+		err = t.ck.Login(t.session, pkcs11.CKU_USER, text)
 	case info.Flags&pkcs11.CKF_PROTECTED_AUTHENTICATION_PATH != 0:
 		err = t.ck.LoginAtPad(t.session)
 	}

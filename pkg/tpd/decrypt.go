@@ -14,6 +14,7 @@ import (
 	"keyferry/internal/utf16le"
 	"keyferry/pkg/capi"
 	"keyferry/pkg/control"
+	"keyferry/pkg/secret"
 )
 
 // Domain is a decrypted export. [Domain.Clear] wipes its key.
@@ -96,14 +97,16 @@ func (e *Export) Decrypt(password []byte) (*Domain, error) {
 	if !utf8.Valid(password) {
 		return nil, control.TPDPassword.Refuse("the password is not valid UTF-8").WithHint("save the password file as UTF-8")
 	}
-	keys := deriveKeys(password)
-	defer keys.clear()
-	d, err := e.openDocument(keys)
-	if err != nil {
-		return nil, err
-	}
-	e.openKey(d, keys)
-	return d, nil
+	var d *Domain
+	var err error
+	secret.Do(func() { // for what math/big and the ciphers leave, too
+		keys := deriveKeys(password)
+		defer keys.clear()
+		if d, err = e.openDocument(keys); err == nil {
+			e.openKey(d, keys)
+		}
+	})
+	return d, err
 }
 
 func (e *Export) openDocument(keys keys) (*Domain, error) {
@@ -192,15 +195,17 @@ func decrypt(ciphertext, key []byte) (plain []byte, padded bool) {
 // begin anywhere in CBC takes only the block of ciphertext before.
 func decryptBlocks(plain, ciphertext, key []byte) {
 	const piece = 1 << 20
-	cores.Each((len(ciphertext)+piece-1)/piece, func() func(int) {
-		block := newCipher(key)
+	decrypters := make([]cipher.BlockMode, (len(ciphertext)+piece-1)/piece)
+	block := newCipher(key)
+	before := initialVector
+	for i := range decrypters { // here, where secret.Do reaches them: it does not reach into other goroutines
+		decrypters[i] = cipher.NewCBCDecrypter(block, before)
+		before = ciphertext[min((i+1)*piece, len(ciphertext))-aes.BlockSize:][:aes.BlockSize]
+	}
+	cores.Each(len(decrypters), func() func(int) {
 		return func(i int) {
 			from, to := i*piece, min((i+1)*piece, len(ciphertext))
-			before := initialVector
-			if i > 0 {
-				before = ciphertext[from-aes.BlockSize : from]
-			}
-			cipher.NewCBCDecrypter(block, before).CryptBlocks(plain[from:to], ciphertext[from:to])
+			decrypters[i].CryptBlocks(plain[from:to], ciphertext[from:to])
 		}
 	})
 }
