@@ -111,7 +111,7 @@ func Plain(s string) string {
 // All lists every control, by area.
 func All() []Control {
 	var all []Control
-	for _, area := range [][]Control{tpdControls, hsmControls, bundleControls, trustControls, cloudControls, runControls} {
+	for _, area := range [][]Control{tpdControls, hsmControls, bundleControls, trustControls, cloudControls, airgapControls, runControls} {
 		all = append(all, area...)
 	}
 	return all

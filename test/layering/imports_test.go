@@ -21,7 +21,7 @@ const root = "../.."
 // Names of packages and, with /..., of whole trees.
 var (
 	cloud    = []string{"keyferry/pkg/vault", "keyferry/pkg/rms", "keyferry/pkg/practice", "github.com/Azure/...", "net/http/..."}
-	hsm      = []string{"keyferry/pkg/hsm", "keyferry/pkg/airgap", "github.com/miekg/pkcs11/...", "github.com/ThalesIgnite/..."}
+	hsm      = []string{"keyferry/pkg/hsm", "keyferry/pkg/airgap", "keyferry/pkg/selftest", "github.com/miekg/pkcs11/...", "github.com/ThalesIgnite/..."}
 	binaries = []string{"keyferry/offline/...", "keyferry/online/..."}
 	tests    = []string{"testing/..."} // a package that imports it is a helper of tests
 )
