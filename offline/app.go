@@ -6,20 +6,21 @@
 //
 // Its files, in the order of the ceremony:
 //
-//	app.go        the commands
+//	app.go        the commands; sandbox.go, what all of them run in
 //	doctor.go     shows what the HSM can do; doctortext.go, to people
 //	init.go       makes the state directory; token.go, its HSM; tokenflags.go,
 //	              the choice of it
 //	trust.go      pins the security world, checks packages
 //	inspect.go    reports on TPDs
 //	import.go     the import's flags and order; carry.go, its steps;
-//	              managed.go, the way of a key that goes into no HSM;
+//	              preflight.go, what comes before it; managed.go, the way of a key that goes into no HSM;
 //	              wrap.go, that of a key that is in the HSM already
 //	seal.go       outbox -> bundle on the stick
 //	approve.go    attaches approvals to a bundle
 //	receipt.go    closes the ledger
 //	status.go     shows the ledger: as keys, and as transcript
 //	sheet.go      the transcript as a sheet to sign
+//	selftest.go   known answers
 //	history.go    what the ledger's events add up to
 package main
 
@@ -32,6 +33,7 @@ var app = &cli.App{
 	Name:    "offline",
 	Summary: "offline: Keyferry's disconnected side. Takes AD RMS keys from TPD exports into an HSM and seals them for the vault.",
 	Version: "keyferry offline, " + version,
+	Around:  inSandbox, AroundHelp: sandboxHelp,
 	Commands: []cli.Command{
 		doctorCommand,
 		initCommand,
@@ -46,6 +48,7 @@ var app = &cli.App{
 		statusCommand,
 		transcript.Show(),
 		transcript.Verify(),
+		selftestCommand,
 	},
 	Seeds: []cli.Seed{{
 		Switch:  "-ImportRmsCentrallyManagedKey",

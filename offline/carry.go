@@ -20,6 +20,7 @@ import (
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/hsm"
+	"keyferry/pkg/secret"
 	"keyferry/pkg/state"
 	"keyferry/pkg/tpd"
 	"keyferry/pkg/trust"
@@ -121,7 +122,7 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 // password of its own.
 func (o *importOptions) takeKeyAway(e *export, raw *tpd.Export, password []byte) (err error) {
 	if o.keylessPassword == keylessFresh {
-		e.leaves, e.oneTime, err = raw.KeylessFresh(o.element, password)
+		secret.Do(func() { e.leaves, e.oneTime, err = raw.KeylessFresh(o.element, password) })
 		return err
 	}
 	e.leaves = raw.KeylessAs(o.element)
@@ -144,6 +145,7 @@ type carrier struct {
 	retain   bool
 	wrap     *hsm.ProvenWrap // nil: in software
 	verdicts []hsm.Verdict
+	around   *surroundings
 }
 
 // chooseWrap settles where keys are wrapped. In the token, if that is proven;
@@ -170,6 +172,7 @@ func (c *carrier) chooseWrap(asked string) error {
 // first change: what it made in the token ends with the session.
 func (c *carrier) carry(e *export, dryRun bool) (err error) {
 	e.record = e.newRecord()
+	e.record.Warnings = append(e.record.Warnings, c.around.Warnings...)
 	if e.managed {
 		return c.carryManaged(e, dryRun)
 	}
@@ -228,9 +231,12 @@ func (c *carrier) wrapped(e *export, key *hsm.ProvenKey) ([]byte, error) {
 	return byok.Wrap(rand.Reader, e.forHSM.Key(), c.kek.Public())
 }
 
-// begin and undone tell the ledger that something is about to be done with a
+// begin and undone tell the ledger in what surroundings, and that something is about to be done with a
 // key, and that nothing of it is left.
 func (c *carrier) begin(e *export) error {
+	if err := c.around.record(c.state); err != nil {
+		return err
+	}
 	if e.resume {
 		return nil
 	}

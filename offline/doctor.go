@@ -13,7 +13,6 @@ import (
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/hsm"
-	"keyferry/pkg/secret"
 	"keyferry/pkg/state"
 )
 
@@ -40,7 +39,7 @@ Example: offline doctor --hsm-module /usr/lib/softhsm/libsofthsm2.so
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		o := doctorOptions{token: addTokenFlags(flags)}
 		return func(ctx context.Context, io *cli.IO, args []string) error {
-			if err := errors.Join(cli.NoArguments(args), o.token.check(), secret.Harden()); err != nil {
+			if err := errors.Join(cli.NoArguments(args), o.token.check()); err != nil {
 				return err
 			}
 			return o.run(ctx, io)

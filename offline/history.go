@@ -15,6 +15,7 @@ import (
 // package state's.
 const (
 	eventTrust        = "trust"         // worldPinned
+	eventSurroundings = "surroundings"  // surroundings, before the first change of a run
 	eventImportBegun  = "import-begun"  // importBegun: the token is about to be changed
 	eventImportUndone = "import-undone" // importBegun: it failed, and nothing is left in the token
 	eventImported     = "imported"      // imported

@@ -19,7 +19,6 @@ import (
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/hsm"
 	"keyferry/pkg/keyid"
-	"keyferry/pkg/secret"
 	"keyferry/pkg/state"
 	"keyferry/pkg/tpd"
 )
@@ -102,9 +101,6 @@ func (o *importOptions) setup(flags *pflag.FlagSet) cli.Run {
 		if o.roots, err = parseRoots(*pinned); err != nil {
 			return err
 		}
-		if err := secret.Harden(); err != nil {
-			return err
-		}
 		return withState(io, func(s *state.State) error { return o.run(ctx, io, s) })
 	}
 }
@@ -165,6 +161,10 @@ func (o *importOptions) check() error {
 
 // run checks everything, then changes the token and the outbox key by key.
 func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (err error) {
+	around, err := preflight(io, s)
+	if err != nil {
+		return err
+	}
 	kek, err := verifyPackages(s, o.kek, o.world)
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 	if err := checkRoom(s, todo); err != nil {
 		return err
 	}
-	c := &carrier{io: io, state: s, kek: kek, retain: o.retain}
+	c := &carrier{io: io, state: s, kek: kek, retain: o.retain, around: around}
 	if slices.ContainsFunc(todo, func(e *export) bool { return !e.managed }) {
 		if err := o.openToken(ctx, c); err != nil {
 			return err
@@ -201,6 +201,7 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 	if err := o.carryAll(c, todo); err != nil {
 		return err
 	}
+	clearAll(exports)
 	return o.finish(ctx, c, todo)
 }
 

@@ -12,7 +12,6 @@ import (
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
-	"keyferry/pkg/secret"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
@@ -62,9 +61,6 @@ func (o *initOptions) run(ctx context.Context, io *cli.IO, args []string) error 
 		return err
 	}
 	if err := o.check(); err != nil {
-		return err
-	}
-	if err := secret.Harden(); err != nil {
 		return err
 	}
 	dir, err := filepath.Abs(io.State)

@@ -14,7 +14,6 @@ import (
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/secret"
 	"keyferry/pkg/tpd"
 )
 
@@ -49,9 +48,6 @@ Example: offline inspect drawer/*.xml --protection-password-file pw
 			}
 			var err error
 			if o.roots, err = parseRoots(*pinned); err != nil {
-				return err
-			}
-			if err := secret.Harden(); err != nil {
 				return err
 			}
 			return o.run(ctx, io, args)

@@ -4,8 +4,9 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +16,9 @@ import (
 
 	"keyferry/bundle"
 	"keyferry/internal/scripttest"
+	"keyferry/internal/testbin"
 	"keyferry/internal/vectors"
+	"keyferry/pkg/airgap"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
@@ -34,6 +37,10 @@ type realSide struct {
 
 func newRealSide(t *testing.T) *realSide {
 	t.Helper()
+	testbin.NeedAlone(t)
+	if err := airgap.Refuse(airgap.Look("/")); err != nil { // radios, which no namespace hides
+		t.Skip("a real ceremony can't be held here:", err)
+	}
 	r := &realSide{t: t, dir: t.TempDir()}
 	r.pin = r.write("pin", []byte("123456\n"))
 	var err error
@@ -81,8 +88,10 @@ func (r *realSide) run(code int, args ...string) map[string]any {
 	r.t.Helper()
 	var stdout, stderr bytes.Buffer
 	args = append(args, "--state", filepath.Join(r.dir, "state"), "--json")
-	if got := app.Run(context.Background(), args, nil, &stdout, &stderr); got != code {
-		r.t.Fatalf("offline %q: exit %d, want %d\n%s", args, got, code, stderr.String())
+	cmd := exec.Command("offline", args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != code {
+		r.t.Fatalf("offline %q: %v, want exit %d\n%s", args, err, code, stderr.String())
 	}
 	var doc map[string]any
 	if err := json.Unmarshal(stdout.Bytes(), &doc); err != nil {
@@ -99,19 +108,12 @@ func TestRealCeremony(t *testing.T) {
 	r := newRealSide(t)
 	r.softHSM()
 	v := vectors.OneTPD(t, "contoso-mode2")
-	module, err := hsm.FindModule("")
-	r.must(err)
 
 	doc := r.run(2, "init", "--name", "vault-room")
 	if got := refusedBy(doc); got != "KF-RUN-USAGE" {
 		t.Errorf("init without an HSM: %v", got)
 	}
-	r.run(0, "init", "--name", "vault-room", "--hsm-module", module, "--hsm-token", "hsm", "--hsm-pin-file", r.pin)
-	world := filepath.Join(r.dir, "BYOK-SecurityWorld-pkg-EU-1")
-	if got := refusedBy(r.run(4, "trust", world, "--yes")); got != "KF-RUN-CONFIRM" {
-		t.Errorf("trust with --yes: %v", got)
-	}
-	r.run(0, "trust", world, "--fingerprint", fingerprint.Of(r.world.Package).String())
+	r.begin()
 
 	if got := refusedBy(r.run(3, r.importOf(v)...)); got != "KF-HSM-WRAP-UNPROVEN" {
 		t.Errorf("import without --wrap software: %v", got)
@@ -165,6 +167,71 @@ type expectedKey struct {
 
 var bySoftware = expectedKey{"software", softwareWrap, []string{"KF-HSM-WRAP-UNPROVEN"}, "ecdsa-sha2-nistp256 "}
 
+// begin makes the state directory, and pins the connected side.
+func (r *realSide) begin() {
+	r.t.Helper()
+	module, err := hsm.FindModule("")
+	r.must(err)
+	r.run(0, "init", "--name", "vault-room", "--hsm-module", module, "--hsm-token", "hsm", "--hsm-pin-file", r.pin)
+	world := filepath.Join(r.dir, "BYOK-SecurityWorld-pkg-EU-1")
+	if got := refusedBy(r.run(4, "trust", world, "--yes")); got != "KF-RUN-CONFIRM" {
+		r.t.Errorf("trust with --yes: %v", got)
+	}
+	r.run(0, "trust", world, "--fingerprint", fingerprint.Of(r.world.Package).String())
+}
+
+// TestConnectedMachine holds a real import on a machine with a connection to an
+// address that is not the loopback's, and without.
+func TestConnectedMachine(t *testing.T) {
+	r := newRealSide(t)
+	r.softHSM()
+	r.begin()
+	v := vectors.OneTPD(t, "contoso-mode2")
+	command := append(r.importOf(v), "--wrap", "software")
+
+	disconnect := r.connect()
+	if got := refusedBy(r.run(3, command...)); got != "KF-AIRGAP-CONNECTED" {
+		t.Errorf("import on a connected machine: %v", got)
+	}
+	r.run(0, append(command, "--unsafe-network-present", "--dry-run")...)
+	disconnect()
+	r.run(0, append(command, "--dry-run")...)
+
+	r.connect()
+	sealed := r.run(0, append(command, "--unsafe-network-present", "--unsafe-hsm-network", "--out", r.dir)...)
+	opened := r.open(sealed["bundle"].(string))
+	for _, id := range []string{"KF-AIRGAP-CONNECTED", "KF-AIRGAP-SANDBOX"} {
+		if !slices.Contains(opened.Manifest.Warnings, id) || !slices.Contains(opened.Index.Keys[0].Warnings, id) {
+			t.Errorf("the bundle does not say %s: %q", id, opened.Manifest.Warnings)
+		}
+	}
+	transcript, err := opened.ReadFile("transcript.jsonl")
+	r.must(err)
+	for _, said := range []string{`"event":"surroundings"`, `"only_unix_sockets":false`, "there is a connection (tcp) to another machine"} {
+		if !bytes.Contains(transcript, []byte(said)) {
+			t.Errorf("the transcript does not say %s:\n%s", said, transcript)
+		}
+	}
+}
+
+// connect opens a connection until disconnect is called.
+func (r *realSide) connect() (disconnect func()) {
+	r.t.Helper()
+	l, err := net.Listen("tcp", testbin.Address+":0")
+	r.must(err)
+	conn, err := net.Dial("tcp", l.Addr().String())
+	r.must(err)
+	other, err := l.Accept()
+	r.must(err)
+	disconnect = func() {
+		for _, c := range []io.Closer{conn, other, l} {
+			c.Close()
+		}
+	}
+	r.t.Cleanup(disconnect)
+	return disconnect
+}
+
 // importOf is the import of a vector under its own name.
 func (r *realSide) importOf(v vectors.TPD) []string {
 	r.t.Helper()
@@ -181,20 +248,7 @@ func (r *realSide) importOf(v vectors.TPD) []string {
 // in it as the vault would.
 func (r *realSide) checkBundle(path string, v vectors.TPD, want expectedKey, taken ...bundle.Taken) bundle.Taken {
 	r.t.Helper()
-	data, err := os.ReadFile(filepath.Join(r.dir, "state", trust.CardName("vault-room")))
-	r.must(err)
-	card, err := trust.OpenCard(data)
-	r.must(err)
-	stick, err := os.Open(path)
-	r.must(err)
-	defer stick.Close()
-	scratch, err := durable.Scratch(r.dir)
-	r.must(err)
-	defer scratch.Close()
-	opened, err := bundle.Open(stick, scratch, bundle.Pins{
-		Purpose: bundle.KeyTransfer, Receiver: r.world.Self.Fingerprint(), SenderName: "vault-room", Sender: card.Signer, Identity: r.world.Identity, Taken: taken,
-	})
-	r.must(err)
+	opened := r.open(path, taken...)
 	ciphertext, err := opened.ReadFile(bundle.KeyPath(v.Name, bundle.WrappedName))
 	r.must(err)
 	key, err := byok.Unwrap(ciphertext, r.world.KEK)
@@ -206,8 +260,33 @@ func (r *realSide) checkBundle(path string, v vectors.TPD, want expectedKey, tak
 	if opened.Manifest.Rehearsal || k.WrappedBy != want.wrappedBy || k.Mechanism != want.mechanism || !slices.Equal(k.Warnings, want.warnings) || !slices.Equal(opened.Manifest.Warnings, want.warnings) {
 		r.t.Errorf("manifest and index: %+v %+v", opened.Manifest, opened.Index)
 	}
-	if signer := card.Signer.String(); !strings.HasPrefix(signer, want.signer) {
+	if signer := r.card().Signer.String(); !strings.HasPrefix(signer, want.signer) {
 		r.t.Errorf("the bundle is signed by %s, want %s", signer, want.signer)
 	}
 	return bundle.Taken{Sequence: opened.Manifest.Sequence, Manifest: opened.Digest}
+}
+
+func (r *realSide) card() *trust.Card {
+	r.t.Helper()
+	data, err := os.ReadFile(filepath.Join(r.dir, "state", trust.CardName("vault-room")))
+	r.must(err)
+	card, err := trust.OpenCard(data)
+	r.must(err)
+	return card
+}
+
+// open opens a bundle of the offline side.
+func (r *realSide) open(path string, taken ...bundle.Taken) *bundle.Verified {
+	r.t.Helper()
+	stick, err := os.Open(path)
+	r.must(err)
+	defer stick.Close()
+	scratch, err := durable.Scratch(r.dir)
+	r.must(err)
+	r.t.Cleanup(func() { scratch.Close() })
+	opened, err := bundle.Open(stick, scratch, bundle.Pins{
+		Purpose: bundle.KeyTransfer, Receiver: r.world.Self.Fingerprint(), SenderName: "vault-room", Sender: r.card().Signer, Identity: r.world.Identity, Taken: taken,
+	})
+	r.must(err)
+	return opened
 }

@@ -18,7 +18,6 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/secret"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
@@ -40,9 +39,6 @@ Example: offline receipt /media/stick/keyferry-online-1.kfb
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "receipt")
 			if err != nil {
-				return err
-			}
-			if err := secret.Harden(); err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error { return takeReceipt(io, s, path) })

@@ -13,7 +13,8 @@ import (
 	"keyferry/internal/vectors"
 )
 
-func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }
+// All of the disconnected side's tests run where there is no network.
+func TestMain(m *testing.M) { os.Exit(testbin.MainAlone(m)) }
 
 func TestScripts(t *testing.T) { scripttest.Run(t, "S") }
 

@@ -20,7 +20,6 @@ import (
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/hsm"
-	"keyferry/pkg/secret"
 	"keyferry/pkg/state"
 )
 
@@ -46,9 +45,6 @@ Example: offline seal --out /media/stick
 		o.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
 			if err := errors.Join(cli.NoArguments(args), cli.Require(flags, "out")); err != nil {
-				return err
-			}
-			if err := secret.Harden(); err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error { return o.run(ctx, io, s) })

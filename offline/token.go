@@ -45,6 +45,8 @@ type tokenSettings struct {
 	Parameters string `json:"parameters"` // of C_Initialize
 	PINPad     bool   `json:"pin_pad"`    // the PIN is entered there
 	Signer     string `json:"signer"`     // file or hsm
+
+	Sandbox sandboxNeeds `json:"sandbox"`
 }
 
 // settleToken finds the token, in a rehearsal makes it, makes the signing key
@@ -52,7 +54,7 @@ type tokenSettings struct {
 // that checks signatures. It opens the token once: its PIN is asked once.
 func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings tokenSettings, public crypto.PublicKey, err error) {
 	settings = r.token.chosen
-	settings.Signer = r.signer
+	settings.Signer, settings.Sandbox = r.signer, sandbox.needs
 	if settings.Module, err = hsm.FindModule(settings.Module); err != nil {
 		return settings, nil, err
 	}

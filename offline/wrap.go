@@ -110,6 +110,7 @@ func (c *carrier) wrapStored(e *export) (err error) {
 		return err
 	}
 	e.record = e.newRecord()
+	e.record.Warnings = append(e.record.Warnings, c.around.Warnings...)
 	e.record.Attributes = e.stored.Attributes
 	if e.ciphertext, err = c.wrapped(e, proven); err != nil {
 		return err
@@ -121,6 +122,9 @@ func (c *carrier) wrapStored(e *export) (err error) {
 // release stages a key that is wrapped, and only then makes it non-extractable:
 // a key that can't be wrapped again must not be lost on the way.
 func (c *carrier) release(e *export) error {
+	if err := c.around.record(c.state); err != nil {
+		return err
+	}
 	if !e.resume {
 		if err := c.stage(e); err != nil || c.retain {
 			return err

@@ -16,7 +16,10 @@ import (
 // PATH, runs the tests, and removes it. It returns the exit code:
 //
 //	func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }
-func Main(m *testing.M) int {
+func Main(m *testing.M) int { return withBinaries(m.Run) }
+
+// withBinaries runs f with both binaries on the PATH.
+func withBinaries(f func() int) int {
 	dir, err := os.MkdirTemp("", "keyferry-testbin-*")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -31,18 +34,19 @@ func Main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	return f()
 }
 
-// build builds offline with cgo, which PKCS#11 needs, and without the C
-// library's resolver; and online without cgo.
+// build builds offline with cgo, which PKCS#11 needs, without the C library's
+// resolver, and with the experiment that erases memory (see pkg/secret); and
+// online without cgo.
 func build(dir string) error {
-	for name, settings := range map[string]struct{ cgo, tags string }{
-		"offline": {"1", "netgo,osusergo"},
-		"online":  {"0", ""},
+	for name, settings := range map[string]struct{ cgo, tags, experiment string }{
+		"offline": {"1", "netgo,osusergo", "runtimesecret"},
+		"online":  {"0", "", ""},
 	} {
 		cmd := exec.Command("go", "build", "-trimpath", "-tags", settings.tags, "-o", filepath.Join(dir, name), "keyferry/"+name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+settings.cgo)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED="+settings.cgo, "GOEXPERIMENT="+settings.experiment)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}

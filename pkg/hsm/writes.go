@@ -24,8 +24,12 @@ func Writes(module, parameters string) []string {
 	case strings.HasPrefix(name, "libopencryptoki"), strings.HasPrefix(name, "PKCS11_API"):
 		return []string{"/var/lib/opencryptoki", "/var/lock/opencryptoki", "/run/opencryptoki", "/dev/shm"}
 	case strings.HasPrefix(name, "libsoftokn3"):
-		_, dir, _ := strings.Cut(parameters, "configdir='")
-		dir, _, _ = strings.Cut(dir, "'")
+		_, dir, _ := strings.Cut(parameters, "configdir=")
+		end := " "
+		if rest, quoted := strings.CutPrefix(dir, "'"); quoted {
+			dir, end = rest, "'"
+		}
+		dir, _, _ = strings.Cut(dir, end)
 		return nonEmpty(strings.TrimPrefix(dir, "sql:"))
 	}
 	return nil

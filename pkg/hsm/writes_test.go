@@ -31,6 +31,7 @@ func TestWrites(t *testing.T) {
 		{"/usr/lib/softhsm/libsofthsm2.so", "", named, []string{"/of/the/environment"}},
 		{"/usr/lib/softhsm/libsofthsm2.so", "", "/nonexistent", nil},
 		{"/usr/lib/libsoftokn3.so", "configdir='sql:/nss db' certPrefix=''", "", []string{"/nss db"}},
+		{"/usr/lib/libsoftokn3.so", "flags= configdir=sql:/nss certPrefix=''", "", []string{"/nss"}},
 		{"/usr/lib/libsoftokn3.so", "", "", nil},
 		{"/opt/nfast/toolkits/pkcs11/libcknfast.so", "", "", nil},
 		{"", "", "", nil},

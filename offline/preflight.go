@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"time"
+
+	"keyferry/pkg/airgap"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/selftest"
+	"keyferry/pkg/state"
+)
+
+// surroundings are what a key is carried in: what the kernel holds the program
+// to, and what is known of the machine.
+type surroundings struct {
+	Sandbox  airgap.Held      `json:"sandbox"`
+	Machine  []airgap.Finding `json:"machine"`
+	Memory   secret.Memory    `json:"memory"`
+	Warnings []string         `json:"warnings"` // control IDs: overridden, or the system lacks it
+
+	recorded bool
+}
+
+// preflight is what comes before every import and wrap, and before their
+// secrets: it refuses a program that computes wrongly, and a machine that is
+// connected; of that, a rehearsal is only warned.
+func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
+	if _, err := selftest.Run(); err != nil {
+		return nil, err
+	}
+	around := &surroundings{Sandbox: sandbox.held, Machine: airgap.Look("/"), Memory: sandbox.memory, Warnings: []string{}}
+	if !around.Sandbox.Whole() {
+		around.Warnings = append(around.Warnings, control.Sandbox.ID)
+	}
+	if around.Memory == secret.Swappable {
+		io.Warn("memory is %s", around.Memory)
+	}
+	for _, f := range around.Machine {
+		io.Detail("machine: %s", f.Text)
+	}
+	err := airgap.Refuse(around.Machine)
+	switch {
+	case err == nil:
+	case sandbox.networkPresent:
+		io.Warn("%v; accepted by --unsafe-network-present, and recorded", err)
+		around.Warnings = append(around.Warnings, control.Connected.ID)
+	case s.Rehearsal:
+		io.Warn("%v; a real ceremony would stop here", err)
+	default:
+		return nil, err
+	}
+	return around, nil
+}
+
+// record tells the ledger, once, before the first change.
+func (around *surroundings) record(s *state.State) error {
+	if around.recorded {
+		return nil
+	}
+	around.recorded = true
+	return s.Ledger.Append(time.Now(), eventSurroundings, around)
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/airgap"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/hsm"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/strictjson"
+)
+
+// sandboxHelp is on the flags that every command takes because of the sandbox.
+const sandboxHelp = `
+  --hsm-writes DIR[:DIR…]  where the HSM's module writes files of its own; kept
+                           by init
+  --unsafe-hsm-network     leave network sockets open to the HSM's module, for
+                           an HSM in a network; kept by init, and recorded
+  --unsafe-network-present import or wrap though the machine is connected to
+                           a network; recorded
+`
+
+// written are the flags, beside --state, whose value is a file or directory
+// that a command writes.
+var written = []string{"out"}
+
+// besides are the commands that write beside the files they are given.
+var besides = []string{approveCommand.Name}
+
+// sandbox is what the process keeps and what it gave up.
+var sandbox struct {
+	needs          sandboxNeeds
+	held           airgap.Held
+	memory         secret.Memory
+	networkPresent bool // --unsafe-network-present: it is not the sandbox that keeps this machine apart
+}
+
+// sandboxNeeds are what an HSM needs of the sandbox. They come from the command
+// line, and from init by way of the state directory.
+type sandboxNeeds struct {
+	Writes  string `json:"writes"`  // directories, as in PATH
+	Network bool   `json:"network"` // network sockets
+}
+
+// inSandbox has every command run in the sandbox of package airgap, and without
+// core dumps, before anything secret is read.
+func inSandbox(flags *pflag.FlagSet) func(*cli.IO, func() error) error {
+	needs := &sandbox.needs
+	flags.StringVar(&needs.Writes, "hsm-writes", "", "")
+	flags.BoolVar(&needs.Network, "unsafe-hsm-network", false, "")
+	flags.BoolVar(&sandbox.networkPresent, "unsafe-network-present", false, "")
+	return func(io *cli.IO, command func() error) error {
+		if err := enterSandbox(io, flags); err != nil {
+			return err
+		}
+		if err := secret.Harden(); err != nil {
+			return err
+		}
+		sandbox.memory = secret.LockMemory()
+		io.Detail("memory: %s", sandbox.memory)
+		return command()
+	}
+}
+
+// enterSandbox says what holds, aloud where that is not all.
+func enterSandbox(io *cli.IO, flags *pflag.FlagSet) error {
+	needs := &sandbox.needs
+	writable, err := needs.complete(io.State, flags)
+	if err != nil {
+		return err
+	}
+	sandbox.held, err = airgap.Enter(airgap.Limits{Writable: writable, Network: needs.Network})
+	if err != nil {
+		return err
+	}
+	io.Detail("%s", sandbox.held)
+	switch {
+	case needs.Network:
+		io.Warn("network sockets are left open to the HSM's module, by --unsafe-hsm-network")
+	case !sandbox.held.Whole():
+		io.Warn("this system has not all that the sandbox is made of\n%s", sandbox.held)
+	}
+	return nil
+}
+
+// complete adds what init kept, and returns where the command may write.
+func (n *sandboxNeeds) complete(state string, flags *pflag.FlagSet) ([]string, error) {
+	var kept tokenSettings
+	var writable []string
+	switch data, err := os.ReadFile(filepath.Join(state, tokenFile)); {
+	case flags.Name() == initCommand.Name: // the state directory comes into being beside its place
+		writable = append(writable, filepath.Dir(filepath.Clean(state)))
+	case err == nil:
+		if err := strictjson.Unmarshal(data, 1<<20, &kept); err != nil {
+			return nil, control.StateDamaged.Refuse("%s can't be read: %w", filepath.Join(state, tokenFile), err)
+		}
+		writable = append(writable, state)
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR): // the command needs none, or will refuse it
+		return nil, err
+	}
+	if n.Writes == "" {
+		n.Writes = kept.Sandbox.Writes
+	}
+	n.Network = n.Network || kept.Sandbox.Network
+	for _, path := range filepath.SplitList(n.Writes) {
+		if _, err := os.Stat(path); err != nil {
+			return nil, control.InputFile.Refuse("--hsm-writes: %w", err)
+		}
+		writable = append(writable, path)
+	}
+	if slices.Contains(besides, flags.Name()) {
+		for _, path := range flags.Args() {
+			writable = append(writable, filepath.Dir(path))
+		}
+	}
+	for _, name := range written {
+		if flag := flags.Lookup(name); flag != nil && flag.Value.String() != "" {
+			writable = append(writable, flag.Value.String())
+		}
+	}
+	if _, err := os.Stat(filepath.Join(state, softHSMConf)); err == nil { // in a rehearsal, the token is in the state directory
+		return writable, nil
+	}
+	chosen := chosenModule(flags)
+	return append(writable, slices.DeleteFunc(slices.Concat(hsm.Writes(kept.Module, kept.Parameters), chosen), isAbsent)...), nil
+}
+
+// chosenModule lists where the module writes that the flags of init and doctor
+// choose.
+func chosenModule(flags *pflag.FlagSet) []string {
+	value := func(name string) string {
+		if flag := flags.Lookup(name); flag != nil {
+			return flag.Value.String()
+		}
+		return ""
+	}
+	module := value("hsm-module")
+	if uri, err := hsm.ParseURI(value("hsm-uri")); module == "" && err == nil { // a wrong one, the command refuses
+		module = uri.ModulePath
+	}
+	return hsm.Writes(module, value("hsm-parameters"))
+}
+
+func isAbsent(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/selftest"
+)
+
+var selftestCommand = cli.Command{
+	Name:    "selftest",
+	Summary: "have this program answer questions whose answers are known",
+	Usage: `
+Usage: offline selftest
+
+Checks digests, ciphers, signatures and the decryption of a sample TPD against
+answers that other programs gave, and says what the sandbox holds. Every import
+does the same before it reads anything.
+
+Example: offline selftest
+`,
+	Setup: func(*pflag.FlagSet) cli.Run {
+		return func(_ context.Context, io *cli.IO, args []string) error {
+			if err := cli.NoArguments(args); err != nil {
+				return err
+			}
+			names, err := selftest.Run()
+			if err != nil {
+				return err
+			}
+			return io.Result(map[string]any{"result": "SUCCESS", "tests": names, "sandbox": sandbox.held, "memory": sandbox.memory, "erases_memory": secret.Erases},
+				fmt.Sprintf("%s\nmemory: %s\nright: %s\nResult: SUCCESS", sandbox.held, sandbox.memory, strings.Join(names, ", ")))
+		}
+	},
+}
