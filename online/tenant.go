@@ -109,27 +109,24 @@ func startPowerShell(ctx context.Context, io *cli.IO) (*rms.PowerShell, error) {
 	return rms.Start(ctx, path, func(line string) { io.Detail("AIPService: %s", control.Quote(line)) })
 }
 
-// foreseeTenant asks the tenant which of the keys it has. A key that it has
-// otherwise than this upload brings it is refused.
+// foreseeTenant asks the tenant which of the keys it has. One that it has
+// otherwise than this upload brings it is told, and refused in its turn, so that
+// the receipt says so.
 func (u *upload) foreseeTenant(ctx context.Context) error {
 	keys, err := u.cloud.tenant.Keys(ctx)
 	if err != nil {
 		return err
 	}
-	var problems []error
 	for _, step := range u.plan.steps {
-		there := find(keys, step.key.SLC)
-		switch {
+		switch there := find(keys, step.key.SLC); {
 		case there == nil:
-		case step.keyURL == "" && !step.key.MicrosoftManaged():
-			problems = append(problems, control.RMSKeyExists.Refuse("the tenant has the key %s of %s already, and this upload has not put it into the vault", step.key.SLC, step.key.ID))
-		case !u.isOurs(step, there):
-			problems = append(problems, step.otherwise(there))
-		default:
+		case u.isOurs(step, there):
 			u.io.Note("the TPD of %s is in the tenant already, %s", step.key.ID, strings.ToLower(string(there.Status)))
+		default:
+			u.io.Warn("%v", step.otherwise(there))
 		}
 	}
-	return errors.Join(problems...)
+	return nil
 }
 
 // withGrant gives the exact command where the service cannot use a key.
