@@ -35,7 +35,7 @@ type export struct {
 	domain      *tpd.Domain             // to be cleared
 	forHSM      *tpd.Checked            // nil: no key comes out of the TPD
 	managed     bool                    // the key stays in its TPD
-	leaves      []byte                  // the TPD without its key, or whole for a Microsoft-managed one
+	leaves      tpd.Pieces              // the TPD without its key, or whole for a Microsoft-managed one
 	oneTime     []byte                  // the password of leaves, if it is not the export's; to be cleared
 	public      []byte                  // PKIX DER
 	fingerprint fingerprint.Fingerprint // of public
@@ -99,7 +99,7 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	case o.stored && control.Is(err, control.TPDKeyAbsent):
 		err = o.checkKeyless(e, raw, password)
 	case o.microsoftManaged && control.Is(err, control.TPDMode1):
-		e.leaves = file
+		e.leaves = tpd.Pieces{file}
 		e.Identity, err = o.checkManaged(e.domain)
 		e.managed = true
 	}
@@ -125,7 +125,7 @@ func (o *importOptions) takeKeyAway(e *export, raw *tpd.Export, password []byte)
 		secret.Do(func() { e.leaves, e.oneTime, err = raw.KeylessFresh(o.element, password) })
 		return err
 	}
-	e.leaves = raw.KeylessAs(o.element)
+	e.leaves = raw.Keyless(o.element)
 	return nil
 }
 
@@ -326,7 +326,10 @@ func (c *carrier) stage(e *export) error {
 		return err
 	}
 	err = durable.NewDir(outbox, 0o700, func(dir string) error {
-		files := map[string][]byte{e.leavesName(): e.leaves, bundle.RecordName: append(record, '\n'), stagedName: entry}
+		if err := durable.CreateFrom(filepath.Join(dir, e.leavesName()), 0o600, e.leaves.WriteInto); err != nil {
+			return err
+		}
+		files := map[string][]byte{bundle.RecordName: append(record, '\n'), stagedName: entry}
 		if e.ciphertext != nil {
 			files[bundle.WrappedName] = e.ciphertext
 		}

@@ -220,7 +220,7 @@ func (o *importOptions) openToken(ctx context.Context, c *carrier) error {
 func checkRoom(s *state.State, exports []*export) error {
 	room := 1 << 20
 	for _, e := range exports {
-		room += len(e.leaves)
+		room += e.leaves.Len()
 	}
 	return durable.CheckRoom(s.Dir, uint64(room))
 }

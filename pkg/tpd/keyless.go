@@ -9,7 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"slices"
+	"io"
 
 	"keyferry/pkg/control"
 )
@@ -31,34 +31,53 @@ func ParseKeylessElement(s string) (KeylessElement, error) {
 	return "", fmt.Errorf("%s is neither %s nor %s", control.Quote(s), OmitElement, EmptyElement)
 }
 
-// Keyless returns the export without its key: the bytes of the file, less the
-// m_strKeyData element and the white space before it. The password stays that
-// of the export.
+// Pieces is a file as the parts that follow one another in it, so that a large
+// export need not be copied. They are not to be changed.
+type Pieces [][]byte
+
+// WriteInto writes the file.
+func (p Pieces) WriteInto(w io.Writer) error {
+	for _, piece := range p {
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Len is the file's size in bytes.
+func (p Pieces) Len() (n int) {
+	for _, piece := range p {
+		n += len(piece)
+	}
+	return n
+}
+
+// Keyless returns the export without its key: the bytes of the file, with
+// element in the place of m_strKeyData and the white space before it. The
+// password stays that of the export. An export that has no such element stays
+// as it is.
 //
 // Take it for a file to hand out only once [Domain.Checked] has passed: that
 // check refuses a document that carries the key a second time.
-func (e *Export) Keyless() []byte { return e.KeylessAs(OmitElement) }
-
-// KeylessAs is [Export.Keyless] with a choice of what stands in the place of
-// the key's element. An export that has no such element stays as it is.
-func (e *Export) KeylessAs(element KeylessElement) []byte {
+func (e *Export) Keyless(element KeylessElement) Pieces {
 	return e.cut(element, e.raw[e.documentAt.from:e.documentAt.to])
 }
 
 // cut returns the file with other base64 of the document, in its encoding, and
 // without the key.
-func (e *Export) cut(element KeylessElement, document []byte) []byte {
+func (e *Export) cut(element KeylessElement, document []byte) Pieces {
 	var key []byte
 	if element == EmptyElement && e.keyAt != (span{}) {
 		key = e.doc.Encode(e.keyBlank + "<" + keyField + " />")
 	}
 	if e.keyAt.from < e.documentAt.from { // the fields come in either order
-		return slices.Concat(e.raw[:e.keyAt.from], key, e.raw[e.keyAt.to:e.documentAt.from], document, e.raw[e.documentAt.to:])
+		return Pieces{e.raw[:e.keyAt.from], key, e.raw[e.keyAt.to:e.documentAt.from], document, e.raw[e.documentAt.to:]}
 	}
-	return slices.Concat(e.raw[:e.documentAt.from], document, e.raw[e.documentAt.to:e.keyAt.from], key, e.raw[e.keyAt.to:])
+	return Pieces{e.raw[:e.documentAt.from], document, e.raw[e.documentAt.to:e.keyAt.from], key, e.raw[e.keyAt.to:]}
 }
 
-// KeylessFresh is [Export.KeylessAs] with the document encrypted anew, by the
+// KeylessFresh is [Export.Keyless] with the document encrypted anew, by the
 // current derivation, under a one-time password, so that the export's own
 // password, which opens the key wherever a copy of the export lies, need not
 // go where the keyless TPD goes. All else of the file stays byte for byte.
@@ -66,7 +85,7 @@ func (e *Export) cut(element KeylessElement, document []byte) []byte {
 // The one-time password is 26 letters and digits with 130 random bits; the
 // caller clears it. Refusals are those of [Export.Decrypt], and
 // KF-TPD-KEY-EMBEDDED.
-func (e *Export) KeylessFresh(element KeylessElement, password []byte) (keyless, oneTime []byte, err error) {
+func (e *Export) KeylessFresh(element KeylessElement, password []byte) (keyless Pieces, oneTime []byte, err error) {
 	domain, err := e.Decrypt(password)
 	if err != nil {
 		return nil, nil, err
