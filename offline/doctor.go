@@ -10,27 +10,39 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/pkg/airgap"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/hsm"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/selftest"
 	"keyferry/pkg/state"
 )
 
 var doctorCommand = cli.Command{
 	Name:    "doctor",
-	Summary: "show what the HSM can do, proven on throw-away keys",
+	Summary: "look at the machine, the sandbox and the HSM before the day",
 	Usage: `
 Usage: offline doctor [flags]
 
-Looks at what a ceremony stands on, and changes nothing. Of the HSM it shows
-the module, the token and its mechanisms, and proves on throw-away keys that end
-with its session: each way by which a key can come in, each mechanism by which
-it can go out wrapped for the vault, signing, decryption, random numbers. The
-same proof is made again before each import.
+Looks at what a ceremony stands on, and changes nothing:
 
-Each verdict is exact, flawed (how is said), or none. A token that takes no key
-in ends with exit code 3; one that wraps by no mechanism exactly does for
---wrap software. Without flags it looks at the token of the state directory.
+The machine: what connects it to a network, or could. One that is connected ends
+with exit code 3 (--unsafe-network-present: a warning, as in a rehearsal). No
+packet is sent to find out.
+
+The program: what the kernel forbids it, whether its memory may be swapped out,
+and the self-test.
+
+The HSM: the module, the token and its mechanisms, and, proven on throw-away
+keys that end with its session, each way by which a key can come in, each
+mechanism by which it can go out wrapped for the vault, signing, decryption,
+random numbers. Each verdict is exact, flawed (how is said), or none. A token
+that takes no key in ends with exit code 3; one that wraps by no mechanism
+exactly does for --wrap software. Without flags it is the token of the state
+directory.
+
+Each import looks at all of this again.
 
 ` + tokenUsage + `
 Example: offline doctor --hsm-module /usr/lib/softhsm/libsofthsm2.so
@@ -47,7 +59,10 @@ Example: offline doctor --hsm-module /usr/lib/softhsm/libsofthsm2.so
 	},
 }
 
-type doctorOptions struct{ token *tokenFlags }
+type doctorOptions struct {
+	token *tokenFlags
+	state *state.State // nil where flags choose the token
+}
 
 // doctorSections are what doctor looks at, in order. A section writes for
 // people into w and returns its part of the JSON document, nil if it has none
@@ -56,6 +71,8 @@ var doctorSections = []struct {
 	name string // in the JSON document
 	look func(o *doctorOptions, ctx context.Context, io *cli.IO, w *strings.Builder) (any, error)
 }{
+	{"machine", (*doctorOptions).lookAtMachine},
+	{"program", (*doctorOptions).lookAtProgram},
 	{"hsm", (*doctorOptions).lookAtHSM},
 }
 
@@ -67,8 +84,19 @@ type problem struct {
 	Hint    string `json:"hint"`
 }
 
-// run looks at every section, whatever the others find. Its error is theirs.
 func (o *doctorOptions) run(ctx context.Context, io *cli.IO) error {
+	if o.token.given() {
+		return o.lookAround(ctx, io)
+	}
+	return withState(io, func(s *state.State) error {
+		o.state = s
+		return o.lookAround(ctx, io)
+	})
+}
+
+// lookAround looks at every section, whatever the others find. Its error is
+// theirs.
+func (o *doctorOptions) lookAround(ctx context.Context, io *cli.IO) error {
 	doc, problems := map[string]any{}, []problem{}
 	var text strings.Builder
 	var failures []error
@@ -84,12 +112,30 @@ func (o *doctorOptions) run(ctx context.Context, io *cli.IO) error {
 			}
 		}
 	}
-	failure := errors.Join(failures...)
-	if len(doc) == 0 {
-		return failure
-	}
 	doc["problems"] = problems
-	return errors.Join(io.Result(doc, text.String()), failure)
+	return errors.Join(io.Result(doc, text.String()), errors.Join(failures...))
+}
+
+// lookAtMachine refuses what an import would refuse.
+func (o *doctorOptions) lookAtMachine(_ context.Context, io *cli.IO, w *strings.Builder) (any, error) {
+	found := append([]airgap.Finding{}, airgap.Look("/")...)
+	describeMachine(w, found)
+	_, err := tolerate(io, airgap.Refuse(found), o.state != nil && o.state.Rehearsal)
+	return found, err
+}
+
+// programFinding is the section "program".
+type programFinding struct {
+	Sandbox  airgap.Held   `json:"sandbox"`
+	Memory   secret.Memory `json:"memory"`
+	SelfTest []string      `json:"selftest"` // what was asked; empty if an answer was wrong
+}
+
+func (o *doctorOptions) lookAtProgram(_ context.Context, _ *cli.IO, w *strings.Builder) (any, error) {
+	asked, err := selftest.Run()
+	found := programFinding{sandbox.held, sandbox.memory, append([]string{}, asked...)}
+	found.describe(w)
+	return found, err
 }
 
 // hsmFinding is the section "hsm": what the token was shown to do, and what an
@@ -120,24 +166,21 @@ func (o *doctorOptions) lookAtHSM(ctx context.Context, io *cli.IO, w *strings.Bu
 
 // open opens the token that the flags choose or, without any, that of the state
 // directory.
-func (o *doctorOptions) open(ctx context.Context, io *cli.IO) (token *hsm.Token, err error) {
+func (o *doctorOptions) open(ctx context.Context, io *cli.IO) (*hsm.Token, error) {
 	if o.token.given() {
 		settings := o.token.chosen
+		var err error
 		if settings.Module, err = hsm.FindModule(settings.Module); err != nil {
 			return nil, err
 		}
 		return settings.login(ctx, io, o.token.pin)
 	}
-	err = withState(io, func(s *state.State) error {
-		settings, err := readTokenSettings(s)
-		if err != nil {
-			return err
-		}
-		settings.PINPad = settings.PINPad || o.token.chosen.PINPad
-		token, err = settings.open(ctx, io, s, o.token.pin)
-		return err
-	})
-	return token, err
+	settings, err := readTokenSettings(o.state)
+	if err != nil {
+		return nil, err
+	}
+	settings.PINPad = settings.PINPad || o.token.chosen.PINPad
+	return settings.open(ctx, io, o.state, o.token.pin)
 }
 
 func firstExact(verdicts []hsm.Verdict) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"keyferry/pkg/airgap"
 	"keyferry/pkg/control"
 	"keyferry/pkg/hsm"
 )
@@ -14,6 +15,33 @@ import (
 // Programs read the JSON.
 
 const doctorWidth = 80
+
+// describeMachine writes the section "machine".
+func describeMachine(w *strings.Builder, found []airgap.Finding) {
+	fmt.Fprintln(w, "Machine")
+	for _, f := range found {
+		label := "could connect"
+		if f.Connected {
+			label = "CONNECTED"
+		}
+		line(w, label, "%s", fold(f.Text, 16))
+	}
+	if airgap.Refuse(found) == nil {
+		line(w, "network", "none: nothing connects this machine now")
+	}
+}
+
+// describe writes the section "program".
+func (f programFinding) describe(w *strings.Builder) {
+	fmt.Fprintln(w, "\nThis program")
+	for _, held := range strings.Split(f.Sandbox.String(), "\n") {
+		label, text, _ := strings.Cut(held, ": ")
+		line(w, label, "%s", fold(text, 16))
+	}
+	line(w, "memory", "%s", fold(string(f.Memory), 16))
+	line(w, "self-test", "%s", fold(orElse(strings.Join(f.SelfTest, ", "), "a wrong answer, see below"), 16))
+	fmt.Fprintln(w)
+}
 
 // describe writes the section "hsm".
 func (f hsmFinding) describe(w *strings.Builder, verbose bool) {

@@ -41,18 +41,30 @@ func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 	for _, f := range around.Machine {
 		io.Detail("machine: %s", f.Text)
 	}
-	err := airgap.Refuse(around.Machine)
-	switch {
-	case err == nil:
-	case sandbox.networkPresent:
-		io.Warn("%v; accepted by --unsafe-network-present, and recorded", err)
-		around.Warnings = append(around.Warnings, control.Connected.ID)
-	case s.Rehearsal:
-		io.Warn("%v; a real ceremony would stop here", err)
-	default:
+	overridden, err := tolerate(io, airgap.Refuse(around.Machine), s.Rehearsal)
+	if err != nil {
 		return nil, err
 	}
+	if overridden {
+		around.Warnings = append(around.Warnings, control.Connected.ID)
+	}
 	return around, nil
+}
+
+// tolerate makes a warning of a connected machine where the operator overrides
+// the refusal, or in a rehearsal.
+func tolerate(io *cli.IO, connected error, rehearsal bool) (overridden bool, err error) {
+	switch {
+	case connected == nil:
+	case sandbox.networkPresent:
+		io.Warn("%v; accepted by --unsafe-network-present", connected)
+		return true, nil
+	case rehearsal:
+		io.Warn("%v; a real ceremony would stop here", connected)
+	default:
+		return false, connected
+	}
+	return false, nil
 }
 
 // record tells the ledger, once, before the first change.

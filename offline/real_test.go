@@ -194,7 +194,15 @@ func TestConnectedMachine(t *testing.T) {
 		t.Errorf("import on a connected machine: %v", got)
 	}
 	r.run(0, append(command, "--unsafe-network-present", "--dry-run")...)
+	doctor := []string{"doctor", "--hsm-pin-file", r.pin}
+	if got := problems(r.run(3, doctor...)); !slices.Equal(got, []any{"KF-AIRGAP-CONNECTED"}) {
+		t.Errorf("doctor on a connected machine: %v", got)
+	}
+	r.run(0, append(doctor, "--unsafe-network-present")...)
 	disconnect()
+	if got := problems(r.run(0, doctor...)); len(got) > 0 {
+		t.Errorf("doctor on a machine alone: %v", got)
+	}
 	r.run(0, append(command, "--dry-run")...)
 
 	r.connect()
@@ -212,6 +220,14 @@ func TestConnectedMachine(t *testing.T) {
 			t.Errorf("the transcript does not say %s:\n%s", said, transcript)
 		}
 	}
+}
+
+// problems are the controls that doctor names.
+func problems(doc map[string]any) (controls []any) {
+	for _, p := range doc["problems"].([]any) {
+		controls = append(controls, p.(map[string]any)["control"])
+	}
+	return controls
 }
 
 // connect opens a connection until disconnect is called.
