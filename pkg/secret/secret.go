@@ -74,6 +74,28 @@ func read(r io.Reader, name string) ([]byte, error) {
 	return s, nil
 }
 
+// readLine reads what is typed up to the end of the line. It leaves the terminal
+// as it is, so that nothing is done to it once [Prompt] has put it back.
+func readLine(r io.Reader) ([]byte, error) {
+	line := make([]byte, 0, maxSize) // never moved, which would leave a copy
+	for char := make([]byte, 1); ; {
+		n, err := r.Read(char)
+		switch {
+		case n == 0 && err == nil:
+		case n == 0 && errors.Is(err, io.EOF) && len(line) > 0, n == 1 && char[0] == '\n':
+			return bytes.TrimSuffix(line, []byte("\r")), nil
+		case n == 1 && len(line) == maxSize:
+			err = errors.New("it is too long")
+			fallthrough
+		case n == 0:
+			clear(line)
+			return nil, err
+		default:
+			line = append(line, char[0])
+		}
+	}
+}
+
 // terminal is where a person types and reads, whatever the standard streams are.
 type terminal struct{ in, out *os.File }
 
@@ -101,7 +123,7 @@ func Prompt(ctx context.Context, question string) ([]byte, error) {
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		s, err := term.ReadPassword(int(tty.in.Fd()))
+		s, err := readLine(tty.in)
 		answered <- answer{s, err}
 	}()
 	var got answer

@@ -4,11 +4,13 @@ package secret
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"keyferry/pkg/control"
 )
@@ -69,5 +71,23 @@ func TestFromFD(t *testing.T) {
 	}
 	if _, err := FromFD(9999); !control.Is(err, control.InputFile) {
 		t.Errorf("closed descriptor: %v", err)
+	}
+}
+
+func TestReadLine(t *testing.T) {
+	long := strings.Repeat("x", maxSize)
+	for typed, want := range map[string]string{
+		"hunter2\nmore": "hunter2", "hunter2\r\n": "hunter2", "hunter2": "hunter2", "\n": "", "a\rb\n": "a\rb", long + "\n": long,
+	} {
+		if got, err := readLine(iotest.OneByteReader(strings.NewReader(typed))); err != nil || string(got) != want {
+			t.Errorf("%.20q: got %.20q, %v", typed, got, err)
+		}
+	}
+	for name, r := range map[string]io.Reader{
+		"nothing": strings.NewReader(""), "too long": strings.NewReader(long + "x\n"), "an error": iotest.ErrReader(io.ErrClosedPipe),
+	} {
+		if got, err := readLine(r); err == nil || got != nil {
+			t.Errorf("%s: got %q", name, got)
+		}
 	}
 }

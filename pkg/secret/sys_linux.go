@@ -35,12 +35,14 @@ func openTerminal() (terminal, error) {
 	return terminal{in, out}, nil
 }
 
-// silence turns off the terminal's echo.
+// silence turns off the terminal's echo, and has it hand over whole lines.
 func silence(tty *os.File) error {
 	t, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
 	if err != nil {
 		return err
 	}
 	t.Lflag &^= unix.ECHO
+	t.Lflag |= unix.ICANON | unix.ISIG
+	t.Iflag |= unix.ICRNL
 	return unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, t)
 }
