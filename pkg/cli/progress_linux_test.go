@@ -11,6 +11,7 @@ import (
 // A bar is for people at a terminal who wait: not for a file, not for little.
 func TestProgress(t *testing.T) {
 	x := openTerminal(t)
+	x.untilShows("password: ") // else the question might come in between
 	on := &IO{program: "offline", stderr: x.slave}
 	on.Progress("inspecting", 1, progressFrom-1)
 	on.Progress("inspecting", 10, 20)
