@@ -212,13 +212,24 @@ func NewDir(path string, perm fs.FileMode, fill func(dir string) error) error {
 	return syncParent(path)
 }
 
-// Remove deletes the file or the directory path with all in it.
+// Remove deletes the file, or the directory with all in it.
 //
-//	rename .part; fsync parent; rm -r .part
+//	unlink; fsync parent                       a file
+//	rename .part; fsync parent; rm -r .part    a directory
 func Remove(path string) error {
 	part := partName(path)
 	if err := os.RemoveAll(part); err != nil {
 		return err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		return syncParent(path)
 	}
 	if err := os.Rename(path, part); err != nil {
 		return err
