@@ -11,7 +11,7 @@
 //
 // A run that is killed on the way is taken up with that very bundle: a second
 // one under the same number would look like a fork to the receiver. A run that
-// fails before the copy on the stick is good leaves nothing behind.
+// fails before anything of that name is on the stick leaves nothing behind.
 package dispatch
 
 import (
@@ -82,8 +82,8 @@ func (d Dispatch[T]) Send() (path string, record T, err error) {
 		return "", record, err
 	}
 	if path, err = Deliver(d.State, d.Sequence, d.Out); err != nil {
-		if fresh { // it was never out of this machine: nothing has happened
-			err = errors.Join(err, durable.Remove(dir))
+		if _, there := os.Lstat(filepath.Join(d.Out, fileName(d.State, d.Sequence))); fresh && errors.Is(there, fs.ErrNotExist) {
+			err = errors.Join(err, durable.Remove(dir)) // it was never out of this machine: nothing has happened
 		}
 		return "", record, err
 	}
