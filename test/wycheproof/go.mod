@@ -8,4 +8,9 @@ require (
 	keyferry v0.0.0
 )
 
+require (
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/term v0.47.0 // indirect
+)
+
 replace keyferry => ../../
