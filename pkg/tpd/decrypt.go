@@ -3,11 +3,13 @@
 package tpd
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
+	"slices"
 	"unicode/utf8"
 
 	"keyferry/internal/cores"
@@ -112,12 +114,16 @@ func (e *Export) Decrypt(password []byte) (*Domain, error) {
 func (e *Export) openDocument(keys keys) (*Domain, error) {
 	var damage error
 	for _, k := range keys {
-		plain, padded := decryptIf(e.document, k.key, mayBeText)
-		if plain == nil {
+		ciphertext, err := e.take()
+		if err != nil {
+			return nil, err
+		}
+		if !mayBeText(beginning(ciphertext, k.key)) {
+			e.document = ciphertext
 			continue
 		}
+		plain, padded := decrypt(ciphertext, k.key)
 		d := &Domain{DocumentDerivation: k.derivation, extra: e.extra[:len(e.extra):len(e.extra)]}
-		var err error
 		if padded {
 			err = d.readDocument(plain)
 		} else {
@@ -144,7 +150,7 @@ func (e *Export) openKey(d *Domain, keys keys) {
 	}
 	d.keyErr = control.TPDKeyDecrypt.Refuse("the key in the TPD export does not decrypt with the password that opens the rest of it")
 	for _, k := range keys {
-		blob, padded := decrypt(e.key, k.key)
+		blob, padded := decrypt(bytes.Clone(e.key), k.key)
 		if !capi.HasHeader(blob) {
 			clear(blob)
 			continue
@@ -163,22 +169,20 @@ func (e *Export) openKey(d *Domain, keys keys) {
 // initialVector is the same in every export.
 var initialVector = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
-// decryptIf is decrypt where the beginning of the plaintext passes, else it
-// returns nil: so that a wrong key costs little.
-func decryptIf(ciphertext, key []byte, passes func(beginning []byte) bool) (plain []byte, padded bool) {
-	beginning := make([]byte, min(len(ciphertext), sampleSize))
-	decryptBlocks(beginning, ciphertext[:len(beginning)], key)
-	if !passes(beginning) {
-		return nil, false
-	}
-	return decrypt(ciphertext, key)
+// beginning returns the first bytes of the plaintext, so that a wrong key costs
+// little.
+func beginning(ciphertext, key []byte) []byte {
+	sample := bytes.Clone(ciphertext[:min(len(ciphertext), sampleSize)])
+	decryptBlocks(sample, key)
+	return sample
 }
 
-// decrypt returns the plaintext, without its padding if that is right, else
-// all of it. The ciphertext is one or more whole blocks.
+// decrypt returns the plaintext in the place of the ciphertext, without its
+// padding if that is right, else all of it. The ciphertext is one or more whole
+// blocks.
 func decrypt(ciphertext, key []byte) (plain []byte, padded bool) {
-	plain = make([]byte, len(ciphertext))
-	decryptBlocks(plain, ciphertext, key)
+	plain = ciphertext
+	decryptBlocks(plain, key)
 	pad := int(plain[len(plain)-1])
 	if pad < 1 || pad > aes.BlockSize {
 		return plain, false
@@ -191,22 +195,20 @@ func decrypt(ciphertext, key []byte) (plain []byte, padded bool) {
 	return plain[:len(plain)-pad], true
 }
 
-// decryptBlocks decrypts whole blocks into another buffer, on all cores: to
-// begin anywhere in CBC takes only the block of ciphertext before.
-func decryptBlocks(plain, ciphertext, key []byte) {
-	const piece = 1 << 20
-	decrypters := make([]cipher.BlockMode, (len(ciphertext)+piece-1)/piece)
+// decryptBlocks decrypts whole blocks where they lie, on all cores: to begin
+// anywhere in CBC takes only the block of ciphertext before, which each
+// decrypter copies while it is there.
+func decryptBlocks(blocks, key []byte) {
+	pieces := slices.Collect(slices.Chunk(blocks, 1<<20))
+	decrypters := make([]cipher.BlockMode, len(pieces))
 	block := newCipher(key)
 	before := initialVector
-	for i := range decrypters { // here, where secret.Do reaches them: it does not reach into other goroutines
+	for i, piece := range pieces { // here, where secret.Do reaches them: it does not reach into other goroutines
 		decrypters[i] = cipher.NewCBCDecrypter(block, before)
-		before = ciphertext[min((i+1)*piece, len(ciphertext))-aes.BlockSize:][:aes.BlockSize]
+		before = piece[len(piece)-aes.BlockSize:]
 	}
-	cores.Each(len(decrypters), func() func(int) {
-		return func(i int) {
-			from, to := i*piece, min((i+1)*piece, len(ciphertext))
-			decrypters[i].CryptBlocks(plain[from:to], ciphertext[from:to])
-		}
+	cores.Each(len(pieces), func() func(int) {
+		return func(i int) { decrypters[i].CryptBlocks(pieces[i], pieces[i]) }
 	})
 }
 

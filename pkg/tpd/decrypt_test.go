@@ -34,7 +34,7 @@ func TestDerivationsAreNETs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if plain, padded := decrypt(ciphertext, d.key); string(plain) != "hello" || !padded {
+				if plain, padded := decrypt(bytes.Clone(ciphertext), d.key); string(plain) != "hello" || !padded {
 					t.Errorf("%s: %q, padded %v", c.password, plain, padded)
 				}
 			}
@@ -68,7 +68,7 @@ func TestPaddingIsChecked(t *testing.T) {
 		"too long":    {raw(bytes.Repeat([]byte{17}, 17)...), 32, false},
 		"not uniform": {raw(2, 3, 3), 32, false},
 	} {
-		if plain, padded := decrypt(c.ciphertext, key); len(plain) != c.length || padded != c.padded {
+		if plain, padded := decrypt(bytes.Clone(c.ciphertext), key); len(plain) != c.length || padded != c.padded {
 			t.Errorf("%s: %d bytes, padded %v", name, len(plain), padded)
 		}
 	}
@@ -83,8 +83,8 @@ func TestDecryptInPieces(t *testing.T) {
 	key := make([]byte, 16)
 	ciphertext := encrypt(slices.Clone(plain), key)
 	for _, length := range []int{16, 1<<20 - 16, 1 << 20, 1<<20 + 16, len(ciphertext)} {
-		got := make([]byte, length)
-		if decryptBlocks(got, ciphertext[:length], key); !bytes.Equal(got[:min(length, len(plain))], plain[:min(length, len(plain))]) {
+		got := bytes.Clone(ciphertext[:length])
+		if decryptBlocks(got, key); !bytes.Equal(got[:min(length, len(plain))], plain[:min(length, len(plain))]) {
 			t.Errorf("%d bytes are decrypted to something else", length)
 		}
 	}
@@ -127,12 +127,12 @@ func TestOpenSSLAgrees(t *testing.T) {
 				derived = openssl(t, wide, "dgst", "-sha256", "-binary")
 			}
 			decipher := []string{"enc", "-d", "-aes-128-cbc", "-K", hex.EncodeToString(derived[:16]), "-iv", "0102030405060708090a0b0c0d0e0f10"}
-			document, err := (&Export{document: e.document}).Decrypt(v.Password)
+			document, err := (&Export{document: ciphertextOf(t, e)}).Decrypt(v.Password)
 			if err != nil {
 				t.Fatal(err)
 			}
 			again := &Domain{}
-			if err := again.readDocument(openssl(t, e.document, decipher...)); err != nil || !slices.Equal(again.Chain, document.Chain) || !slices.Equal(again.Templates, document.Templates) {
+			if err := again.readDocument(openssl(t, ciphertextOf(t, e), decipher...)); err != nil || !slices.Equal(again.Chain, document.Chain) || !slices.Equal(again.Templates, document.Templates) {
 				t.Errorf("the document that openssl decrypts is another: %v", err)
 			}
 			blob := openssl(t, e.key, decipher...)

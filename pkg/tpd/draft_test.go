@@ -3,6 +3,7 @@
 package tpd
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -45,8 +46,8 @@ func takeApart(t testing.TB, v vectors.TPD) *draft {
 	t.Helper()
 	e, d := open(t, v)
 	key := currentKey(v.Password)
-	document, ok := decrypt(e.document, key)
-	blob, ok2 := decrypt(e.key, key)
+	document, ok := decrypt(ciphertextOf(t, e), key)
+	blob, ok2 := decrypt(bytes.Clone(e.key), key)
 	if !ok || !ok2 {
 		t.Fatalf("%s does not decrypt", v.Name)
 	}

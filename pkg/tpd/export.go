@@ -61,7 +61,7 @@
 // # Size
 //
 // An export may have 100 MB. It is never copied: its fields are parts of the
-// file, decoded once and decrypted once; the templates are checked on all
+// file, decoded once and decrypted where they lie; the templates are checked on all
 // cores. A file takes less than four times its size in memory.
 package tpd
 
@@ -87,7 +87,8 @@ const (
 type Export struct {
 	raw      []byte
 	doc      *xmltree.Document
-	document []byte // ciphertext
+	base64   string // of the document
+	document []byte // its ciphertext, until it is taken
 	key      []byte // ciphertext; empty in a keyless TPD
 	// Where things lie in raw; both ends are equal where there is nothing.
 	documentAt span     // the base64 of the document
@@ -114,13 +115,14 @@ func Parse(raw []byte) (*Export, error) {
 		return nil, err
 	}
 	e := &Export{raw: raw, doc: doc, extra: append(extra, unknown...)}
-	if e.document, err = readCiphertext(domain, documentField); err != nil {
+	e.base64 = domain.TextOf(documentField)
+	if e.document, err = readCiphertext(e.base64, documentField); err != nil {
 		return nil, err
 	}
 	if len(e.document) == 0 {
 		return nil, control.TPDFormat.Refuse("the TPD export is empty: it has no %s", documentField)
 	}
-	if e.key, err = readCiphertext(domain, keyField); err != nil {
+	if e.key, err = readCiphertext(domain.TextOf(keyField), keyField); err != nil {
 		return nil, err
 	}
 	e.locate(domain)
@@ -138,8 +140,18 @@ func (e *Export) locate(domain xmltree.Node) {
 	}
 }
 
-func readCiphertext(domain xmltree.Node, name string) ([]byte, error) {
-	b, err := decodeBase64(domain.TextOf(name))
+// take returns the document's ciphertext for the caller to decrypt where it lies:
+// a large one has no room for two. It is decoded once more if it was taken.
+func (e *Export) take() ([]byte, error) {
+	if taken := e.document; taken != nil {
+		e.document = nil
+		return taken, nil
+	}
+	return readCiphertext(e.base64, documentField)
+}
+
+func readCiphertext(text, name string) ([]byte, error) {
+	b, err := decodeBase64(text)
 	if err != nil {
 		return nil, control.TPDFormat.Refuse("%s of the TPD export is not base64: %w", name, err)
 	}

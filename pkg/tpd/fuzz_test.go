@@ -63,7 +63,7 @@ func FuzzDocument(f *testing.F) {
 			if k.derivation != d.DocumentDerivation {
 				continue
 			}
-			plain, padded := decrypt(e.document, k.key)
+			plain, padded := decrypt(ciphertextOf(f, e), k.key)
 			if err := new(Domain).readDocument(plain); err != nil || !padded {
 				f.Fatalf("%s: the seed is refused: %v", v.Name, err)
 			}

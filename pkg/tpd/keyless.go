@@ -96,10 +96,13 @@ func (e *Export) KeylessFresh(element KeylessElement, password []byte) (keyless 
 	}
 	keys := deriveKeys(password)
 	defer keys.clear()
-	var plain []byte
+	plain, err := e.take()
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, k := range keys {
 		if k.derivation == domain.DocumentDerivation {
-			plain, _ = decrypt(e.document, k.key)
+			plain, _ = decrypt(plain, k.key)
 		}
 	}
 	oneTime = newPassword()

@@ -85,7 +85,7 @@ func TestNothingOfTheKeyRemains(t *testing.T) {
 				checkFresh(t, v, e, whole(fresh), oneTime)
 			}
 			// The search finds what is there: else it would tell nothing.
-			blob, _ := decrypt(e.key, keyOf(v.Password, Derivation(v.KDF)))
+			blob, _ := decrypt(bytes.Clone(e.key), keyOf(v.Password, Derivation(v.KDF)))
 			if found(secrets, v.XML) != "ciphertext" || found(secrets, blob) == "" || found(secrets, []byte(base64.StdEncoding.EncodeToString(blob))) == "" {
 				t.Error("the search overlooks the key where it is")
 			}
@@ -113,7 +113,7 @@ func checkNothingRemains(t *testing.T, d *Domain, keyless, password []byte, secr
 	if err != nil {
 		t.Fatal(err)
 	}
-	document, _ := decrypt(again.document, keyOf(password, domain.DocumentDerivation))
+	document, _ := decrypt(ciphertextOf(t, again), keyOf(password, domain.DocumentDerivation))
 	if name := found(secrets, keyless, document); name != "" {
 		t.Errorf("%s is in the keyless TPD", name)
 	}
@@ -212,6 +212,16 @@ func TestKeylessIsTheExportLessOneElement(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ciphertextOf is the document's, also after it was decrypted.
+func ciphertextOf(t testing.TB, e *Export) []byte {
+	t.Helper()
+	ciphertext, err := e.take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ciphertext
 }
 
 // whole is a file in one piece.
