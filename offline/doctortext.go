@@ -20,7 +20,7 @@ const doctorWidth = 80
 func describeMachine(w *strings.Builder, found []airgap.Finding) {
 	fmt.Fprintln(w, "Machine")
 	for _, f := range found {
-		label := "could connect"
+		label := "seen"
 		if f.Connected {
 			label = "CONNECTED"
 		}
