@@ -9,17 +9,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
 	"filippo.io/age"
-	"github.com/klauspost/compress/zstd"
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
-	"keyferry/pkg/strictjson"
 )
 
 // Pins are what the receiver holds a bundle against.
@@ -203,13 +200,6 @@ func (o *outer) verify(pins Pins) (*Verified, error) {
 	return v, err
 }
 
-func parseManifest(line []byte, pins Pins) (m Manifest, err error) {
-	if err := strictjson.UnmarshalLine(line, maxManifest, &m); err != nil {
-		return m, control.BundleManifest.Refuse("the manifest: %w", err)
-	}
-	return m, m.check(pins)
-}
-
 // checkSignatures wants the sender's signature first, then approvals in the
 // order of their names, all of them good, and enough of them by listed
 // approvers. The same signer can't appear twice, since names are signers.
@@ -242,183 +232,4 @@ func (o *outer) checkSignatures(pins Pins) ([]sshsig.PublicKey, error) {
 		return nil, control.BundleApproval.Refuse("%d approvals were given, the security world asks for %d", len(approvals), pins.Threshold)
 	}
 	return approvals, nil
-}
-
-var idSyntax = regexp.MustCompile(`^[0-9a-f]{32}$`)
-
-func (m Manifest) check(pins Pins) error {
-	switch {
-	case m.Format != Format:
-		return control.BundleVersion.Refuse("the bundle's format is %s, not %s", control.Quote(m.Format), Format)
-	case m.Rehearsal != pins.Rehearsal:
-		return control.TrustRehearsal.Refuse("one of bundle and this side's state directory is a rehearsal, the other is not")
-	case m.Purpose != pins.Purpose:
-		return control.BundlePurpose.Refuse("the bundle is a %s, not a %s", control.Quote(string(m.Purpose)), pins.Purpose)
-	case m.Receiver != pins.Receiver:
-		return control.BundleReceiver.Refuse("the bundle is for the receiver %s, this side is %s", m.Receiver, pins.Receiver)
-	case m.Sender.Fingerprint != pins.Sender.Fingerprint() || m.Sender.Name != pins.SenderName:
-		return control.BundleSender.Refuse("the manifest names the sender %s, the pinned one is %s", control.Quote(m.Sender.Name), control.Quote(pins.SenderName))
-	case !idSyntax.MatchString(m.ID):
-		return control.BundleManifest.Refuse("the manifest's id %s is not 32 hex digits", control.Quote(m.ID))
-	case !validWarnings(m.Warnings):
-		return control.BundleManifest.Refuse("the manifest's warnings are not a sorted list of control IDs")
-	case m.Payload.Path != payloadName:
-		return control.BundleManifest.Refuse("the manifest names the payload %s, not %s", control.Quote(m.Payload.Path), payloadName)
-	case m.Sequence == 0 || (m.Sequence == 1) != (m.Previous == fingerprint.Fingerprint{}):
-		return control.BundleManifest.Refuse("the manifest's place in the sender's sequence, %d, does not fit the manifest before it", m.Sequence)
-	}
-	return nil
-}
-
-// checkSequence tells a new bundle from one that was taken, from an older one,
-// and from one that claims a place that another has. A gap is accepted: a
-// bundle may have been lost on the way.
-func (m Manifest) checkSequence(digest fingerprint.Fingerprint, taken []Taken) (again bool, err error) {
-	var last Taken
-	for _, t := range taken {
-		switch {
-		case t.Manifest == digest:
-			return true, nil
-		case t.Sequence == m.Sequence:
-			return false, control.BundleFork.Refuse("another bundle number %d was taken already", m.Sequence)
-		case t.Sequence > last.Sequence:
-			last = t
-		}
-	}
-	switch {
-	case m.Sequence < last.Sequence:
-		return false, control.BundleReplay.Refuse("this is the sender's bundle number %d; number %d was taken already", m.Sequence, last.Sequence)
-	case last.Sequence > 0 && m.Sequence == last.Sequence+1 && m.Previous != last.Manifest:
-		return false, control.BundleFork.Refuse("bundle number %d does not follow the number %d that was taken", m.Sequence, last.Sequence)
-	}
-	return false, nil
-}
-
-func (m Manifest) checkSize(payload int64, pins Pins) error {
-	if payload != m.Payload.Size {
-		return control.BundlePayload.Refuse("the payload has %d bytes, the manifest says %d", payload, m.Payload.Size)
-	}
-	if most := pins.maxSize(); payload > most {
-		return control.BundleSize.Refuse("the payload has %d bytes, the most that is taken is %d", payload, most)
-	}
-	return nil
-}
-
-// walk decrypts the payload and checks all of it: the index against the
-// manifest, each file against the index, and that nothing else is there. What
-// the files hold goes to sink, if it wants it.
-func (v *Verified) walk(sink func(File) io.Writer) (Index, error) {
-	decrypted, err := age.Decrypt(io.NewSectionReader(v.payload, 0, v.Manifest.Payload.Size), alone{v.pins.Identity})
-	if err != nil {
-		return Index{}, refuseDecrypt(err)
-	}
-	packed := readAhead(decrypted)
-	defer packed.Close()
-	unpacked, err := zstd.NewReader(newFrames(packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(4*maxWindow))
-	if err != nil {
-		return Index{}, err
-	}
-	defer unpacked.Close()
-	plain := readAhead(unpacked)
-	defer plain.Close()
-	t := tarReader{plain, "the payload"}
-	x, err := t.readIndex(v.Manifest.Index)
-	if err == nil {
-		err = x.checkSize(v.pins)
-	}
-	if err != nil {
-		return Index{}, err
-	}
-	for _, f := range x.files() {
-		if err := t.readFile(f, sink); err != nil {
-			return Index{}, err
-		}
-	}
-	return x, t.end(trailer)
-}
-
-func (t tarReader) readIndex(commitment fingerprint.Fingerprint) (Index, error) {
-	name, size, err := t.next()
-	if err != nil {
-		return Index{}, err
-	}
-	if name != indexName || size > maxIndex {
-		return Index{}, control.BundleContents.Refuse("the payload begins with %s of %d bytes, not with %s", control.Quote(name), size, indexName)
-	}
-	data, err := t.member(size)
-	if err != nil {
-		return Index{}, err
-	}
-	if fingerprint.Of(data) != commitment {
-		return Index{}, control.BundleContents.Refuse("the index is not the one that the manifest commits to")
-	}
-	return parseIndex(data)
-}
-
-func parseIndex(line []byte) (x Index, err error) {
-	if err := strictjson.UnmarshalLine(line, maxIndex, &x); err != nil {
-		return x, control.BundleContents.Refuse("the index: %w", err)
-	}
-	return x, x.check()
-}
-
-func (t tarReader) readFile(f File, sink func(File) io.Writer) error {
-	if err := t.expect(f.Path, f.Size); err != nil {
-		return err
-	}
-	h := sha256.New()
-	w := io.Writer(h)
-	if sink != nil {
-		if to := sink(f); to != nil {
-			w = io.MultiWriter(h, to)
-		}
-	}
-	if err := t.content(w, f.Size); err != nil {
-		return err
-	}
-	if fingerprint.Fingerprint(h.Sum(nil)) != f.SHA256 {
-		return control.BundleContents.Refuse("%s is not the file that the index describes", control.Quote(f.Path))
-	}
-	return nil
-}
-
-// maxInMemory bounds what [Verified.ReadFiles] returns together, in bytes.
-const maxInMemory = 512 << 20
-
-// ReadFile returns a file of the payload, verified once more.
-func (v *Verified) ReadFile(path string) ([]byte, error) {
-	files, err := v.ReadFiles(path)
-	return files[path], err
-}
-
-// ReadFiles returns files of the payload by their paths, verified once more, in
-// one pass over the payload.
-func (v *Verified) ReadFiles(paths ...string) (map[string][]byte, error) {
-	all := v.Index.files()
-	buffers := map[string]*bytes.Buffer{}
-	var total int64
-	for _, path := range paths {
-		i := slices.IndexFunc(all, func(f File) bool { return f.Path == path })
-		if i < 0 {
-			return nil, control.BundleContents.Refuse("the bundle has no %s", control.Quote(path))
-		}
-		if total += all[i].Size; total > maxInMemory {
-			return nil, control.BundleSize.Refuse("%s and what is read with it have more than the %d bytes allowed", control.Quote(path), maxInMemory)
-		}
-		buffers[path] = bytes.NewBuffer(make([]byte, 0, all[i].Size+bytes.MinRead))
-	}
-	_, err := v.walk(func(f File) io.Writer {
-		if b, wanted := buffers[f.Path]; wanted {
-			return b
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	files := map[string][]byte{}
-	for path, b := range buffers {
-		files[path] = b.Bytes()
-	}
-	return files, nil
 }
