@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -39,7 +40,7 @@ func (f programFinding) describe(w *strings.Builder) {
 		line(w, label, "%s", fold(text, 16))
 	}
 	line(w, "memory", "%s", fold(string(f.Memory), 16))
-	line(w, "self-test", "%s", fold(orElse(strings.Join(f.SelfTest, ", "), "a wrong answer, see below"), 16))
+	line(w, "self-test", "%s", fold(cmp.Or(strings.Join(f.SelfTest, ", "), "a wrong answer, see below"), 16))
 	fmt.Fprintln(w)
 }
 
@@ -57,8 +58,8 @@ func (f hsmFinding) describe(w *strings.Builder, verbose bool) {
 	describeVerdicts(w, "How it goes out, wrapped for the vault; likewise", f.Wraps)
 	describeVerdicts(w, "What an imported key does, and random numbers", f.Uses)
 	fmt.Fprintln(w, "\nSo an import")
-	line(w, "comes in by", "%s", orElse(f.Import, "no way: this token can't serve"))
-	line(w, "goes out by", "%s", orElse(f.Wrap, "--wrap software only: no mechanism is exact"))
+	line(w, "comes in by", "%s", cmp.Or(f.Import, "no way: this token can't serve"))
+	line(w, "goes out by", "%s", cmp.Or(f.Wrap, "--wrap software only: no mechanism is exact"))
 	signer := "in the token, or in a file (--signer)"
 	if !f.Signs {
 		signer = "in a file only, --signer file:\n" + fold(f.NoSigner, 16)
@@ -125,11 +126,4 @@ func fold(text string, indent int) string {
 		}
 	}
 	return strings.Join(lines, "\n")
-}
-
-func orElse(text, instead string) string {
-	if text == "" {
-		return instead
-	}
-	return text
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -57,7 +58,7 @@ func showStatus(io *cli.IO, s *state.State) error {
 	return io.Result(doc, text.String())
 }
 
-func dash(s string) string { return orElse(s, "-") }
+func dash(s string) string { return cmp.Or(s, "-") }
 
 func number(n uint64) string {
 	if n == 0 {
