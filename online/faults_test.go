@@ -17,6 +17,7 @@ import (
 
 	"keyferry/bundle"
 	"keyferry/internal/faults"
+	"keyferry/internal/memdir"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/practice"
@@ -31,7 +32,7 @@ const samplePassword = "Passw0rd!"
 // its directory: the states S and T, the stick, and the password in pw.
 func sealed(t *testing.T) string {
 	t.Helper()
-	dir := memory(t)
+	dir := memdir.New(t)
 	sample, err := filepath.Abs("../testdata/vectors/tpd/contoso-mode2.xml")
 	if err != nil {
 		t.Fatal(err)
@@ -57,32 +58,6 @@ func sealed(t *testing.T) string {
 	return dir
 }
 
-// memory is a directory that needs no disk, where there is such a thing: the
-// state is synced at each step, and these are hundreds.
-func memory(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "keyferry-online-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// copyOf copies a directory that sealed has made.
-func copyOf(t *testing.T, dir string) string {
-	t.Helper()
-	to := memory(t)
-	if out, err := exec.CommandContext(t.Context(), "cp", "-a", dir+"/.", to).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return to
-}
-
 // uploader is an upload of the sample, with a cloud that a test chooses.
 type uploader struct {
 	dir   string // a copy of sealed's
@@ -93,7 +68,7 @@ type uploader struct {
 
 func newUploader(t *testing.T, made string) *uploader {
 	t.Helper()
-	u := &uploader{dir: copyOf(t, made)}
+	u := &uploader{dir: memdir.Copy(t, made)}
 	var err error
 	if u.cloud, err = practice.Open(filepath.Join(u.dir, "T", "practice")); err != nil {
 		t.Fatal(err)

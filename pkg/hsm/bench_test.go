@@ -10,28 +10,19 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/big"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/internal/memdir"
 	"keyferry/pkg/byok"
 )
 
 // benchToken opens a token on tmpfs where there is one, so that the disk is
 // not what is measured.
 func benchToken(b *testing.B) *Token {
-	parent, err := os.MkdirTemp("/dev/shm", "keyferry-bench-")
-	if err != nil {
-		parent = b.TempDir()
-	}
-	b.Cleanup(func() {
-		if err := os.RemoveAll(parent); err != nil {
-			b.Error(err)
-		}
-	})
-	token, _ := newTokenIn(b, parent)
+	token, _ := newTokenIn(b, memdir.New(b))
 	return token
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/internal/memdir"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 )
@@ -68,16 +69,7 @@ type faultBed struct {
 }
 
 func newFaultBed(t *testing.T) *faultBed {
-	parent, err := os.MkdirTemp("/dev/shm", "keyferry-faults-")
-	if err != nil {
-		parent = t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(parent); err != nil {
-			t.Error(err)
-		}
-	})
-	path, _ := softHSM(t, parent)
+	path, _ := softHSM(t, memdir.New(t))
 	if err := CreateRehearsalToken(path, testLabel, testPIN, testSOPIN); err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"keyferry/internal/faults"
+	"keyferry/internal/memdir"
 	"keyferry/internal/vectors"
 	"keyferry/pkg/control"
 	"keyferry/pkg/practice"
@@ -88,7 +87,7 @@ func TestFaultsOfCreate(t *testing.T) {
 	t.Parallel()
 	in := vault.NewKEK{Name: "kek", Bits: 2048, Expires: time.Now().Add(time.Hour), Tags: map[string]string{"for": "NA-1"}}
 	cases := faults.Table(t, func(t *testing.T) faults.World {
-		endpoint := begin(t, memory(t))
+		endpoint := begin(t, memdir.New(t))
 		return faults.World{
 			Next: endpoint.Transport(),
 			Work: func(through policy.Transporter) error {
@@ -113,7 +112,7 @@ func TestFaultsOfImport(t *testing.T) {
 	key := vectors.OneTPD(t, "contoso-mode2").Key
 	in := vault.Import{Name: "tenant", Blob: blobFor(t, kek, key), Want: &key.PublicKey, Tags: map[string]string{"bundle": "b1"}}
 	cases := faults.Table(t, func(t *testing.T) faults.World {
-		endpoint := begin(t, copyDir(t, made))
+		endpoint := begin(t, memdir.Copy(t, made))
 		return faults.World{
 			Next: endpoint.Transport(),
 			Work: func(through policy.Transporter) error {
@@ -199,33 +198,4 @@ func TestSoftDeletedName(t *testing.T) {
 	in := vault.Import{Name: "tenant", Blob: blobFor(t, kek, key), Want: &key.PublicKey, Tags: map[string]string{"a": "b"}}
 	_, err = client.CheckImport(t.Context(), in)
 	holds(t, err, control.VaultKEKForeign, kek.Version)
-}
-
-// memory is a directory that needs no disk, where there is such a thing: the
-// practice cloud syncs each file, and these are hundreds.
-func memory(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "keyferry-vault-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// copyDir copies a practice cloud's directory.
-func copyDir(t *testing.T, from string) string {
-	t.Helper()
-	to := memory(t)
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(filepath.Join(to, "vault"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return to
 }
