@@ -54,13 +54,26 @@ func special(x uint64) uint64 {
 // plainUntil returns the place of the first special byte from s[at] on, or the
 // end.
 func plainUntil(s string, at int) int {
-	for ; at+8 <= len(s); at += 8 {
+	for start := at; at+8 <= len(s); {
 		if found := special(load(s, at)); found != 0 {
 			return at + bits.TrailingZeros64(found)/8
+		}
+		if at += 8; at-start == 1<<10 { // then it is likely to be base64, and much longer
+			at = passPlain(s, at)
 		}
 	}
 	for at < len(s) && s[at] >= ' ' && s[at] < 0x80 && s[at] != '<' && s[at] != '>' && s[at] != '&' {
 		at++
+	}
+	return at
+}
+
+// passPlain passes over plain bytes, 32 at once.
+func passPlain(s string, at int) int {
+	for ; at+32 <= len(s); at += 32 {
+		if special(load(s, at))|special(load(s, at+8))|special(load(s, at+16))|special(load(s, at+24)) != 0 {
+			break
+		}
 	}
 	return at
 }

@@ -69,6 +69,24 @@ func TestPrefixXML(t *testing.T) {
 	}
 }
 
+// A special byte is found wherever it is, in a long run of plain text too.
+func TestPlainUntil(t *testing.T) {
+	text := []byte(strings.Repeat("+Az9", 290))
+	for at, was := range text {
+		for b := range 256 {
+			text[at] = byte(b)
+			want := len(text)
+			if b < ' ' || b >= 0x80 || strings.IndexByte("<>&", byte(b)) >= 0 {
+				want = at
+			}
+			if got := plainUntil(string(text), 0); got != want {
+				t.Fatalf("%#x at %d: found %d, expected %d", b, at, got, want)
+			}
+		}
+		text[at] = was
+	}
+}
+
 // Faults in a long text are found where they are, the first one first.
 func TestLongTexts(t *testing.T) {
 	long := strings.Repeat("&lt;é&gt;\r\n", 1000)
