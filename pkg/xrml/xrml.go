@@ -188,7 +188,8 @@ func (c *Certificate) readParties(r *Reader, body xmltree.Node) error {
 // maxRights bounds the different rights of a certificate. AD RMS knows some 20.
 const maxRights = 100
 
-// readWork collects the rights, and whether ANYONE has one.
+// readWork collects the rights, and whether ANYONE has one: whether an ID names
+// it, wherever that stands.
 func (c *Certificate) readWork(work xmltree.Node) error {
 	for n := range work.Within() {
 		switch n.Name() {
@@ -196,8 +197,8 @@ func (c *Certificate) readWork(work xmltree.Node) error {
 			if err := c.readRights(n); err != nil {
 				return err
 			}
-		case "PRINCIPAL":
-			if id := n.One("OBJECT", "ID"); id.Attr("type") == "Internal" && strings.EqualFold(id.Text(), "ANYONE") {
+		case "ID":
+			if n.Attr("type") == "Internal" && strings.EqualFold(n.Text(), "ANYONE") {
 				c.Anyone = true
 			}
 		}
