@@ -79,6 +79,9 @@ func enterSandbox(io *cli.IO, flags *pflag.FlagSet) error {
 	if err != nil {
 		return err
 	}
+	if err := secret.OverwriteFreed(); err != nil { // in the program that Enter starts
+		return err
+	}
 	sandbox.held, err = airgap.Enter(airgap.Limits{Writable: writable, Network: needs.Network})
 	if err != nil {
 		return err

@@ -2,7 +2,10 @@
 
 package secret
 
-import "runtime"
+import (
+	"os"
+	"runtime"
+)
 
 // Sweep erases, in a program whose toolchain has runtime/secret ([Erases]), what
 // was allocated under [Do] and is not in use any more. Two rounds of garbage
@@ -12,6 +15,19 @@ func Sweep() {
 		runtime.GC()
 		runtime.GC()
 	}
+}
+
+// OverwriteFreed has glibc overwrite all that is freed, from the next execve on: so
+// a PKCS#11 module's copies of a key do not outlive their use. 255 makes
+// what malloc gives zeros. What glibc keeps in its caches by thread it does
+// not overwrite: there are none then.
+func OverwriteFreed() error {
+	const name = "GLIBC_TUNABLES"
+	tunables := "glibc.malloc.perturb=255:glibc.malloc.tcache_count=0"
+	if others := os.Getenv(name); others != "" {
+		tunables = others + ":" + tunables
+	}
+	return os.Setenv(name, tunables)
 }
 
 // Memory says whether what is in memory may reach a disk.

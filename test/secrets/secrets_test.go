@@ -154,6 +154,32 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// TestFreedMemory: what C code frees is overwritten. In another program it is
+// found.
+func TestFreedMemory(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may read the memory of a process that forbids it")
+	}
+	s := newSide(t)
+	library := filepath.Join(s.dir, "careless.so")
+	if out, err := exec.Command("gcc", "-O1", "-shared", "-fPIC", "-o", library, "testdata/careless.c").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Setenv("LD_PRELOAD", library)
+	for _, size := range []int{200, 30000} {
+		needle := make([]byte, 100)
+		for i := range needle { // not the beginning, which glibc uses itself
+			needle[i] = byte((size-110+i)*37 ^ size)
+		}
+		if !bytes.Contains(s.memoryAtEnd("dd if=/dev/zero bs=1 count=1 status=none"), needle) {
+			t.Errorf("%d bytes that were freed are not found in another program either", size)
+		}
+		if bytes.Contains(s.memoryAtEnd(inspectLine), needle) {
+			t.Errorf("%d bytes that were freed are in memory as they were", size)
+		}
+	}
+}
+
 // memoryAtEnd runs a command whose standard output is a pipe that is full, and
 // reads its memory when it waits there.
 func (s *side) memoryAtEnd(line string) []byte {
