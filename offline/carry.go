@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -326,7 +327,7 @@ func (c *carrier) stage(e *export) error {
 		return err
 	}
 	err = durable.NewDir(outbox, 0o700, func(dir string) error {
-		if err := durable.CreateFrom(filepath.Join(dir, e.leavesName()), 0o600, e.leaves.WriteInto); err != nil {
+		if err := durable.CreateFrom(filepath.Join(dir, e.leavesName()), 0o600, func(f *os.File) error { return e.leaves.WriteInto(f) }); err != nil {
 			return err
 		}
 		files := map[string][]byte{bundle.RecordName: append(record, '\n'), stagedName: entry}

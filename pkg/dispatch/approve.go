@@ -61,8 +61,8 @@ func (a Approval) Attach(armored []byte, approvers []sshsig.PublicKey) (signer s
 		if again {
 			return nil
 		}
-		return durable.ReplaceFrom(kept, 0o600, func(w io.Writer) error {
-			return errors.Join(own.Write(w), file.Close()) // Windows replaces no open file
+		return durable.ReplaceFrom(kept, 0o600, func(f *os.File) error {
+			return errors.Join(own.Write(f), file.Close()) // Windows replaces no open file
 		})
 	})
 	return signer, all, err

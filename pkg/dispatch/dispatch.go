@@ -18,7 +18,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -120,8 +119,8 @@ func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) (err error) {
 	}
 	defer func() { err = errors.Join(err, scratch.Close()) }()
 	var sealed *bundle.Sealed
-	err = durable.CreateFrom(filepath.Join(dir, fileName(d.State, d.Sequence)), 0o600, func(w io.Writer) (err error) {
-		sealed, err = bundle.Seal(w, scratch, letter)
+	err = durable.CreateFrom(filepath.Join(dir, fileName(d.State, d.Sequence)), 0o600, func(f *os.File) (err error) {
+		sealed, err = bundle.Seal(f, scratch, letter)
 		return err
 	})
 	if err != nil {

@@ -13,7 +13,6 @@ package durable
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -73,14 +72,14 @@ func Replace(path string, data []byte, perm fs.FileMode) error {
 
 // CreateFrom is [Create] for content that is written in pieces. When fill
 // fails, nothing is left behind.
-func CreateFrom(path string, perm fs.FileMode, fill func(io.Writer) error) error {
-	return create(path, perm, func(f *os.File) error { return fill(f) }, publishNew)
+func CreateFrom(path string, perm fs.FileMode, fill func(*os.File) error) error {
+	return create(path, perm, fill, publishNew)
 }
 
 // ReplaceFrom is [Replace] for content that is written in pieces. When fill
 // fails, what was there stays.
-func ReplaceFrom(path string, perm fs.FileMode, fill func(io.Writer) error) error {
-	return create(path, perm, func(f *os.File) error { return fill(f) }, replace)
+func ReplaceFrom(path string, perm fs.FileMode, fill func(*os.File) error) error {
+	return create(path, perm, fill, replace)
 }
 
 func writeAll(data []byte) func(*os.File) error {

@@ -5,7 +5,6 @@ package durable
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -39,7 +38,7 @@ var ops = []op{
 		files{"f": "old"}, files{"f": "new"}, nil,
 		"unlinkat unlinkat openat write fsync close renameat openat fsync close"},
 	{"createfrom", func(dir string) error {
-		return CreateFrom(dir+"/f", 0o600, func(w io.Writer) error {
+		return CreateFrom(dir+"/f", 0o600, func(w *os.File) error {
 			if err := write(w, "n"); err != nil {
 				return err
 			}

@@ -36,7 +36,7 @@ func TestDiskFullOfBytes(t *testing.T) {
 		"Create":  func(dir string) error { return Create(filepath.Join(dir, "new"), tooMuch, 0o600) },
 		"Replace": func(dir string) error { return Replace(filepath.Join(dir, "old"), tooMuch, 0o600) },
 		"CreateFrom": func(dir string) error {
-			return CreateFrom(filepath.Join(dir, "new"), 0o600, func(w io.Writer) error {
+			return CreateFrom(filepath.Join(dir, "new"), 0o600, func(w *os.File) error {
 				_, err := io.Copy(w, bytes.NewReader(tooMuch))
 				return err
 			})

@@ -30,11 +30,11 @@ func ReplaceOnStick(path string, content io.Reader, perm os.FileMode) error {
 	return toStick(ReplaceFrom, path, content, perm, openMedium)
 }
 
-type creates func(path string, perm os.FileMode, fill func(io.Writer) error) error
+type creates func(path string, perm os.FileMode, fill func(*os.File) error) error
 
 func toStick(create creates, path string, content io.Reader, perm os.FileMode, open func(path string) (io.ReadCloser, error)) error {
 	written := sha256.New()
-	err := create(path, perm, func(w io.Writer) error { return copyPieces(io.MultiWriter(w, written), content) })
+	err := create(path, perm, func(w *os.File) error { return copyPieces(io.MultiWriter(w, written), content) })
 	if err != nil {
 		return err
 	}

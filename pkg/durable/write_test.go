@@ -23,7 +23,7 @@ func TestWrite(t *testing.T) {
 		"Create":  func(p string) error { return Create(p, text, 0o640) },
 		"Replace": func(p string) error { return Replace(p, text, 0o640) },
 		"CreateFrom": func(p string) error {
-			return CreateFrom(p, 0o640, func(w io.Writer) error { return errors.Join(write(w, "n"), write(w, "ew")) })
+			return CreateFrom(p, 0o640, func(w *os.File) error { return errors.Join(write(w, "n"), write(w, "ew")) })
 		},
 		"ToStick": func(p string) error { return ToStick(p, strings.NewReader("new"), 0o640) },
 	}
@@ -121,7 +121,7 @@ func TestFillThatFailsLeavesNothing(t *testing.T) {
 	put(t, filepath.Join(dir, "old"), "old")
 	for name, run := range map[string]func() error{
 		"CreateFrom": func() error {
-			return CreateFrom(filepath.Join(dir, "f"), 0o600, func(w io.Writer) error { return errors.Join(write(w, "half"), errFill) })
+			return CreateFrom(filepath.Join(dir, "f"), 0o600, func(w *os.File) error { return errors.Join(write(w, "half"), errFill) })
 		},
 		"NewDir": func() error {
 			return NewDir(filepath.Join(dir, "d"), 0o700, func(d string) error {

@@ -19,7 +19,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -73,7 +72,7 @@ func run(args []string) error {
 func write(path, content string, mib int) error {
 	noise := rand.NewChaCha8([32]byte{1})
 	piece := make([]byte, 1<<20)
-	return durable.ReplaceFrom(path, 0o600, func(w io.Writer) error {
+	return durable.ReplaceFrom(path, 0o600, func(w *os.File) error {
 		for range mib {
 			if content == "noise" {
 				noise.Read(piece)
@@ -153,7 +152,7 @@ func seal(dir string) error {
 		return err
 	}
 	defer scratch.Close()
-	return durable.ReplaceFrom(filepath.Join(dir, "bundle"), 0o600, func(w io.Writer) error {
+	return durable.ReplaceFrom(filepath.Join(dir, "bundle"), 0o600, func(w *os.File) error {
 		_, err := bundle.Seal(w, scratch, bundle.Letter{
 			Purpose: bundle.KeyTransfer, Sender: "bench", Signer: signer, Receiver: fingerprint.Of(nil), Recipient: identity.Recipient(),
 			Sequence: 1, Created: time.Now(), Files: []bundle.Content{bundle.FromFile("data", filepath.Join(dir, "data"))},
