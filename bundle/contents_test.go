@@ -114,8 +114,8 @@ func TestContents(t *testing.T) {
 		{"the payload's end cut", forgery{plain: func(b []byte) []byte { return b[:len(b)-1] }}, control.BundleFormat},
 		{"the payload's end not zero", forgery{plain: func(b []byte) []byte { b[len(b)-1] = 1; return b }}, control.BundleFormat},
 		{"the payload's padding not zero", forgery{plain: func(b []byte) []byte { b[len(b)-1025] = 1; return b }}, control.BundleFormat},
-		{"a payload cut in the encryption", forgery{payload: func(b []byte) []byte { return b[:len(b)-1] }}, control.BundleFormat},
-		{"something behind the encryption", forgery{payload: func(b []byte) []byte { return append(b, 0) }}, control.BundleFormat},
+		{"a payload cut in the encryption", forgery{payload: func(b []byte) []byte { return b[:len(b)-1] }}, control.BundleDecrypt},
+		{"something behind the encryption", forgery{payload: func(b []byte) []byte { return append(b, 0) }}, control.BundleDecrypt},
 		{"a payload that is not encrypted", forgery{payload: func(b []byte) []byte { return []byte("plain") }}, control.BundleDecrypt},
 		{"a payload that is not compressed", forgery{payload: func([]byte) []byte { return ageOnly(t, []byte("plain"), identity(t).Recipient()) }}, control.BundleFormat},
 	} {

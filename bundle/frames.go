@@ -27,7 +27,8 @@ type frames struct {
 	checksum int64 // size of the frame's checksum
 }
 
-func newFrames(r io.Reader) *frames { return &frames{r: bufio.NewReaderSize(r, pieceSize)} }
+// newFrames keeps no more of r than headers: what is in a block goes past it.
+func newFrames(r io.Reader) *frames { return &frames{r: bufio.NewReaderSize(r, zstd.HeaderMaxSize)} }
 
 func (f *frames) Read(p []byte) (int, error) {
 	for f.left == 0 {

@@ -9,6 +9,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,7 +96,12 @@ func pins(t testing.TB) Pins {
 
 func scratch(t testing.TB) *os.File {
 	t.Helper()
-	f, err := os.Create(filepath.Join(t.TempDir(), "scratch"))
+	return create(t, filepath.Join(t.TempDir(), "scratch"))
+}
+
+func create(t testing.TB, path string) *os.File {
+	t.Helper()
+	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,12 +111,37 @@ func scratch(t testing.TB) *os.File {
 
 func seal(t testing.TB, l Letter) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	if _, err := Seal(&b, scratch(t), l); err != nil {
+	b := newStick()
+	if _, err := Seal(b, l); err != nil {
 		t.Fatal(err)
 	}
-	return b.Bytes()
+	return b.data
 }
+
+// stick is a file in memory, with a bound on what may be written to it in all.
+type stick struct {
+	data []byte
+	room int
+}
+
+func newStick() *stick { return &stick{room: math.MaxInt} }
+
+var errStickFull = errors.New("the stick is full")
+
+func (s *stick) WriteAt(p []byte, at int64) (int, error) {
+	if s.room -= len(p); s.room < 0 {
+		return 0, errStickFull
+	}
+	if more := int(at) + len(p) - len(s.data); more > 0 {
+		s.data = append(s.data, make([]byte, more)...)
+	}
+	return copy(s.data[at:], p), nil
+}
+
+func (s *stick) ReadAt(p []byte, at int64) (int, error) { return bytes.NewReader(s.data).ReadAt(p, at) }
+
+// holdsBundle reports whether what is written begins as a bundle does.
+func (s *stick) holdsBundle() bool { return bytes.HasPrefix(s.data, []byte(manifestName)) }
 
 func open(t testing.TB, data []byte, p Pins) (*Verified, error) {
 	t.Helper()
@@ -242,10 +273,7 @@ func change[T any](f func(T) T, v T) T {
 
 func forge(t testing.TB, l Letter, f forgery) []byte {
 	t.Helper()
-	x, err := l.index()
-	if err != nil {
-		t.Fatal(err)
-	}
+	x := index(t, l)
 	x.Salt = strings.Repeat("0", 64)
 	if f.index != nil {
 		f.index(&x)
@@ -257,15 +285,29 @@ func forge(t testing.TB, l Letter, f forgery) []byte {
 	}
 	plain := change(f.plain, join(t, change(f.members, members)))
 	payload := change(f.payload, encrypt(t, l.Recipient, plain))
-	manifest, err := l.manifest(File{payloadName, int64(len(payload)), fingerprint.Of(payload)}, fingerprint.Of(indexLine))
+	manifest, err := l.manifest(fingerprint.Of(indexLine))
 	if err != nil {
 		t.Fatal(err)
 	}
+	manifest.Payload = File{payloadName, int64(len(payload)), fingerprint.Of(payload)}
 	if f.manifest != nil {
 		f.manifest(&manifest)
 	}
 	line := change(f.line, mustLine(t, manifest))
 	return join(t, change(f.outer, []member{{manifestName, line}, approval(t, l.Signer, line), {payloadName, payload}}))
+}
+
+func index(t testing.TB, l Letter) Index {
+	t.Helper()
+	files, err := l.describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := l.index(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
 }
 
 func data(t testing.TB, c Content) []byte {

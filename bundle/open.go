@@ -105,9 +105,9 @@ func receive(stick io.Reader, scratch *os.File, pins Pins) (*Verified, error) {
 		return nil, err
 	}
 	digest := sha256.New()
-	hashing, writing := copyTo(digest), copyTo(scratch)
-	err = t.content(io.MultiWriter(hashing, writing), outer.payload)
-	if err := cmp.Or(writing.Close(), hashing.Close()); err != nil {
+	writing := newFanOut(scratch, digest)
+	err = t.content(writing, outer.payload)
+	if err := writing.Close(); err != nil {
 		return nil, err // the bundle is not to blame
 	}
 	if err != nil {

@@ -20,11 +20,11 @@ import (
 // manifest, each file against the index, and that nothing else is there. What
 // the files hold goes to sink, if it wants it.
 func (v *Verified) walk(sink func(File) io.Writer) (Index, error) {
-	decrypted, err := age.Decrypt(io.NewSectionReader(v.payload, 0, v.Manifest.Payload.Size), alone{v.pins.Identity})
+	decrypted, size, err := age.DecryptReaderAt(v.payload, v.Manifest.Payload.Size, alone{v.pins.Identity})
 	if err != nil {
 		return Index{}, refuseDecrypt(err)
 	}
-	packed := readAhead(decrypted)
+	packed := readAheadAt(decrypted, size)
 	defer packed.Close()
 	unpacked, err := zstd.NewReader(newFrames(packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(4*maxWindow))
 	if err != nil {

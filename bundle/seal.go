@@ -9,11 +9,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"io"
 	"os"
-	"runtime"
-	"sync"
 	"time"
 
 	"filippo.io/age"
@@ -68,11 +65,21 @@ type Sealed struct {
 	Digest   fingerprint.Fingerprint // of the manifest's bytes
 }
 
-// Seal writes the bundle of a letter to w. The payload passes through scratch,
-// an empty file without a name, since the manifest, which comes first, holds
-// its digest.
-func Seal(w io.Writer, scratch *os.File, l Letter) (*Sealed, error) {
-	x, err := l.index()
+// Target is the empty file that a bundle is sealed into.
+type Target interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// Seal writes the bundle of a letter to f. The manifest, which comes first,
+// holds the payload's digest: so the payload is written first, behind the room
+// that the manifest and its signature will take.
+func Seal(f Target, l Letter) (*Sealed, error) {
+	files, err := l.describe()
+	if err != nil {
+		return nil, err
+	}
+	x, err := l.index(files)
 	if err != nil {
 		return nil, err
 	}
@@ -80,59 +87,44 @@ func Seal(w io.Writer, scratch *os.File, l Letter) (*Sealed, error) {
 	if err != nil {
 		return nil, err
 	}
-	payload, err := l.writePayload(scratch, index, x.files())
+	m, err := l.manifest(fingerprint.Of(index))
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := l.manifest(payload, fingerprint.Of(index))
+	room, err := newHead(m, unsigned{l.Signer})
 	if err != nil {
 		return nil, err
 	}
-	signed, err := strictjson.MarshalLine(manifest)
+	if m.Payload, err = l.writePayload(io.NewOffsetWriter(f, room.size()), index, files); err != nil {
+		return nil, err
+	}
+	h, err := newHead(m, l.Signer)
 	if err != nil {
 		return nil, err
 	}
-	signature, err := sshsig.Sign(l.Signer, Namespace, signed)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := scratch.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	t := tarWriter{w}
-	err = errors.Join(
-		t.add(manifestName, int64(len(signed)), bytes.NewReader(signed)),
-		t.add(signatureName(manifest.Sender.Fingerprint), int64(len(signature)), bytes.NewReader(signature)),
-		t.add(payloadName, payload.Size, scratch),
-		t.close(),
-	)
-	if err != nil {
-		return nil, err
-	}
-	return &Sealed{manifest, fingerprint.Of(signed)}, nil
-}
-
-func signatureName(signer fingerprint.Fingerprint) string {
-	return signaturesDir + signer.Hex() + ".sig"
+	return &Sealed{m, fingerprint.Of(h.signed)}, h.write(f, room.size(), m.Payload.Size)
 }
 
 // index describes all contents.
-func (l Letter) index() (Index, error) {
+func (l Letter) index(files []described) (Index, error) {
 	salt := make([]byte, sha256.Size)
 	if _, err := rand.Read(salt); err != nil {
 		return Index{}, err
 	}
-	files, err := describe(l.contents())
-	if err != nil {
-		return Index{}, err
+	take := func(n int) (taken []File) {
+		for _, f := range files[:n] {
+			taken = append(taken, f.File)
+		}
+		files = files[n:]
+		return taken
 	}
 	x := Index{Salt: hex.EncodeToString(salt), Keys: []Key{}}
 	for _, k := range l.Keys {
-		k.Key.Files, files = files[:len(k.Contents):len(k.Contents)], files[len(k.Contents):]
+		k.Key.Files = take(len(k.Contents))
 		k.Key.Warnings = sorted(k.Warnings)
 		x.Keys = append(x.Keys, k.Key)
 	}
-	x.Files = files
+	x.Files = take(len(files))
 	return x, x.check()
 }
 
@@ -145,37 +137,6 @@ func (x Index) line() ([]byte, error) {
 	return line, strictjson.UnmarshalLine(line, maxIndex, new(Index)) // what can't be opened is not sealed
 }
 
-// describe reads contents, several at a time.
-func describe(contents []Content) ([]File, error) {
-	files, errs := make([]File, len(contents)), make([]error, len(contents))
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
-	var all sync.WaitGroup
-	for i, c := range contents {
-		slots <- struct{}{}
-		all.Go(func() {
-			files[i], errs[i] = c.describe()
-			<-slots
-		})
-	}
-	all.Wait()
-	return files, errors.Join(errs...)
-}
-
-func (c Content) describe() (File, error) {
-	digest := sha256.New()
-	size, err := c.copyTo(digest)
-	return File{c.Path, size, fingerprint.Fingerprint(digest.Sum(nil))}, err
-}
-
-func (c Content) copyTo(w io.Writer) (int64, error) {
-	r, err := c.Open()
-	if err != nil {
-		return 0, err
-	}
-	size, err := copyPieces(w, r)
-	return size, errors.Join(err, r.Close())
-}
-
 // contents lists all files behind index.json, in the order of the index.
 func (l Letter) contents() []Content {
 	var all []Content
@@ -185,41 +146,8 @@ func (l Letter) contents() []Content {
 	return append(all, l.Files...)
 }
 
-// writePayload writes age(zstd(tar)) to scratch, each step on its own.
-func (l Letter) writePayload(scratch *os.File, index []byte, files []File) (File, error) {
-	digest := sha256.New()
-	hashing, writing := copyTo(digest), copyTo(scratch)
-	encrypted, err := age.Encrypt(io.MultiWriter(writing, hashing), l.Recipient)
-	if err == nil {
-		compressing := newStage(func(r *io.PipeReader) error { return compress(encrypted, r) })
-		err = l.writePlain(compressing, index, files)
-		err = cmp.Or(compressing.Close(), err)
-		err = cmp.Or(encrypted.Close(), err)
-	}
-	err = cmp.Or(writing.Close(), hashing.Close(), err) // where it began comes first
-	if err != nil {
-		return File{}, err
-	}
-	size, err := scratch.Seek(0, io.SeekCurrent)
-	return File{payloadName, size, fingerprint.Fingerprint(digest.Sum(nil))}, err
-}
-
-// writePlain writes the payload's tar. A file that is no longer what the index
-// says is an error.
-func (l Letter) writePlain(w io.Writer, index []byte, files []File) error {
-	t := tarWriter{w}
-	if err := t.add(indexName, int64(len(index)), bytes.NewReader(index)); err != nil {
-		return err
-	}
-	for i, c := range l.contents() {
-		if err := t.addContent(files[i], c); err != nil {
-			return err
-		}
-	}
-	return t.close()
-}
-
-func (l Letter) manifest(payload File, index fingerprint.Fingerprint) (Manifest, error) {
+// manifest is the manifest, but for what it says of the payload.
+func (l Letter) manifest(index fingerprint.Fingerprint) (Manifest, error) {
 	signer, err := sshsig.NewPublicKey(l.Signer.Public())
 	if err != nil {
 		return Manifest{}, err
@@ -239,7 +167,36 @@ func (l Letter) manifest(payload File, index fingerprint.Fingerprint) (Manifest,
 		Previous:  l.Previous,
 		Rehearsal: l.Rehearsal,
 		Warnings:  l.warnings(),
-		Payload:   payload,
+		Payload:   File{Path: payloadName},
 		Index:     index,
 	}, nil
+}
+
+// writePayload writes age(zstd(tar)) to w, each step on its own.
+func (l Letter) writePayload(w io.Writer, index []byte, files []described) (File, error) {
+	var size counter
+	digest := sha256.New()
+	writing := newFanOut(io.MultiWriter(w, &size), digest)
+	encrypted, err := age.Encrypt(writing, l.Recipient)
+	if err == nil {
+		err = compressed(encrypted, func(w io.Writer) error { return writePlain(w, index, files) })
+		err = cmp.Or(encrypted.Close(), err)
+	}
+	err = cmp.Or(writing.Close(), err) // where it began comes first
+	return File{payloadName, int64(size), fingerprint.Fingerprint(digest.Sum(nil))}, err
+}
+
+// writePlain writes the payload's tar. A file that is no longer what the index
+// says is an error.
+func writePlain(w io.Writer, index []byte, files []described) error {
+	t := tarWriter{w}
+	if err := t.add(indexName, int64(len(index)), bytes.NewReader(index)); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := t.addContent(f); err != nil {
+			return err
+		}
+	}
+	return t.close()
 }

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -77,12 +78,12 @@ func same(t *testing.T, v *Verified, l Letter) {
 }
 
 func TestSealSaysWhatItSealed(t *testing.T) {
-	var b bytes.Buffer
-	sealed, err := Seal(&b, scratch(t), letter(t))
+	s := newStick()
+	sealed, err := Seal(s, letter(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := mustOpen(t, b.Bytes(), pins(t))
+	v := mustOpen(t, s.data, pins(t))
 	if v.Digest != sealed.Digest || !reflect.DeepEqual(v.Manifest, sealed.Manifest) {
 		t.Errorf("sealed %+v, opened %+v", sealed.Manifest, v.Manifest)
 	}
@@ -98,7 +99,7 @@ func TestSealSaysWhatItSealed(t *testing.T) {
 func TestSealRefusesTextThatIsNotUTF8(t *testing.T) {
 	l := letter(t)
 	l.Keys[0].Mechanism = "\xff"
-	if _, err := Seal(io.Discard, scratch(t), l); err == nil {
+	if _, err := Seal(newStick(), l); err == nil {
 		t.Error("it was sealed, and would not open")
 	}
 }
@@ -116,48 +117,25 @@ func TestSealRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := letter(t)
 			change(&l)
-			var b bytes.Buffer
-			if _, err := Seal(&b, scratch(t), l); !control.Is(err, control.BundleContents) || b.Len() != 0 {
-				t.Errorf("error %v, %d bytes written", err, b.Len())
+			s := newStick()
+			if _, err := Seal(s, l); !control.Is(err, control.BundleContents) || len(s.data) != 0 {
+				t.Errorf("error %v, %d bytes written", err, len(s.data))
 			}
 		})
 	}
 }
 
-// A stick that is full, or pulled out, is an error at each write.
-func TestSealToABrokenStick(t *testing.T) {
+// A disk that is full is an error at each write, and nothing on it is a bundle
+// before it is one: what is written last comes first.
+func TestSealToAFullDisk(t *testing.T) {
 	l := letter(t)
 	whole := len(seal(t, l))
 	for room := 0; room < whole; room += 97 {
-		if _, err := Seal(&smallStick{room}, scratch(t), l); !errors.Is(err, errStickFull) {
-			t.Fatalf("%d bytes of room: %v", room, err)
+		s := &stick{room: room}
+		if _, err := Seal(s, l); !errors.Is(err, errStickFull) || s.holdsBundle() {
+			t.Fatalf("%d bytes of room: %v, a bundle: %v", room, err, s.holdsBundle())
 		}
 	}
-	if _, err := Seal(io.Discard, readOnly(t), l); err == nil {
-		t.Error("a scratch file that can't be written to")
-	}
-}
-
-var errStickFull = errors.New("the stick is full")
-
-type smallStick struct{ room int }
-
-func (s *smallStick) Write(p []byte) (int, error) {
-	if len(p) > s.room {
-		return 0, errStickFull
-	}
-	s.room -= len(p)
-	return len(p), nil
-}
-
-func readOnly(t *testing.T) *os.File {
-	t.Helper()
-	f, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
 }
 
 func TestReceipt(t *testing.T) {
@@ -224,6 +202,42 @@ func TestGolden(t *testing.T) {
 	same(t, v, letter(t))
 }
 
+// The payload stands where the manifest of an empty one would end: it is moved
+// up where a longer size takes the manifest over a block.
+func TestSealMovesThePayload(t *testing.T) {
+	noise := make([]byte, 3*pieceSize+1)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	moved := 0
+	for size := 330; size < 370; size++ { // of a name that makes a manifest of some 1,024 bytes
+		l := letter(t)
+		l.Sender = strings.Repeat("x", size)
+		l.Files = []Content{Bytes("noise", noise)}
+		s := &movedStick{stick: newStick()}
+		if _, err := Seal(s, l); err != nil {
+			t.Fatal(err)
+		}
+		p := pins(t)
+		p.SenderName = l.Sender
+		same(t, mustOpen(t, s.data, p), l)
+		if s.reads > 0 {
+			moved++
+		}
+	}
+	if moved != len("868901")-len("0") {
+		t.Errorf("%d payloads were moved", moved)
+	}
+}
+
+type movedStick struct {
+	*stick
+	reads int
+}
+
+func (s *movedStick) ReadAt(p []byte, at int64) (int, error) {
+	s.reads++
+	return s.stick.ReadAt(p, at)
+}
+
 // A file that changes between the two readings is noticed, and nothing is sealed.
 func TestSealNoticesWhatChanges(t *testing.T) {
 	for name, second := range map[string]string{"other bytes": "abcx", "longer": "abcde", "shorter": "abc", "nothing": ""} {
@@ -235,9 +249,9 @@ func TestSealNoticesWhatChanges(t *testing.T) {
 			}}
 			l := letter(t)
 			l.Files = append(l.Files, content)
-			var b bytes.Buffer
-			if _, err := Seal(&b, scratch(t), l); !errors.Is(err, errChanged) || b.Len() != 0 || opened != 2 {
-				t.Errorf("opened %d times, %d bytes sealed, error %v", opened, b.Len(), err)
+			s := newStick()
+			if _, err := Seal(s, l); !errors.Is(err, errChanged) || s.holdsBundle() || opened != 2 {
+				t.Errorf("opened %d times, a bundle: %v, error %v", opened, s.holdsBundle(), err)
 			}
 		})
 	}
@@ -246,8 +260,8 @@ func TestSealNoticesWhatChanges(t *testing.T) {
 func TestSealWithoutAFile(t *testing.T) {
 	l := letter(t)
 	l.Files = append(l.Files, FromFile("notes", filepath.Join(t.TempDir(), "absent")))
-	var b bytes.Buffer
-	if _, err := Seal(&b, scratch(t), l); !errors.Is(err, fs.ErrNotExist) || b.Len() != 0 {
-		t.Errorf("%d bytes sealed, error %v", b.Len(), err)
+	s := newStick()
+	if _, err := Seal(s, l); !errors.Is(err, fs.ErrNotExist) || len(s.data) != 0 {
+		t.Errorf("%d bytes sealed, error %v", len(s.data), err)
 	}
 }

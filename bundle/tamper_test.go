@@ -242,3 +242,13 @@ func TestBrokenStick(t *testing.T) {
 type brokenStick struct{ error }
 
 func (s brokenStick) Read([]byte) (int, error) { return 0, s.error }
+
+func readOnly(t *testing.T) *os.File {
+	t.Helper()
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}

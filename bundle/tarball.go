@@ -5,8 +5,6 @@ package bundle
 import (
 	"archive/tar"
 	"bytes"
-	"cmp"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +12,6 @@ import (
 	"time"
 
 	"keyferry/pkg/control"
-	"keyferry/pkg/fingerprint"
 )
 
 const block = 512
@@ -65,20 +62,18 @@ func (t tarWriter) add(name string, size int64, content io.Reader) error {
 var errChanged = errors.New("it changed while it was read")
 
 // addContent adds a file that must still be as described.
-func (t tarWriter) addContent(f File, c Content) error {
-	r, err := c.Open()
+func (t tarWriter) addContent(f described) error {
+	r, err := f.Open()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	digest := sha256.New()
-	hashing := copyTo(digest)
-	err = t.add(f.Path, f.Size, io.TeeReader(r, hashing))
-	if err = cmp.Or(err, hashing.Close()); err != nil {
+	sum := newSum()
+	if err := t.add(f.File.Path, f.Size, io.TeeReader(r, sum)); err != nil {
 		return err
 	}
-	if fingerprint.Fingerprint(digest.Sum(nil)) != f.SHA256 {
-		return fmt.Errorf("seal %s: %w", f.Path, errChanged)
+	if sum.Sum64() != f.sum {
+		return fmt.Errorf("seal %s: %w", f.File.Path, errChanged)
 	}
 	return nil
 }
@@ -149,7 +144,7 @@ func (t tarReader) expect(name string, size int64) error {
 
 // content reads a member's bytes into w, and the padding behind them.
 func (t tarReader) content(w io.Writer, size int64) error {
-	n, err := copyPieces(w, io.LimitReader(t.r, size))
+	n, err := copyN(w, t.r, size)
 	if err == nil && n < size {
 		err = io.ErrUnexpectedEOF
 	}

@@ -112,15 +112,10 @@ func (d Dispatch[T]) seal(dir string) error {
 	return errors.Join(err, release())
 }
 
-func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) (err error) {
-	scratch, err := durable.Scratch(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, scratch.Close()) }()
+func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) error {
 	var sealed *bundle.Sealed
-	err = durable.CreateFrom(filepath.Join(dir, fileName(d.State, d.Sequence)), 0o600, func(f *os.File) (err error) {
-		sealed, err = bundle.Seal(f, scratch, letter)
+	err := durable.CreateFrom(filepath.Join(dir, fileName(d.State, d.Sequence)), 0o600, func(f *os.File) (err error) {
+		sealed, err = bundle.Seal(f, letter)
 		return err
 	})
 	if err != nil {
