@@ -53,7 +53,6 @@ func everywhere(ts *testscript.TestScript, neg bool, args []string, f fault) {
 	a.must("without a fault", command...)
 	want := outcome(a)
 	remove()
-	met := 0
 	for _, call := range calls {
 		name, file, _ := strings.Cut(call, ":")
 		name, by, stepped := strings.Cut(name, "/")
@@ -68,10 +67,9 @@ func everywhere(ts *testscript.TestScript, neg bool, args []string, f fault) {
 			n += step
 		}
 		ts.Logf("%s at %s: %d times", f.name, call, (n-1)/step)
-		met += (n - 1) / step
-	}
-	if met < len(calls) {
-		ts.Fatalf("%s %d times only", f.name, met)
+		if n == 1 {
+			ts.Fatalf("the command makes no call of %s", call)
+		}
 	}
 }
 
