@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command throughput seals and opens a large bundle, and does the same with
-// stock tools, one after the other on the same machine:
+// Command throughput seals and opens a large bundle of files of 64 MiB, and does
+// the same with stock tools, one after the other on the same machine:
 //
 //	seal   tar | zstd -3 -T0 | age; ssh-keygen -Y sign
 //	open   ssh-keygen -Y verify; age -d | zstd -d | tar x
 //
-// It prints wall time, CPU time and the peak memory of the largest process; a
-// ratio above 1 is in favour of Keyferry. Both read and write files in a
-// directory, which had better be in memory, and throw away what they unpack.
-// Keyferry does more: it reads what it seals twice, hashes each file and the
-// payload, and copies what it opens. Its arguments are the size in MiB and the
-// directory, which whoever made it removes.
+// It prints wall time, CPU time and the peak memory of the largest process, the
+// best of three runs in turn; a ratio above 1 is in favour of Keyferry. Both read
+// and write files in a directory, which had better be in memory, and throw away
+// what they unpack. Keyferry does more: it reads what it seals twice, hashes each
+// file and the payload, and copies what it opens. Last come the primitives that
+// the formats ask of opening, on one core, by themselves: no way to open is
+// faster than their sum. Its arguments are the size in MiB, a multiple of 64, and
+// the directory, which whoever made it removes.
 package main
 
 import (
@@ -19,6 +21,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -58,7 +61,7 @@ func run(args []string) error {
 	dir := args[1]
 	fmt.Printf("%d MiB                      wall        CPU      peak\n", size)
 	for _, content := range []string{"noise", "base64"} {
-		if err := write(filepath.Join(dir, "data"), content, size); err != nil {
+		if err := writeAll(filepath.Join(dir, "data"), content, size); err != nil {
 			return err
 		}
 		if err := compare(dir, content); err != nil {
@@ -68,25 +71,40 @@ func run(args []string) error {
 	return nil
 }
 
-// write writes what wrapped keys are like, or what TPD exports are like.
-func write(path, content string, mib int) error {
+const fileSize = 64 // MiB
+
+// writeAll writes what wrapped keys are like, or what TPD exports are like.
+func writeAll(dir, content string, mib int) error {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
 	noise := rand.NewChaCha8([32]byte{1})
-	piece := make([]byte, 1<<20)
-	return durable.ReplaceFrom(path, 0o600, func(w *os.File) error {
-		for range mib {
-			if content == "noise" {
-				noise.Read(piece)
-			} else {
-				raw := make([]byte, len(piece)/4*3)
-				noise.Read(raw)
-				base64.StdEncoding.Encode(piece, raw)
-			}
-			if _, err := w.Write(piece); err != nil {
-				return err
-			}
+	for i := range mib / fileSize {
+		err := durable.ReplaceFrom(filepath.Join(dir, fmt.Sprintf("%04d", i)), 0o600, func(f *os.File) error {
+			return write(f, noise, content)
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
+}
+
+func write(w io.Writer, noise *rand.ChaCha8, content string) error {
+	piece := make([]byte, 1<<20)
+	for range fileSize {
+		if content == "noise" {
+			noise.Read(piece)
+		} else {
+			raw := make([]byte, len(piece)/4*3)
+			noise.Read(raw)
+			base64.StdEncoding.Encode(piece, raw)
+		}
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // The two ways to do each step. Keys are made where they are missing.
@@ -102,13 +120,14 @@ func compare(dir, content string) error {
 		return err
 	}
 	for _, step := range []struct{ name, stock string }{{"seal", stockSeal}, {"open", stockOpen}} {
-		ours, err := measure(dir, self, step.name, dir)
-		if err != nil {
-			return err
-		}
-		theirs, err := measure(dir, "bash", "-c", step.stock)
-		if err != nil {
-			return err
+		var ours, theirs cost
+		for range 3 {
+			if err := ours.measure(dir, self, step.name, dir); err != nil {
+				return err
+			}
+			if err := theirs.measure(dir, "bash", "-c", step.stock); err != nil {
+				return err
+			}
 		}
 		fmt.Printf("%s %-7s keyferry     %v\n", step.name, content, ours)
 		fmt.Printf("%s %-7s stock tools  %v\n", step.name, content, theirs)
@@ -124,20 +143,26 @@ func (c cost) String() string {
 	return fmt.Sprintf("%6.2f s   %6.2f s   %6.1f MiB", c.wall, c.cpu, c.peak)
 }
 
-// measure runs a command and its children. Their peak is that of the largest.
-func measure(dir, name string, args ...string) (cost, error) {
+// measure runs a command and its children, of which the largest counts as the
+// peak, and keeps the best of this run and those before.
+func (c *cost) measure(dir, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	start := time.Now()
 	if err := cmd.Run(); err != nil {
-		return cost{}, fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	return cost{
+	now := cost{
 		wall: time.Since(start).Seconds(),
 		cpu:  (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(),
 		peak: float64(usage.Maxrss) / 1024,
-	}, nil
+	}
+	if *c == (cost{}) {
+		*c = now
+	}
+	*c = cost{min(c.wall, now.wall), min(c.cpu, now.cpu), max(c.peak, now.peak)}
+	return nil
 }
 
 // Both sides' identities; anybody's will do.
@@ -147,15 +172,18 @@ var (
 )
 
 func seal(dir string) error {
-	scratch, err := durable.Scratch(dir)
+	entries, err := os.ReadDir(filepath.Join(dir, "data"))
 	if err != nil {
 		return err
 	}
-	defer scratch.Close()
-	return durable.ReplaceFrom(filepath.Join(dir, "bundle"), 0o600, func(w *os.File) error {
-		_, err := bundle.Seal(w, scratch, bundle.Letter{
+	var files []bundle.Content
+	for _, e := range entries {
+		files = append(files, bundle.FromFile(e.Name(), filepath.Join(dir, "data", e.Name())))
+	}
+	return durable.ReplaceFrom(filepath.Join(dir, "bundle"), 0o600, func(f *os.File) error {
+		_, err := bundle.Seal(f, bundle.Letter{
 			Purpose: bundle.KeyTransfer, Sender: "bench", Signer: signer, Receiver: fingerprint.Of(nil), Recipient: identity.Recipient(),
-			Sequence: 1, Created: time.Now(), Files: []bundle.Content{bundle.FromFile("data", filepath.Join(dir, "data"))},
+			Sequence: 1, Created: time.Now(), Files: files,
 		})
 		return err
 	})
