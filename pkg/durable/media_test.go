@@ -4,7 +4,9 @@ package durable
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,59 +29,76 @@ var media = map[string]struct{ make, mount string }{
 	"exfat": {"mkfs.exfat $IMAGE", "mount.exfat-fuse -d $LOOP $DIR"},
 }
 
-// mountMedium returns the directory of a new file system of 8 MiB. What the
-// machine cannot mount is skipped.
-func mountMedium(t *testing.T, name string) string {
+// medium is a file system of 8 MiB. What the machine cannot mount is skipped.
+type medium struct {
+	t                *testing.T
+	name             string
+	image, loop, dir string
+	driver           *exec.Cmd // FUSE's stay until they are unmounted
+	ended            chan error
+}
+
+func newMedium(t *testing.T, name string) *medium {
 	t.Helper()
-	skip := func(what string, err error, out []byte) {
-		t.Skipf("SKIPPED, NOT SHOWN: %s needs root, a loop device and the packages dosfstools, exfatprogs, exfat-fuse and fusefat: %s: %v %s", name, what, err, out)
-	}
 	dir := t.TempDir()
-	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "medium")
-	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 8<<20), os.Mkdir(at, 0o700)); err != nil {
+	m := &medium{t: t, name: name, image: filepath.Join(dir, "image"), dir: filepath.Join(dir, "medium")}
+	if err := errors.Join(os.WriteFile(m.image, nil, 0o600), os.Truncate(m.image, 8<<20), os.Mkdir(m.dir, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	words := func(line, loop string) []string {
-		return strings.Fields(strings.NewReplacer("$IMAGE", image, "$LOOP", loop, "$DIR", at).Replace(line))
-	}
-	mkfs := words(media[name].make, "")
+	mkfs := m.words(media[name].make)
 	if out, err := exec.Command(mkfs[0], mkfs[1:]...).CombinedOutput(); err != nil {
-		skip(mkfs[0], err, out)
+		m.skip(mkfs[0], err, out)
 	}
-	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
+	out, err := exec.Command("losetup", "--find", "--show", m.image).CombinedOutput()
 	if err != nil {
-		skip("losetup", err, out)
+		m.skip("losetup", err, out)
 	}
-	loop := strings.TrimSpace(string(out))
+	m.loop = strings.TrimSpace(string(out))
 	t.Cleanup(func() {
-		if out, err := exec.Command("losetup", "--detach", loop).CombinedOutput(); err != nil {
+		if out, err := exec.Command("losetup", "--detach", m.loop).CombinedOutput(); err != nil {
 			t.Errorf("losetup: %v %s", err, out)
 		}
 	})
-	line := words(media[name].mount, loop)
-	mount := exec.Command(line[0], line[1:]...) // FUSE's stay until they are unmounted
-	if err := mount.Start(); err != nil {
-		skip(line[0], err, nil)
+	m.mount()
+	t.Cleanup(m.unmount)
+	return m
+}
+
+func (m *medium) skip(what string, err error, out []byte) {
+	m.t.Helper()
+	m.t.Skipf("SKIPPED, NOT SHOWN: %s needs root, a loop device and the packages dosfstools, exfatprogs, exfat-fuse and fusefat: %s: %v %s", m.name, what, err, out)
+}
+
+func (m *medium) words(line string) []string {
+	return strings.Fields(strings.NewReplacer("$IMAGE", m.image, "$LOOP", m.loop, "$DIR", m.dir).Replace(line))
+}
+
+func (m *medium) mount() {
+	m.t.Helper()
+	line := m.words(media[m.name].mount)
+	m.driver, m.ended = exec.Command(line[0], line[1:]...), make(chan error, 1)
+	if err := m.driver.Start(); err != nil {
+		m.skip(line[0], err, nil)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- mount.Wait() }()
-	for !mounted(t, at) {
+	go func() { m.ended <- m.driver.Wait() }()
+	for !mounted(m.t, m.dir) {
 		select {
-		case err := <-ended:
+		case err := <-m.ended:
 			if err != nil {
-				skip(line[0], err, nil)
+				m.skip(line[0], err, nil)
 			}
-			ended <- nil
+			m.ended <- nil
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v %s", err, out)
-		}
-		<-ended
-	})
-	return at
+}
+
+func (m *medium) unmount() {
+	m.t.Helper()
+	if out, err := exec.Command("umount", m.dir).CombinedOutput(); err != nil {
+		m.t.Errorf("umount: %v %s", err, out)
+	}
+	<-m.ended
 }
 
 // mounted reports whether dir is on another device than its parent.
@@ -97,7 +116,7 @@ func mounted(t *testing.T, dir string) bool {
 func TestMedia(t *testing.T) {
 	for name := range media {
 		t.Run(name, func(t *testing.T) {
-			dir := mountMedium(t, name)
+			dir := newMedium(t, name).dir
 			path := filepath.Join(dir, "keyferry-offline-1.kfb")
 			content := bytes.Repeat([]byte("content "), 1<<18)
 			if err := ToStick(path, bytes.NewReader(content), 0o644); err != nil {
@@ -145,10 +164,47 @@ func TestMedia(t *testing.T) {
 	}
 }
 
+// A stick that is pulled out midway: its driver, here a process, is gone. The
+// error says so, and what is on the stick afterwards can't be taken for a bundle.
+func TestPulledOut(t *testing.T) {
+	for _, name := range []string{"vfat", "exfat"} {
+		t.Run(name, func(t *testing.T) {
+			m := newMedium(t, name)
+			path := filepath.Join(m.dir, "keyferry-offline-1.kfb")
+			content := io.MultiReader(bytes.NewReader(make([]byte, 2<<20)), pull{m}, bytes.NewReader(make([]byte, 2<<20)))
+			if err := ToStick(path, content, 0o644); !errors.Is(err, syscall.ENOTCONN) {
+				t.Errorf("%v", err)
+			}
+			m.unmount()
+			m.mount()
+			only := func(name string) {
+				t.Helper()
+				if found, err := filepath.Glob(filepath.Join(m.dir, "*")); err != nil || len(found) != 1 || found[0] != name {
+					t.Errorf("there are %q, %v", found, err)
+				}
+			}
+			only(partName(path))
+			if err := ToStick(path, bytes.NewReader(make([]byte, 4<<20)), 0o644); err != nil {
+				t.Errorf("in again: %v", err)
+			}
+			only(path)
+		})
+	}
+}
+
+// pull holds no content; who reads it pulls the stick out.
+type pull struct{ *medium }
+
+func (p pull) Read([]byte) (int, error) {
+	err := p.driver.Process.Kill()
+	p.ended <- <-p.ended
+	return 0, cmp.Or(err, io.EOF)
+}
+
 // The read-back finds nothing in the page cache: what it compares comes from the
 // medium.
 func TestReadBackBypassesTheCache(t *testing.T) {
-	path := filepath.Join(mountMedium(t, "ext4"), "f")
+	path := filepath.Join(newMedium(t, "ext4").dir, "f")
 	if err := Create(path, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
