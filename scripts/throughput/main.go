@@ -10,9 +10,11 @@
 // best of three runs in turn; a ratio above 1 is in favour of Keyferry. Both read
 // and write files in a directory, which had better be in memory, and throw away
 // what they unpack. Keyferry does more: it reads what it seals twice, hashes each
-// file and the payload, and copies what it opens. Last comes what the
-// format asks of a core that opens, by itself: no way to open is faster. Its arguments are the size in MiB, a multiple of 64, and
-// the directory, which whoever made it removes.
+// file and the payload, and copies what it opens. Last comes what the format asks
+// of a core that opens, by itself: no way to open is faster.
+//
+// Its arguments are the size in MiB, a multiple of 64, and the directory, which
+// whoever made it removes.
 package main
 
 import (
