@@ -68,14 +68,28 @@ func plainUntil(s string, at int) int {
 	return at
 }
 
-// passPlain passes over plain bytes, 32 at once.
+// passPlain passes over plain bytes, a block at once: the library's search takes
+// 32 bytes in a step, and what it leaves to look for is simple.
 func passPlain(s string, at int) int {
-	for ; at+32 <= len(s); at += 32 {
-		if special(load(s, at))|special(load(s, at+8))|special(load(s, at+16))|special(load(s, at+24)) != 0 {
+	const size = 4 << 10
+	for ; at+size <= len(s); at += size {
+		if block := s[at : at+size]; strings.IndexByte(block, '<') >= 0 || strings.IndexByte(block, '>') >= 0 || strings.IndexByte(block, '&') >= 0 || !isPrintable(block) {
 			break
 		}
 	}
 	return at
+}
+
+// isPrintable reports whether all of a text, of a multiple of 32 bytes, is ASCII
+// without control characters, but for DEL.
+func isPrintable(s string) bool {
+	const spaces, highs = ' ' * 0x0101010101010101, 0x8080808080808080
+	var found uint64
+	for at := 0; at < len(s); at += 32 {
+		a, b, c, d := load(s, at), load(s, at+8), load(s, at+16), load(s, at+24)
+		found |= a | b | c | d | (a - spaces) | (b - spaces) | (c - spaces) | (d - spaces)
+	}
+	return found&highs == 0
 }
 
 // longText is how many bytes of text with references are worth to be rewritten
