@@ -36,13 +36,18 @@ func newPieces() chan *piece {
 
 var buffers = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 
+// copyPieces copies all of r. A file's own ways to copy take smaller pieces, and
+// leave them in memory.
 func copyPieces(w io.Writer, r io.Reader) (int64, error) {
+	if f, ok := w.(*fanOut); ok {
+		return f.readFrom(r)
+	}
 	buffer := buffers.Get().(*[pieceSize]byte)
 	defer func() {
 		clear(buffer[:])
 		buffers.Put(buffer)
 	}()
-	return io.CopyBuffer(w, r, buffer[:])
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buffer[:])
 }
 
 // copyN copies n bytes, fewer at the end. What was read ahead takes no buffer of
@@ -121,8 +126,8 @@ func (f *fanOut) Write(b []byte) (int, error) {
 	return len(b), f.fault.get()
 }
 
-// ReadFrom spares [io.Copy] a buffer of its own.
-func (f *fanOut) ReadFrom(r io.Reader) (total int64, err error) {
+// readFrom writes all of r, without a buffer between.
+func (f *fanOut) readFrom(r io.Reader) (total int64, err error) {
 	for err == nil {
 		var n int
 		n, err = r.Read(f.room())

@@ -73,7 +73,7 @@ type Target interface {
 
 // Seal writes the bundle of a letter to f. The manifest, which comes first,
 // holds the payload's digest: so the payload is written first, behind the room
-// that the manifest and its signature will take.
+// that the manifest and its signature will take. With an error, f holds no bundle.
 func Seal(f Target, l Letter) (*Sealed, error) {
 	files, err := l.describe()
 	if err != nil {
