@@ -112,12 +112,11 @@ func (o *outer) insert(s *sshsig.Signature, armored []byte) {
 // Write writes the bundle with its approvals.
 func (o *Own) Write(w io.Writer) error {
 	t := tarWriter{w}
-	if err := t.add(manifestName, int64(len(o.outer.manifest)), bytes.NewReader(o.outer.manifest)); err != nil {
+	if err := t.addBytes(manifestName, o.outer.manifest); err != nil {
 		return err
 	}
 	for i, s := range o.outer.signatures {
-		armored := o.outer.armored[i]
-		if err := t.add(signatureName(s.Key.Fingerprint()), int64(len(armored)), bytes.NewReader(armored)); err != nil {
+		if err := t.addBytes(signatureName(s.Key.Fingerprint()), o.outer.armored[i]); err != nil {
 			return err
 		}
 	}

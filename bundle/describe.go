@@ -7,9 +7,8 @@ import (
 	"errors"
 	"hash/maphash"
 	"io"
-	"runtime"
-	"sync"
 
+	"keyferry/internal/cores"
 	"keyferry/pkg/fingerprint"
 )
 
@@ -17,9 +16,9 @@ import (
 // sum tells whether it is still the same: a seeded 64-bit hash is enough for
 // that, and takes a tenth of the time that SHA-256 does.
 type described struct {
-	Content
 	File
-	sum uint64
+	open func() (io.ReadCloser, error)
+	sum  uint64
 }
 
 var seed = maphash.MakeSeed()
@@ -28,23 +27,16 @@ var seed = maphash.MakeSeed()
 func (l Letter) describe() ([]described, error) {
 	contents := l.contents()
 	files, errs := make([]described, len(contents)), make([]error, len(contents))
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
-	var all sync.WaitGroup
-	for i, c := range contents {
-		slots <- struct{}{}
-		all.Go(func() {
-			files[i], errs[i] = c.describe()
-			<-slots
-		})
-	}
-	all.Wait()
+	cores.Each(len(contents), func() func(int) {
+		return func(i int) { files[i], errs[i] = contents[i].describe() }
+	})
 	return files, errors.Join(errs...)
 }
 
 func (c Content) describe() (described, error) {
 	digest, sum := sha256.New(), newSum()
 	size, err := c.copyTo(io.MultiWriter(digest, sum))
-	return described{c, File{c.Path, size, fingerprint.Fingerprint(digest.Sum(nil))}, sum.Sum64()}, err
+	return described{File{c.Path, size, fingerprint.Fingerprint(digest.Sum(nil))}, c.Open, sum.Sum64()}, err
 }
 
 func (c Content) copyTo(w io.Writer) (int64, error) {

@@ -37,8 +37,8 @@ func newHead(m Manifest, signer crypto.Signer) (*head, error) {
 	t := tarWriter{&h.tar}
 	payload, err := header(payloadName, m.Payload.Size)
 	err = errors.Join(err,
-		t.add(manifestName, int64(len(signed)), bytes.NewReader(signed)),
-		t.add(signatureName(m.Sender.Fingerprint), int64(len(signature)), bytes.NewReader(signature)),
+		t.addBytes(manifestName, signed),
+		t.addBytes(signatureName(m.Sender.Fingerprint), signature),
 	)
 	h.tar.Write(payload)
 	return h, err

@@ -59,14 +59,6 @@ func copyN(w io.Writer, r io.Reader, n int64) (int64, error) {
 	return copyPieces(w, io.LimitReader(r, n))
 }
 
-// counter counts the bytes that are written to it.
-type counter int64
-
-func (c *counter) Write(b []byte) (int, error) {
-	*c += counter(len(b))
-	return len(b), nil
-}
-
 // fault is the first error of a step that others learn of.
 type fault struct{ first atomic.Pointer[error] }
 

@@ -173,24 +173,26 @@ func (l Letter) manifest(index fingerprint.Fingerprint) (Manifest, error) {
 }
 
 // writePayload writes age(zstd(tar)) to w, each step on its own.
-func (l Letter) writePayload(w io.Writer, index []byte, files []described) (File, error) {
-	var size counter
+func (l Letter) writePayload(w io.WriteSeeker, index []byte, files []described) (File, error) {
 	digest := sha256.New()
-	writing := newFanOut(io.MultiWriter(w, &size), digest)
+	writing := newFanOut(w, digest)
 	encrypted, err := age.Encrypt(writing, l.Recipient)
 	if err == nil {
 		err = compressed(encrypted, func(w io.Writer) error { return writePlain(w, index, files) })
 		err = cmp.Or(encrypted.Close(), err)
 	}
-	err = cmp.Or(writing.Close(), err) // where it began comes first
-	return File{payloadName, int64(size), fingerprint.Fingerprint(digest.Sum(nil))}, err
+	if err = cmp.Or(writing.Close(), err); err != nil { // where it began comes first
+		return File{}, err
+	}
+	size, err := w.Seek(0, io.SeekCurrent)
+	return File{payloadName, size, fingerprint.Fingerprint(digest.Sum(nil))}, err
 }
 
 // writePlain writes the payload's tar. A file that is no longer what the index
 // says is an error.
 func writePlain(w io.Writer, index []byte, files []described) error {
 	t := tarWriter{w}
-	if err := t.add(indexName, int64(len(index)), bytes.NewReader(index)); err != nil {
+	if err := t.addBytes(indexName, index); err != nil {
 		return err
 	}
 	for _, f := range files {

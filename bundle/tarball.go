@@ -59,21 +59,25 @@ func (t tarWriter) add(name string, size int64, content io.Reader) error {
 	return err
 }
 
+func (t tarWriter) addBytes(name string, content []byte) error {
+	return t.add(name, int64(len(content)), bytes.NewReader(content))
+}
+
 var errChanged = errors.New("it changed while it was read")
 
 // addContent adds a file that must still be as described.
 func (t tarWriter) addContent(f described) error {
-	r, err := f.Open()
+	r, err := f.open()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	sum := newSum()
-	if err := t.add(f.File.Path, f.Size, io.TeeReader(r, sum)); err != nil {
+	if err := t.add(f.Path, f.Size, io.TeeReader(r, sum)); err != nil {
 		return err
 	}
 	if sum.Sum64() != f.sum {
-		return fmt.Errorf("seal %s: %w", f.File.Path, errChanged)
+		return fmt.Errorf("seal %s: %w", f.Path, errChanged)
 	}
 	return nil
 }
