@@ -9,6 +9,8 @@ import (
 	"io"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"keyferry/internal/words"
 )
 
 // Encode encodes UTF-8 text. It leaves no copy of the text behind but its
@@ -36,17 +38,15 @@ func Write(hash io.Writer, text string) {
 	buf := make([]byte, size)
 	for at, n := 0, 0; ; n = 0 {
 		for at+8 <= len(text) && n+16 <= size {
-			s := text[at : at+8]
-			low := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24
-			high := uint64(s[4]) | uint64(s[5])<<8 | uint64(s[6])<<16 | uint64(s[7])<<24
-			if (low|high)&0x80808080 != 0 { // not ASCII
+			x := words.Load(text[at:])
+			if x&0x8080808080808080 != 0 { // not ASCII
 				r, length := utf8.DecodeRuneInString(text[at:])
 				n = len(appendRune(buf[:n], r))
 				at += length
 				continue
 			}
-			binary.LittleEndian.PutUint64(buf[n:], spread(low))
-			binary.LittleEndian.PutUint64(buf[n+8:], spread(high))
+			binary.LittleEndian.PutUint64(buf[n:], spread(x&0xFFFFFFFF))
+			binary.LittleEndian.PutUint64(buf[n+8:], spread(x>>32))
 			at, n = at+8, n+16
 		}
 		hash.Write(buf[:n])

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"keyferry/internal/words"
 	"keyferry/pkg/control"
 )
 
@@ -34,13 +35,6 @@ var isPlain = func() (table [256]bool) {
 	return table
 }()
 
-// load returns the eight bytes at s[at], the first one lowest.
-func load(s string, at int) uint64 {
-	s = s[at : at+8]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
-		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-}
-
 // special marks, in eight bytes, what text may not hold as it is: < > &, control
 // characters and what is not ASCII. The high bit of the lowest such byte is set,
 // and none below it; one above it may be set wrongly by a borrow.
@@ -55,7 +49,7 @@ func special(x uint64) uint64 {
 // end.
 func plainUntil(s string, at int) int {
 	for start := at; at+8 <= len(s); {
-		if found := special(load(s, at)); found != 0 {
+		if found := special(words.Load(s[at:])); found != 0 {
 			return at + bits.TrailingZeros64(found)/8
 		}
 		if at += 8; at-start == 1<<10 { // then it is likely to be base64, and much longer
@@ -86,7 +80,7 @@ func isPrintable(s string) bool {
 	const spaces, highs = ' ' * 0x0101010101010101, 0x8080808080808080
 	var found uint64
 	for at := 0; at < len(s); at += 32 {
-		a, b, c, d := load(s, at), load(s, at+8), load(s, at+16), load(s, at+24)
+		a, b, c, d := words.Load(s[at:]), words.Load(s[at+8:]), words.Load(s[at+16:]), words.Load(s[at+24:])
 		found |= a | b | c | d | (a - spaces) | (b - spaces) | (c - spaces) | (d - spaces)
 	}
 	return found&highs == 0
@@ -164,7 +158,7 @@ func rewritten(raw string) (text string, bad int, err error) {
 	buf := make([]byte, 0, max(0, len(raw)-3*strings.Count(raw, "&")))
 	for at := 0; at < len(raw); {
 		for at+8 <= len(raw) && len(buf)+8 <= cap(buf) {
-			x := load(raw, at)
+			x := words.Load(raw[at:])
 			plain := bits.TrailingZeros64(special(x)) / 8 // 8 if there is none that is special
 			buf = binary.LittleEndian.AppendUint64(buf, x)[:len(buf)+plain]
 			if at += plain; plain < 8 {

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"keyferry/internal/cores"
+	"keyferry/internal/words"
 )
 
 // pairs gives, for two base64 characters as a number, the first one lowest, the
@@ -66,8 +67,8 @@ func decodeBase64(text string) ([]byte, error) {
 func decodeRegular(dst []byte, text string) (done int) {
 	table := pairs()
 	for ; len(text) >= 16 && len(dst) >= 12; text, dst = text[16:], dst[12:] {
-		high, flaw := decodeEight(table, load(text))
-		low, flaw2 := decodeEight(table, load(text[8:]))
+		high, flaw := decodeEight(table, words.Load(text))
+		low, flaw2 := decodeEight(table, words.Load(text[8:]))
 		if flaw|flaw2 != 0 {
 			break
 		}
@@ -76,13 +77,6 @@ func decodeRegular(dst []byte, text string) (done int) {
 		done += 16
 	}
 	return done
-}
-
-// load returns the first eight bytes of the text, the first one lowest.
-func load(text string) uint64 {
-	text = text[:8]
-	return uint64(text[0]) | uint64(text[1])<<8 | uint64(text[2])<<16 | uint64(text[3])<<24 |
-		uint64(text[4])<<32 | uint64(text[5])<<40 | uint64(text[6])<<48 | uint64(text[7])<<56
 }
 
 // decodeEight decodes eight characters to 48 bits. The flaw is 0 if they are all
