@@ -135,3 +135,17 @@ func TestReadInput(t *testing.T) {
 		}
 	}
 }
+
+// A name on a stick is no command to the terminal, whatever error it stands in.
+func TestTerminalIsLeftAlone(t *testing.T) {
+	for file, shown := range map[string]string{
+		"contoso – Übersicht.xml": "open /none/contoso – Übersicht.xml: ",
+		"a\x1b[31m.xml":           `open /none/a\x1b[31m.xml: `,
+		"a\u202e\u009b.xml":       `open /none/a\u202e\u009b.xml: `,
+	} {
+		got := does(func(*IO) error { _, err := os.Open("/none/" + file); return err }).run(t, "test")
+		if !strings.Contains(got.stderr, shown) {
+			t.Errorf("%q", got.stderr)
+		}
+	}
+}

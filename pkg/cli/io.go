@@ -77,9 +77,11 @@ func (o *IO) Detail(format string, args ...any) {
 	}
 }
 
+// say lets nothing through that a terminal obeys, wherever it came from: the
+// system's errors hold the names of files as they are.
 func (o *IO) say(head, format string, args []any) {
 	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
-		fmt.Fprintf(o.stderr, "%s: %s%s\n", o.program, head, line)
+		fmt.Fprintf(o.stderr, "%s: %s%s\n", o.program, head, control.Plain(line))
 	}
 }
 
