@@ -67,8 +67,11 @@ func (o *importOptions) readExports(ctx context.Context, io *cli.IO) ([]*export,
 	}
 	for i, e := range exports {
 		for _, other := range exports[:i] {
-			if e.fingerprint == other.fingerprint {
+			switch {
+			case e.fingerprint == other.fingerprint:
 				problems = append(problems, control.ImportExists.Refuse("%s and %s are the same key", other.id, e.id))
+			case e.GUID() == other.GUID():
+				problems = append(problems, control.TPDGUIDUnique.Refuse("%s and %s are different keys with one GUID, %s", other.id, e.id, e.GUID()))
 			}
 		}
 	}
@@ -84,13 +87,14 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	if err != nil {
 		return nil, err
 	}
+	name := control.Plain(filepath.Base(path))
 	e := &export{tpd: fingerprint.Of(file)}
 	raw, err := tpd.Parse(file)
 	if err != nil {
-		return nil, control.About(filepath.Base(path), err)
+		return nil, control.About(name, err)
 	}
 	if e.domain, err = raw.Decrypt(password); err != nil {
-		return nil, control.About(filepath.Base(path), err)
+		return nil, control.About(name, err)
 	}
 	e.forHSM, err = e.domain.Checked(time.Now(), o.roots...)
 	switch {
@@ -106,16 +110,16 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	}
 	if err != nil {
 		e.domain.Clear()
-		return nil, control.About(filepath.Base(path), err)
+		return nil, control.About(name, err)
 	}
 	if e.public, err = x509.MarshalPKIXPublicKey(e.Public()); err != nil {
 		return nil, err
 	}
 	e.fingerprint = fingerprint.Of(e.public)
 	for _, f := range e.Report().Findings {
-		io.Warn("%s: %s [%s]", filepath.Base(path), f.Message, f.Control)
+		io.Warn("%s: %s [%s]", name, f.Message, f.Control)
 	}
-	io.Note("%s: every check holds; the key of SLC %s, %s", filepath.Base(path), e.GUID(), e.fingerprint)
+	io.Note("%s: every check holds; the key of SLC %s, %s", name, e.GUID(), e.fingerprint)
 	return e, nil
 }
 

@@ -303,8 +303,11 @@ func (o *importOptions) remaining(h *history, exports []*export) ([]*export, err
 	}
 	for _, k := range h.keys {
 		for _, e := range todo {
-			if k.Key == e.fingerprint && k.ID != e.id {
+			switch {
+			case k.Key == e.fingerprint && k.ID != e.id:
 				return nil, control.ImportExists.Refuse("this key was imported already, as %s", k.ID)
+			case k.Key != e.fingerprint && k.SLC == e.GUID():
+				return nil, control.TPDGUIDUnique.Refuse("%s and %s, which was imported before, are different keys with one GUID, %s", e.id, k.ID, k.SLC)
 			}
 		}
 	}

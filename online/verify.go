@@ -63,6 +63,9 @@ func withBundle(s *state.State, path string, maxSize int64, f func(h *history, v
 		if err := h.takeCopy(v); err != nil {
 			return err
 		}
+		if err := checkGUIDs(v.Index.Keys); err != nil {
+			return err
+		}
 		w, _, err := ownWorld(s)
 		if err != nil {
 			return err
@@ -89,6 +92,19 @@ func (h *history) takeCopy(v *bundle.Verified) error {
 		return control.BundleTranscript.Refuse("the sender's ledger: %w", err)
 	}
 	h.copy = l.Mark()
+	return nil
+}
+
+// checkGUIDs refuses two keys with one GUID: the tenant would take the first, and
+// an upload stop at the second.
+func checkGUIDs(keys []bundle.Key) error {
+	seen := map[string]string{} // GUID → key identifier
+	for _, k := range keys {
+		if first, ok := seen[k.SLC]; ok {
+			return control.TPDGUIDUnique.Refuse("the bundle's keys %s and %s have one GUID, %s", first, k.ID, control.Quote(k.SLC))
+		}
+		seen[k.SLC] = k.ID
+	}
 	return nil
 }
 

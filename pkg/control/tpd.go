@@ -42,6 +42,7 @@ var (
 	TPDChainAbsent    = tpd("KF-TPD-CHAIN-ABSENT", "export the domain again: without its certificate chain no service imports it")
 	TPDCertificate    = tpd("KF-TPD-CERTIFICATE", "export the domain again: a certificate of its chain is not what AD RMS writes")
 	TPDSLCID          = tpd("KF-TPD-SLC-ID", "key information and certificate are not of the same domain: export the domain again")
+	TPDGUIDUnique     = tpd("KF-TPD-GUID-UNIQUE", "AD RMS gives each key a GUID of its own: find out which export is the true one, and leave the other out")
 	TPDSLCDigest      = tpd("KF-TPD-SLC-DIGEST", "the server licensor certificate was changed after it was issued: find out by whom, and export the domain again")
 	TPDSLCSignature   = tpd("KF-TPD-SLC-SIGNATURE", "the server licensor certificate was not issued by whom it names: find out where the file comes from")
 	TPDChainLink      = tpd("KF-TPD-CHAIN-LINK", "the certificates are not one chain: export the domain again")
