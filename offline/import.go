@@ -257,7 +257,7 @@ func (o *importOptions) carryAll(c *carrier, todo []*export) error {
 // finish reports, and seals if asked to.
 func (o *importOptions) finish(ctx context.Context, c *carrier, done []*export) error {
 	if o.out != "" && !o.dryRun {
-		return (&sealOptions{out: o.out, token: c.token}).run(ctx, c.io, c.state)
+		return (&sealOptions{out: o.out, pin: o.pin, token: c.token}).run(ctx, c.io, c.state)
 	}
 	var records []keyRecord
 	var text strings.Builder
