@@ -8,13 +8,15 @@
 //
 //	app.go        the commands; sandbox.go, what all of them run in
 //	doctor.go     shows what the HSM can do; doctortext.go, to people
-//	init.go       makes the state directory; token.go, its HSM; tokenflags.go,
-//	              the choice of it
+//	init.go       makes the state directory; initrun.go, its steps; token.go, its
+//	              HSM; tokenflags.go, the choice of it
 //	trust.go      pins the security world, checks packages
-//	inspect.go    reports on TPDs
-//	import.go     the import's flags and order; carry.go, its steps;
-//	              preflight.go, what comes before it; managed.go, the way of a key that goes into no HSM;
+//	inspect.go    reports on TPDs; report.go, to people
+//	import.go     the import's flags and order; preflight.go, what comes before it;
+//	              export.go, a TPD that was read and checked; carry.go, its key's
+//	              way into the HSM; managed.go, that of a key that goes into no HSM;
 //	              wrap.go, that of a key that is in the HSM already
+//	outbox.go     where keys wait to be sealed
 //	seal.go       outbox -> bundle on the stick
 //	approve.go    attaches approvals to a bundle
 //	receipt.go    closes the ledger

@@ -3,145 +3,19 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
-	"keyferry/bundle"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/durable"
-	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/hsm"
-	"keyferry/pkg/secret"
 	"keyferry/pkg/state"
-	"keyferry/pkg/tpd"
 	"keyferry/pkg/trust"
 )
 
-// export is a TPD export that passed every check, on its way.
-type export struct {
-	tpd.Identity // of the key, as the checks proved it
-
-	id          string
-	tpd         fingerprint.Fingerprint // of the file's bytes
-	domain      *tpd.Domain             // to be cleared
-	forHSM      *tpd.Checked            // nil: no key comes out of the TPD
-	managed     bool                    // the key stays in its TPD
-	leaves      tpd.Pieces              // the TPD without its key, or whole for a Microsoft-managed one
-	oneTime     []byte                  // the password of leaves, if it is not the export's; to be cleared
-	public      []byte                  // PKIX DER
-	fingerprint fingerprint.Fingerprint // of public
-	resume      bool                    // an earlier run was stopped while it changed the token
-	record      keyRecord
-	ciphertext  []byte         // the key, wrapped
-	kept        *hsm.Kept      // the key in the token, once it is there
-	stored      *hsm.StoredKey // the key that was there before
-}
-
-// readExports reads and checks all TPDs, and reports the problems of all.
-func (o *importOptions) readExports(ctx context.Context, io *cli.IO) ([]*export, error) {
-	passwords, err := o.password.Read(ctx, io, len(o.tpds))
-	if err != nil {
-		return nil, err
-	}
-	var exports []*export
-	var problems []error
-	for i, path := range o.tpds {
-		e, err := o.readExport(io, path, passwords[i])
-		clear(passwords[i])
-		if err != nil {
-			problems = append(problems, err)
-			continue
-		}
-		e.id = o.ids[i]
-		exports = append(exports, e)
-	}
-	for i, e := range exports {
-		for _, other := range exports[:i] {
-			switch {
-			case e.fingerprint == other.fingerprint:
-				problems = append(problems, control.ImportExists.Refuse("%s and %s are the same key", other.id, e.id))
-			case e.GUID() == other.GUID():
-				problems = append(problems, control.TPDGUIDUnique.Refuse("%s and %s are different keys with one GUID, %s", other.id, e.id, e.GUID()))
-			}
-		}
-	}
-	if len(problems) > 0 {
-		clearAll(exports)
-		return nil, errors.Join(problems...)
-	}
-	return exports, nil
-}
-
-func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*export, error) {
-	file, err := cli.ReadInput(path)
-	if err != nil {
-		return nil, err
-	}
-	name := control.Plain(filepath.Base(path))
-	e := &export{tpd: fingerprint.Of(file)}
-	raw, err := tpd.Parse(file)
-	if err != nil {
-		return nil, control.About(name, err)
-	}
-	if e.domain, err = raw.Decrypt(password); err != nil {
-		return nil, control.About(name, err)
-	}
-	e.forHSM, err = e.domain.Checked(time.Now(), o.roots...)
-	switch {
-	case err == nil:
-		e.Identity = e.forHSM.Identity
-		err = o.takeKeyAway(e, raw, password)
-	case o.stored && control.Is(err, control.TPDKeyAbsent):
-		err = o.checkKeyless(e, raw, password)
-	case o.microsoftManaged && control.Is(err, control.TPDMode1):
-		e.leaves = tpd.Pieces{file}
-		e.Identity, err = o.checkManaged(e.domain)
-		e.managed = true
-	}
-	if err != nil {
-		e.domain.Clear()
-		return nil, control.About(name, err)
-	}
-	if e.public, err = x509.MarshalPKIXPublicKey(e.Public()); err != nil {
-		return nil, err
-	}
-	e.fingerprint = fingerprint.Of(e.public)
-	for _, f := range e.Report().Findings {
-		io.Warn("%s: %s [%s]", name, f.Message, f.Control)
-	}
-	io.Note("%s: every check holds; the key of SLC %s, %s", name, e.GUID(), e.fingerprint)
-	return e, nil
-}
-
-// takeKeyAway makes the keyless TPD, under the export's password or a one-time
-// password of its own.
-func (o *importOptions) takeKeyAway(e *export, raw *tpd.Export, password []byte) (err error) {
-	if o.keylessPassword == keylessFresh {
-		secret.Do(func() { e.leaves, e.oneTime, err = raw.KeylessFresh(o.element, password) })
-		return err
-	}
-	e.leaves = raw.Keyless(o.element)
-	return nil
-}
-
-func clearAll(exports []*export) {
-	for _, e := range exports {
-		e.domain.Clear()
-		clear(e.oneTime)
-	}
-}
-
-// carrier takes exports into the token and the outbox.
+// carrier takes exports into the token, and stages them in the outbox.
 type carrier struct {
 	io       *cli.IO
 	state    *state.State
@@ -199,24 +73,6 @@ func (c *carrier) carry(e *export, dryRun bool) (err error) {
 		return nil
 	}
 	return c.keep(e, proven)
-}
-
-// newRecord is the record before the token has to do with the key.
-func (e *export) newRecord() keyRecord {
-	return keyRecord{
-		Format: "keyferry-key-v1", ID: e.id, Disposition: e.disposition(), Time: time.Now().UTC().Truncate(time.Second),
-		Report: e.Report(), Verdicts: []hsm.Verdict{}, OneTimePassword: e.oneTime != nil, Warnings: e.warnings(),
-	}
-}
-
-// warnings lists the controls that hold only weakly for the TPD, once each.
-func (e *export) warnings() []string {
-	ids := []string{}
-	for _, f := range e.Report().Findings {
-		ids = append(ids, f.Control)
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
 }
 
 // softwareWrap names what byok.Wrap does.
@@ -302,66 +158,4 @@ func (c *carrier) takeBack(e *export, failure error) error {
 		return failure
 	}
 	return errors.Join(failure, c.undone(e))
-}
-
-// stagedName is, beside the files of the bundle, a file of the outbox: the
-// key's entry in the index.
-const stagedName = "staged.json"
-
-// stage writes the outbox's directory of the key, whole or not at all, then
-// the ledger. A Microsoft-managed key has no ciphertext.
-func (c *carrier) stage(e *export) error {
-	record, err := json.MarshalIndent(e.record, "", "  ")
-	if err != nil {
-		return err
-	}
-	entry, err := json.Marshal(bundle.Key{
-		ID: e.id, Disposition: e.record.Disposition, SLC: e.GUID(), PublicKey: e.public,
-		KID: e.record.KEK, WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings, Files: []bundle.File{},
-	})
-	if err != nil {
-		return err
-	}
-	if err := durable.MkdirAll(c.state.Path("outbox"), 0o700); err != nil {
-		return err
-	}
-	outbox := c.state.Path("outbox", e.id)
-	// What a run that was killed may have staged, unknown to the ledger.
-	if err := durable.RemoveIfThere(outbox); err != nil {
-		return err
-	}
-	err = durable.NewDir(outbox, 0o700, func(dir string) error {
-		if err := durable.CreateFrom(filepath.Join(dir, e.leavesName()), 0o600, func(f *os.File) error { return e.leaves.WriteInto(f) }); err != nil {
-			return err
-		}
-		files := map[string][]byte{bundle.RecordName: append(record, '\n'), stagedName: entry}
-		if e.ciphertext != nil {
-			files[bundle.WrappedName] = e.ciphertext
-		}
-		if e.oneTime != nil {
-			files[bundle.OneTimeName] = e.oneTime
-		}
-		for name, data := range files {
-			if err := durable.Create(filepath.Join(dir, name), data, 0o600); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("stage %s: %w", e.id, err)
-	}
-	event := eventImported
-	if e.stored != nil {
-		event = eventWrapped
-	}
-	err = c.state.Ledger.Append(time.Now(), event, imported{
-		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, KEK: e.record.KEK,
-		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Wrapped: fingerprint.Of(e.ciphertext), Retained: c.retain,
-		Warnings: e.record.Warnings,
-	})
-	if err != nil {
-		return errors.Join(err, durable.Remove(outbox))
-	}
-	return nil
 }

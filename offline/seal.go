@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +16,6 @@ import (
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
-	"keyferry/pkg/durable"
 	"keyferry/pkg/hsm"
 	"keyferry/pkg/state"
 )
@@ -86,16 +83,6 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	return o.report(io, s, path, done)
 }
 
-// clearOutbox removes what is in a bundle.
-func clearOutbox(s *state.State, ids []string) error {
-	for _, id := range ids {
-		if err := durable.RemoveIfThere(s.Path("outbox", id)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // letter gathers what is sealed. release lets the signing key go.
 func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h *history, staged []string) (l bundle.Letter, release func() error, err error) {
 	w, _, err := pinnedWorld(s)
@@ -130,26 +117,6 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 		}
 	}
 	return l, release, err
-}
-
-// stagedKey reads a key from the outbox.
-func stagedKey(s *state.State, id string) (bundle.KeyContent, error) {
-	dir := s.Path("outbox", id)
-	var k bundle.KeyContent
-	if err := s.ReadJSON(filepath.Join("outbox", id, stagedName), &k.Key); err != nil {
-		return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
-	}
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
-	}
-	for _, f := range files {
-		if f.Name() == stagedName {
-			continue
-		}
-		k.Contents = append(k.Contents, bundle.FromFile(bundle.KeyPath(id, f.Name()), filepath.Join(dir, f.Name())))
-	}
-	return k, nil
 }
 
 func (o *sealOptions) report(io *cli.IO, s *state.State, path string, done sealed) error {

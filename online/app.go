@@ -14,7 +14,8 @@
 //	trust.go      pins the offline side's card
 //	verify.go     opens and checks a bundle
 //	package.go    writes .byok and keyless TPD files
-//	upload.go     vault and tenant, step by step; plan.go, which steps
+//	upload.go     vault and tenant, step by step; plan.go, which steps;
+//	              handover.go, the kit for a person at a Windows machine
 //	receipt.go    seals the answer
 //	importtpd.go  one .byok and keyless TPD without their bundle
 //	status.go     shows what the ledger says

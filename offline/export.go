@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/hsm"
+	"keyferry/pkg/secret"
+	"keyferry/pkg/tpd"
+)
+
+// export is a TPD export that passed every check, on its way.
+type export struct {
+	tpd.Identity // of the key, as the checks proved it
+
+	id          string
+	tpd         fingerprint.Fingerprint // of the file's bytes
+	domain      *tpd.Domain             // to be cleared
+	forHSM      *tpd.Checked            // nil: no key comes out of the TPD
+	managed     bool                    // the key stays in its TPD
+	leaves      tpd.Pieces              // the TPD without its key, or whole for a Microsoft-managed one
+	oneTime     []byte                  // the password of leaves, if it is not the export's; to be cleared
+	public      []byte                  // PKIX DER
+	fingerprint fingerprint.Fingerprint // of public
+	resume      bool                    // an earlier run was stopped while it changed the token
+	record      keyRecord
+	ciphertext  []byte         // the key, wrapped
+	kept        *hsm.Kept      // the key in the token, once it is there
+	stored      *hsm.StoredKey // the key that was there before
+}
+
+// readExports reads and checks all TPDs, and reports the problems of all.
+func (o *importOptions) readExports(ctx context.Context, io *cli.IO) ([]*export, error) {
+	passwords, err := o.password.Read(ctx, io, len(o.tpds))
+	if err != nil {
+		return nil, err
+	}
+	var exports []*export
+	var problems []error
+	for i, path := range o.tpds {
+		e, err := o.readExport(io, path, passwords[i])
+		clear(passwords[i])
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		e.id = o.ids[i]
+		exports = append(exports, e)
+	}
+	for i, e := range exports {
+		for _, other := range exports[:i] {
+			switch {
+			case e.fingerprint == other.fingerprint:
+				problems = append(problems, control.ImportExists.Refuse("%s and %s are the same key", other.id, e.id))
+			case e.GUID() == other.GUID():
+				problems = append(problems, control.TPDGUIDUnique.Refuse("%s and %s are different keys with one GUID, %s", other.id, e.id, e.GUID()))
+			}
+		}
+	}
+	if len(problems) > 0 {
+		clearAll(exports)
+		return nil, errors.Join(problems...)
+	}
+	return exports, nil
+}
+
+func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*export, error) {
+	file, err := cli.ReadInput(path)
+	if err != nil {
+		return nil, err
+	}
+	name := control.Plain(filepath.Base(path))
+	e := &export{tpd: fingerprint.Of(file)}
+	raw, err := tpd.Parse(file)
+	if err != nil {
+		return nil, control.About(name, err)
+	}
+	if e.domain, err = raw.Decrypt(password); err != nil {
+		return nil, control.About(name, err)
+	}
+	e.forHSM, err = e.domain.Checked(time.Now(), o.roots...)
+	switch {
+	case err == nil:
+		e.Identity = e.forHSM.Identity
+		err = o.takeKeyAway(e, raw, password)
+	case o.stored && control.Is(err, control.TPDKeyAbsent):
+		err = o.checkKeyless(e, raw, password)
+	case o.microsoftManaged && control.Is(err, control.TPDMode1):
+		e.leaves = tpd.Pieces{file}
+		e.Identity, err = o.checkManaged(e.domain)
+		e.managed = true
+	}
+	if err != nil {
+		e.domain.Clear()
+		return nil, control.About(name, err)
+	}
+	if e.public, err = x509.MarshalPKIXPublicKey(e.Public()); err != nil {
+		return nil, err
+	}
+	e.fingerprint = fingerprint.Of(e.public)
+	for _, f := range e.Report().Findings {
+		io.Warn("%s: %s [%s]", name, f.Message, f.Control)
+	}
+	io.Note("%s: every check holds; the key of SLC %s, %s", name, e.GUID(), e.fingerprint)
+	return e, nil
+}
+
+// takeKeyAway makes the keyless TPD, under the export's password or a one-time
+// password of its own.
+func (o *importOptions) takeKeyAway(e *export, raw *tpd.Export, password []byte) (err error) {
+	if o.keylessPassword == keylessFresh {
+		secret.Do(func() { e.leaves, e.oneTime, err = raw.KeylessFresh(o.element, password) })
+		return err
+	}
+	e.leaves = raw.Keyless(o.element)
+	return nil
+}
+
+func clearAll(exports []*export) {
+	for _, e := range exports {
+		e.domain.Clear()
+		clear(e.oneTime)
+	}
+}
+
+// newRecord is the record before the token has to do with the key.
+func (e *export) newRecord() keyRecord {
+	return keyRecord{
+		Format: "keyferry-key-v1", ID: e.id, Disposition: e.disposition(), Time: time.Now().UTC().Truncate(time.Second),
+		Report: e.Report(), Verdicts: []hsm.Verdict{}, OneTimePassword: e.oneTime != nil, Warnings: e.warnings(),
+	}
+}
+
+// warnings lists the controls that hold only weakly for the TPD, once each.
+func (e *export) warnings() []string {
+	ids := []string{}
+	for _, f := range e.Report().Findings {
+		ids = append(ids, f.Control)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"keyferry/bundle"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/state"
+)
+
+// This file knows the outbox, where keys wait to be sealed: a directory for each,
+// with the files that the bundle will have, and the key's entry in the index.
+
+// stagedName is the file of that entry.
+const stagedName = "staged.json"
+
+func outboxDir(s *state.State, id string) string { return s.Path("outbox", id) }
+
+// stage writes the outbox's directory of the key, whole or not at all, then
+// the ledger.
+func (c *carrier) stage(e *export) error {
+	outbox := outboxDir(c.state, e.id)
+	if err := durable.MkdirAll(filepath.Dir(outbox), 0o700); err != nil {
+		return err
+	}
+	// What a run that was killed may have staged, unknown to the ledger.
+	if err := durable.RemoveIfThere(outbox); err != nil {
+		return err
+	}
+	if err := durable.NewDir(outbox, 0o700, e.writeInto); err != nil {
+		return fmt.Errorf("stage %s: %w", e.id, err)
+	}
+	event := eventImported
+	if e.stored != nil {
+		event = eventWrapped
+	}
+	if err := c.state.Ledger.Append(time.Now(), event, c.staged(e)); err != nil {
+		return errors.Join(err, durable.Remove(outbox))
+	}
+	return nil
+}
+
+// writeInto writes the key's files. A Microsoft-managed key has no ciphertext.
+func (e *export) writeInto(dir string) error {
+	record, err := json.MarshalIndent(e.record, "", "  ")
+	if err != nil {
+		return err
+	}
+	entry, err := json.Marshal(bundle.Key{
+		ID: e.id, Disposition: e.record.Disposition, SLC: e.GUID(), PublicKey: e.public,
+		KID: e.record.KEK, WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings, Files: []bundle.File{},
+	})
+	if err != nil {
+		return err
+	}
+	if err := durable.CreateFrom(filepath.Join(dir, e.leavesName()), 0o600, func(f *os.File) error { return e.leaves.WriteInto(f) }); err != nil {
+		return err
+	}
+	files := map[string][]byte{bundle.RecordName: append(record, '\n'), stagedName: entry}
+	if e.ciphertext != nil {
+		files[bundle.WrappedName] = e.ciphertext
+	}
+	if e.oneTime != nil {
+		files[bundle.OneTimeName] = e.oneTime
+	}
+	for name, data := range files {
+		if err := durable.Create(filepath.Join(dir, name), data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// staged is what the ledger says of the key. Of one that is in no HSM, nothing
+// is wrapped or retained there.
+func (c *carrier) staged(e *export) imported {
+	record := imported{
+		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, KEK: e.record.KEK,
+		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings,
+	}
+	if !e.managed {
+		record.Wrapped, record.Retained = fingerprint.Of(e.ciphertext), c.retain
+	}
+	return record
+}
+
+// stagedKey reads a key from the outbox.
+func stagedKey(s *state.State, id string) (bundle.KeyContent, error) {
+	dir := outboxDir(s, id)
+	var k bundle.KeyContent
+	if err := s.ReadJSON(filepath.Join("outbox", id, stagedName), &k.Key); err != nil {
+		return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
+	}
+	for _, f := range files {
+		if f.Name() == stagedName {
+			continue
+		}
+		k.Contents = append(k.Contents, bundle.FromFile(bundle.KeyPath(id, f.Name()), filepath.Join(dir, f.Name())))
+	}
+	return k, nil
+}
+
+// clearOutbox removes what is in a bundle.
+func clearOutbox(s *state.State, ids []string) error {
+	for _, id := range ids {
+		if err := durable.RemoveIfThere(outboxDir(s, id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
