@@ -4,6 +4,7 @@ package durable
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -64,6 +65,14 @@ var ops = []op{
 	{"tostick", func(dir string) error { return ToStick(dir+"/f", bytes.NewReader([]byte("new")), 0o600) },
 		files{}, files{"f": "new"}, nil,
 		"unlinkat unlinkat openat write fsync close renameat2 openat fsync close openat fadvise64 read read close"},
+	{"isonstick", func(dir string) error {
+		there, err := IsOnStick(dir+"/f", strings.NewReader("old"))
+		if err == nil && !there {
+			err = errors.New("it is not there")
+		}
+		return err
+	}, files{"f": "old"}, files{"f": "old"}, nil,
+		"openat fsync close openat fsync close openat fadvise64 read read close"},
 	{"scratch", func(dir string) error {
 		f, err := Scratch(dir)
 		if err != nil {

@@ -25,7 +25,8 @@ func ToStick(path string, content io.Reader, perm os.FileMode) error {
 }
 
 // ReplaceOnStick is [ToStick] in place of what may be at path: the old file or
-// the new one is there at any time, never half of one.
+// the new one is there at any time, never half of one. Where the new one does not
+// read back, none is.
 func ReplaceOnStick(path string, content io.Reader, perm os.FileMode) error {
 	return toStick(ReplaceFrom, path, content, perm, openMedium)
 }
@@ -53,12 +54,29 @@ func toStick(create creates, path string, content io.Reader, perm os.FileMode, o
 
 // IsOnStick reports whether the medium holds content, and nothing else, at path:
 // what a run that was stopped between writing and reading back may have left.
-// Content is rewound afterwards; it is read only if there is something.
+// What is there has reached the medium then, whatever became of that run. A link,
+// a pipe or a file of another size is never opened. Content is rewound afterwards.
+//
+//	lstat; fsync; fsync directory; fadvise DONTNEED; read; compare
 func IsOnStick(path string, content io.ReadSeeker) (bool, error) {
-	read, err := digestFromMedium(path, openMedium)
+	size, err := content.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = content.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return false, err
+	}
+	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
+	if err != nil || !info.Mode().IsRegular() || info.Size() != size {
+		return false, err
+	}
+	if err := errors.Join(syncFile(path), syncParent(path)); err != nil {
+		return false, err
+	}
+	read, err := digestFromMedium(path, openMedium)
 	if err != nil {
 		return false, err
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -223,6 +224,28 @@ func TestIsOnStick(t *testing.T) {
 		}
 		if there, err := IsOnStick(path, strings.NewReader("data")); there != want || err != nil {
 			t.Errorf("%q: %v, %v", content, there, err)
+		}
+	}
+}
+
+// What a hostile stick has in a bundle's place is not read, or it could go on
+// forever.
+func TestIsOnStickReadsFilesOnly(t *testing.T) {
+	for name, plant := range map[string]func(path string) error{
+		"pipe":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"link":      func(path string) error { return os.Symlink("/dev/zero", path) },
+		"huge":      func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<40)) },
+	} {
+		path := filepath.Join(t.TempDir(), "f")
+		if err := plant(path); err != nil {
+			t.Fatal(err)
+		}
+		if there, err := IsOnStick(path, strings.NewReader("data")); there || err != nil {
+			t.Errorf("%s: %v, %v", name, there, err)
+		}
+		if err := ToStick(path, strings.NewReader("data"), 0o600); !control.Is(err, control.OutputExists) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
