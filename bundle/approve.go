@@ -5,6 +5,7 @@ package bundle
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 
@@ -26,7 +27,11 @@ type Own struct {
 // OpenOwn reads a bundle and checks that sender signed it, and that what
 // approvals it has are good (KF-APPROVAL-BUNDLE).
 func OpenOwn(file *io.SectionReader, sender sshsig.PublicKey) (*Own, error) {
-	outer, payload, err := readOwn(file)
+	medium := &source{r: file}
+	outer, payload, err := readOwn(file, medium)
+	if medium.err != nil {
+		return nil, fmt.Errorf("read the bundle: %w", medium.err)
+	}
 	if err == nil {
 		_, err = outer.checkSignatures(Pins{Sender: sender})
 	}
@@ -40,8 +45,9 @@ func OpenOwn(file *io.SectionReader, sender sshsig.PublicKey) (*Own, error) {
 	return o, nil
 }
 
-func readOwn(file *io.SectionReader) (*outer, *io.SectionReader, error) {
-	t := tarReader{file, "the bundle"}
+// readOwn reads the file by way of r, and passes over the payload.
+func readOwn(file *io.SectionReader, r io.Reader) (*outer, *io.SectionReader, error) {
+	t := tarReader{r, "the bundle"}
 	o, err := readOuter(t)
 	if err != nil {
 		return nil, nil, err

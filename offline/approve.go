@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -88,21 +90,28 @@ func approve(io *cli.IO, s *state.State, path, signature string) error {
 	return reportApprovals(io, w, path, b, w.Who(all))
 }
 
-// sealedAt finds in the ledger the bundle that lies at path.
+// sealedAt finds in the ledger the bundle that lies at path, by its manifest. Where
+// the stick has lost it, its name will do: the copy in sent/ counts anyway.
 func sealedAt(s *state.State, path string, self sshsig.PublicKey) (sealed, error) {
-	digest, err := dispatch.Digest(path, self)
-	if err != nil {
-		return sealed{}, err
-	}
 	h, err := readHistory(s.Ledger)
 	if err != nil {
 		return sealed{}, err
 	}
-	i := slices.IndexFunc(h.bundles, func(b sealed) bool { return b.Manifest == digest })
-	if i < 0 {
-		return sealed{}, control.ApprovalBundle.Refuse("the ledger does not know a bundle with the manifest %s", digest)
+	digest, err := dispatch.Digest(path, self)
+	is := func(b sealed) bool { return b.Manifest == digest }
+	if errors.Is(err, fs.ErrNotExist) {
+		is = func(b sealed) bool { return dispatch.FileName(s, b.Sequence) == filepath.Base(path) }
+	} else if err != nil {
+		return sealed{}, err
 	}
-	return h.bundles[i], nil
+	i := slices.IndexFunc(h.bundles, is)
+	switch {
+	case i >= 0:
+		return h.bundles[i], nil
+	case err != nil:
+		return sealed{}, err
+	}
+	return sealed{}, control.ApprovalBundle.Refuse("the ledger does not know a bundle with the manifest %s", digest)
 }
 
 // recordApproval tells the ledger, unless a run that was stopped has.

@@ -3,8 +3,6 @@
 package dispatch
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
@@ -76,31 +74,21 @@ func (a Approval) Deliver() error {
 		return control.StateDamaged.Refuse("the sealed bundle can't be read: %w", err)
 	}
 	defer kept.Close()
-	stick, err := os.Open(a.Path)
-	if err != nil {
-		return err
-	}
-	want, got := sha256.New(), sha256.New()
-	_, wantErr := io.Copy(want, kept)
-	_, gotErr := io.Copy(got, stick)
-	if err := errors.Join(wantErr, gotErr, stick.Close()); err != nil || bytes.Equal(want.Sum(nil), got.Sum(nil)) {
-		return err
-	}
-	if _, err := kept.Seek(0, io.SeekStart); err != nil {
+	if there, err := durable.IsOnStick(a.Path, kept); there || err != nil {
 		return err
 	}
 	return durable.ReplaceOnStick(a.Path, kept, 0o644)
 }
 
 func (a Approval) kept() string {
-	return filepath.Join(sentDir(a.State, a.Sequence), fileName(a.State, a.Sequence))
+	return filepath.Join(sentDir(a.State, a.Sequence), FileName(a.State, a.Sequence))
 }
 
 // withOwn runs f on a bundle of this side's own.
 func withOwn(path string, sender sshsig.PublicKey, f func(own *bundle.Own, file *os.File) error) error {
-	file, err := os.Open(path)
+	file, err := openBundle(path)
 	if err != nil {
-		return control.InputFile.Refuse("%w", err)
+		return err
 	}
 	defer file.Close()
 	info, err := file.Stat()

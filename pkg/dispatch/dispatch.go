@@ -49,7 +49,7 @@ func Check(s *state.State, sequence uint64, out string) error {
 	if err := cli.CheckOut(out); err != nil {
 		return err
 	}
-	name := fileName(s, sequence)
+	name := FileName(s, sequence)
 	path := filepath.Join(out, name)
 	sealed, err := os.Open(filepath.Join(sentDir(s, sequence), name))
 	if err != nil { // nothing was sealed yet
@@ -62,7 +62,8 @@ func Check(s *state.State, sequence uint64, out string) error {
 	return durable.CheckAbsent(path)
 }
 
-func fileName(s *state.State, sequence uint64) string {
+// FileName is the name of this side's bundle of that number.
+func FileName(s *state.State, sequence uint64) string {
 	return bundle.Manifest{Sender: bundle.Party{Name: s.Name}, Sequence: sequence}.FileName()
 }
 
@@ -81,7 +82,7 @@ func (d Dispatch[T]) Send() (path string, record T, err error) {
 		return "", record, err
 	}
 	if path, err = Deliver(d.State, d.Sequence, d.Out); err != nil {
-		if _, there := os.Lstat(filepath.Join(d.Out, fileName(d.State, d.Sequence))); fresh && errors.Is(there, fs.ErrNotExist) {
+		if _, there := os.Lstat(filepath.Join(d.Out, FileName(d.State, d.Sequence))); fresh && errors.Is(there, fs.ErrNotExist) {
 			err = errors.Join(err, durable.Remove(dir)) // it was never out of this machine: nothing has happened
 		}
 		return "", record, err
@@ -114,7 +115,7 @@ func (d Dispatch[T]) seal(dir string) error {
 
 func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) error {
 	var sealed *bundle.Sealed
-	err := durable.CreateFrom(filepath.Join(dir, fileName(d.State, d.Sequence)), 0o600, func(f *os.File) (err error) {
+	err := durable.CreateFrom(filepath.Join(dir, FileName(d.State, d.Sequence)), 0o600, func(f *os.File) (err error) {
 		sealed, err = bundle.Seal(f, letter)
 		return err
 	})
@@ -131,7 +132,10 @@ func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) error {
 // Deliver copies a bundle that was sealed to the stick, and returns its path
 // there. The very same file on the stick is what an earlier run has written.
 func Deliver(s *state.State, sequence uint64, out string) (string, error) {
-	name := fileName(s, sequence)
+	if err := cli.CheckOut(out); err != nil {
+		return "", err
+	}
+	name := FileName(s, sequence)
 	sealed, err := os.Open(filepath.Join(sentDir(s, sequence), name))
 	if err != nil {
 		return "", control.StateDamaged.Refuse("the sealed bundle can't be read: %w", err)
@@ -150,9 +154,9 @@ func Deliver(s *state.State, sequence uint64, out string) (string, error) {
 // Receive reads the other side's bundle from the stick once, checks it against
 // pins, and runs f on it. The copy has no name and is gone when f returns.
 func Receive(s *state.State, path string, pins bundle.Pins, f func(v *bundle.Verified) error) (err error) {
-	stick, err := os.Open(path)
+	stick, err := openBundle(path)
 	if err != nil {
-		return control.InputFile.Refuse("%w", err)
+		return err
 	}
 	defer stick.Close()
 	scratch, err := durable.Scratch(s.Dir)
@@ -165,4 +169,16 @@ func Receive(s *state.State, path string, pins bundle.Pins, f func(v *bundle.Ver
 		return err
 	}
 	return f(v)
+}
+
+// openBundle opens a bundle that a person named.
+func openBundle(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, control.InputFile.Refuse("%w", err)
+	}
+	if info, err := f.Stat(); err != nil || info.IsDir() {
+		return nil, errors.Join(control.InputFile.Refuse("%s is a directory, not a bundle", path), err, f.Close())
+	}
+	return f, nil
 }
