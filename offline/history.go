@@ -96,6 +96,7 @@ type keyState struct {
 	Disposition string                  `json:"disposition"`
 	Key         fingerprint.Fingerprint `json:"key"`
 	SLC         string                  `json:"slc"`
+	KEK         string                  `json:"kek"` // none for a Microsoft-managed key
 	WrappedBy   string                  `json:"wrapped_by"`
 	Bundle      uint64                  `json:"bundle"`  // sequence; 0 before it is sealed
 	KeyURL      string                  `json:"key_url"` // none for a Microsoft-managed key
@@ -136,7 +137,7 @@ func (h *history) take(e ledger.Entry) error {
 			return err
 		}
 		if k := h.key(d.ID); k != nil {
-			k.Stage, k.Disposition, k.SLC, k.WrappedBy = stageStaged, d.Disposition, d.SLC, d.WrappedBy
+			k.Stage, k.Disposition, k.SLC, k.KEK, k.WrappedBy = stageStaged, d.Disposition, d.SLC, d.KEK, d.WrappedBy
 		}
 	case eventWrapped:
 		return h.takeWrapped(e)
@@ -167,7 +168,7 @@ func (h *history) takeWrapped(e ledger.Entry) error {
 		k = &keyState{}
 		h.keys = append(h.keys, k)
 	}
-	*k = keyState{ID: d.ID, Disposition: d.Disposition, Key: d.Key, SLC: d.SLC, WrappedBy: d.WrappedBy, Stage: stageWrapped}
+	*k = keyState{ID: d.ID, Disposition: d.Disposition, Key: d.Key, SLC: d.SLC, KEK: d.KEK, WrappedBy: d.WrappedBy, Stage: stageWrapped}
 	if d.Retained {
 		k.Stage = stageStaged
 	}
@@ -244,4 +245,10 @@ func (h *history) lastBundle() sealed {
 		return sealed{}
 	}
 	return h.bundles[len(h.bundles)-1]
+}
+
+// sealedLast reports whether the key is in the newest bundle and nothing is known
+// of what became of it.
+func (h *history) sealedLast(k *keyState) bool {
+	return k.Stage == stageSealed && k.Bundle == h.lastBundle().Sequence
 }

@@ -184,9 +184,14 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 		return err
 	}
 	defer clearAll(exports)
-	todo, err := o.remaining(h, exports)
+	todo, err := o.remaining(h, exports, kek.KID())
 	if err != nil {
 		return err
+	}
+	for _, e := range exports {
+		if !slices.Contains(todo, e) {
+			io.Note("%s: %s by an earlier run", e.id, h.key(e.id).Stage)
+		}
 	}
 	if err := checkRoom(s, todo); err != nil {
 		return err
@@ -279,10 +284,10 @@ func (o *importOptions) finish(ctx context.Context, c *carrier, done []*export) 
 
 // remaining leaves out what an interrupted run of the same command has staged
 // already, and refuses what the ledger knows otherwise. Nothing left to do is a
-// refusal as well: the keys are there already.
-func (o *importOptions) remaining(h *history, exports []*export) ([]*export, error) {
+// refusal as well, unless it is to be sealed: the keys are there already.
+func (o *importOptions) remaining(h *history, exports []*export, kek string) ([]*export, error) {
 	var todo []*export
-	var last error
+	var staged error
 	open := stageBegun
 	if o.stored {
 		open = stageWrapped
@@ -295,26 +300,35 @@ func (o *importOptions) remaining(h *history, exports []*export) ([]*export, err
 		case k.Key == e.fingerprint && k.Stage == open:
 			e.resume = true
 			todo = append(todo, e)
-		case k.Key == e.fingerprint && k.Stage == stageStaged:
-			last = control.ImportExists.Refuse("the key %s is staged already", e.id)
+		case k.Key == e.fingerprint && (k.KEK == kek || e.managed) && (k.Stage == stageStaged || o.out != "" && h.sealedLast(k)):
+			staged = control.ImportExists.Refuse("the key %s is %s already", e.id, k.Stage)
 		default:
 			return nil, control.ImportExists.Refuse("the key identifier %s is taken by an earlier import (%s)", e.id, k.Stage)
 		}
 	}
+	if err := checkOthers(h, todo); err != nil {
+		return nil, err
+	}
+	if len(todo) == 0 && (o.out == "" || o.dryRun) {
+		return nil, staged
+	}
+	return todo, nil
+}
+
+// checkOthers refuses keys that the ledger knows under another identifier, and
+// GUIDs that it knows of another key.
+func checkOthers(h *history, exports []*export) error {
 	for _, k := range h.keys {
-		for _, e := range todo {
+		for _, e := range exports {
 			switch {
 			case k.Key == e.fingerprint && k.ID != e.id:
-				return nil, control.ImportExists.Refuse("this key was imported already, as %s", k.ID)
+				return control.ImportExists.Refuse("this key was imported already, as %s", k.ID)
 			case k.Key != e.fingerprint && k.SLC == e.GUID():
-				return nil, control.TPDGUIDUnique.Refuse("%s and %s, which was imported before, are different keys with one GUID, %s", e.id, k.ID, k.SLC)
+				return control.TPDGUIDUnique.Refuse("%s and %s, which was imported before, are different keys with one GUID, %s", e.id, k.ID, k.SLC)
 			}
 		}
 	}
-	if len(todo) == 0 {
-		return nil, last
-	}
-	return todo, nil
+	return nil
 }
 
 // keyRecord is key.json: what was found and done, for the record. Nothing in

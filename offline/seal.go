@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,7 +28,8 @@ Usage: offline seal --out DIR [flags]
 Seals all staged keys into the bundle keyferry-<name>-<number>.kfb in DIR:
 signed by this side, encrypted to the pinned connected side. The copy on the
 stick is read back and compared. The outbox is empty afterwards; a copy of the
-bundle stays in the state directory.
+bundle stays in the state directory. Where nothing is staged, the last bundle is
+written once more, byte for byte.
 
   --out DIR            where to write the bundle
   --hsm-pin-file PATH  the HSM's PIN, where it signs (or --hsm-pin-fd N)
@@ -65,7 +65,7 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	}
 	staged := h.staged()
 	if len(staged) == 0 {
-		return control.BundleEmpty.Refuse("no key is staged")
+		return o.again(io, s, h.lastBundle())
 	}
 	path, done, err := dispatch.Dispatch[sealed]{
 		State: s, Out: o.out, Sequence: h.lastBundle().Sequence + 1, Event: eventSealed,
@@ -80,7 +80,20 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if err := clearOutbox(s, done.Keys); err != nil {
 		return err
 	}
-	return o.report(io, s, path, done)
+	return o.report(io, s, path, done, false)
+}
+
+// again writes the last bundle once more, from the copy in the state directory:
+// sticks are lost.
+func (o *sealOptions) again(io *cli.IO, s *state.State, last sealed) error {
+	if last.Sequence == 0 {
+		return control.BundleEmpty.Refuse("no key is staged")
+	}
+	path, err := dispatch.Deliver(s, last.Sequence, o.out)
+	if err != nil {
+		return err
+	}
+	return o.report(io, s, path, last, true)
 }
 
 // letter gathers what is sealed. release lets the signing key go.
@@ -97,7 +110,7 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 	l = bundle.Letter{
 		Purpose: bundle.KeyTransfer, Sender: s.Name, Receiver: w.Signer.Fingerprint(), Recipient: recipient,
 		Sequence: last.Sequence + 1, Previous: last.Manifest, Rehearsal: s.Rehearsal, Created: time.Now(),
-		Files: []bundle.Content{bundle.FromFile(bundle.TranscriptName, s.LedgerPath())},
+		Files: []bundle.Content{bundle.Bytes(bundle.TranscriptName, s.Ledger.Lines())},
 	}
 	for _, id := range staged {
 		k, err := stagedKey(s, id)
@@ -119,16 +132,22 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 	return l, release, err
 }
 
-func (o *sealOptions) report(io *cli.IO, s *state.State, path string, done sealed) error {
+func (o *sealOptions) report(io *cli.IO, s *state.State, path string, done sealed, again bool) error {
 	w, _, err := pinnedWorld(s)
 	if err != nil {
 		return err
 	}
-	doc := map[string]any{"bundle": path, "id": done.Bundle, "sequence": done.Sequence, "manifest": done.Manifest, "keys": slices.Clone(done.Keys), "threshold": w.Threshold}
-	rule := ""
+	doc := map[string]any{
+		"bundle": path, "id": done.Bundle, "sequence": done.Sequence, "manifest": done.Manifest, "keys": done.Keys,
+		"threshold": w.Threshold, "again": again,
+	}
+	what, rule := "Sealed", ""
+	if again {
+		what = "Sealed before, and written again"
+	}
 	if w.Threshold > 0 {
 		rule = "\n" + w.ApprovalRule() + "\nNext: offline approve, for each of them"
 	}
-	return io.Result(doc, fmt.Sprintf("Sealed: %s, with %s\nThe manifest's fingerprint:\n%s\n%s%s\nThe copy was read back and compared. The stick may be pulled.",
-		path, strings.Join(done.Keys, ", "), done.Manifest.Grouped(), done.Manifest.Words(), rule))
+	return io.Result(doc, fmt.Sprintf("%s: %s, with %s\nThe manifest's fingerprint:\n%s\n%s%s\nThe copy was read back and compared. The stick may be pulled.",
+		what, path, strings.Join(done.Keys, ", "), done.Manifest.Grouped(), done.Manifest.Words(), rule))
 }

@@ -98,7 +98,7 @@ type Ledger struct {
 	path    string
 	entries []Entry
 	head    fingerprint.Fingerprint // of the last line
-	size    int64                   // of all whole lines
+	lines   []byte                  // all whole ones
 }
 
 // Open reads the ledger at path; one that is absent is empty. A broken chain
@@ -154,7 +154,7 @@ func (l *Ledger) take(line []byte) error {
 	}
 	l.entries = append(l.entries, e)
 	l.head = fingerprint.Of(line)
-	l.size += int64(len(line)) + 1
+	l.lines = append(append(l.lines, line...), '\n')
 	return nil
 }
 
@@ -172,7 +172,7 @@ func (l *Ledger) Append(now time.Time, event string, data any) error {
 	if err := next.take(line); err != nil {
 		return err // what can't be read again is not written
 	}
-	if err := durable.Append(l.path, l.size, append(line, '\n'), 0o600); err != nil {
+	if err := durable.Append(l.path, int64(len(l.lines)), append(line, '\n'), 0o600); err != nil {
 		return err
 	}
 	*l = next
@@ -191,6 +191,10 @@ func (l *Ledger) Each(f func(Entry) error) error {
 
 // Entries returns the records, oldest first. The caller must not change them.
 func (l *Ledger) Entries() []Entry { return l.entries }
+
+// Lines returns the records as they stand in the file, without one that a crash
+// tore: what [ReadCopy] takes. The caller must not change them.
+func (l *Ledger) Lines() []byte { return l.lines }
 
 // Head is the SHA-256 of the last record: it stands for the whole ledger.
 func (l *Ledger) Head() fingerprint.Fingerprint { return l.head }

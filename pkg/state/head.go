@@ -14,9 +14,6 @@ import (
 	"keyferry/pkg/ledger"
 )
 
-// LedgerPath is where the ledger lies: a bundle carries a copy.
-func (s *State) LedgerPath() string { return s.Path(ledgerFile) }
-
 // SignHead signs the ledger's head.
 func (s *State) SignHead(signer crypto.Signer) error {
 	file, err := s.Ledger.SealHead(signer, time.Now())
