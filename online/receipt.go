@@ -27,7 +27,7 @@ Usage: online receipt BUNDLE --out DIR
 
 Seals a receipt for a bundle whose upload was begun: what became of each key,
 signed by this side, encrypted to the offline side. Asked again, it writes the
-same receipt again.
+same receipt again, unless something has changed or another one was sealed since.
 
   --out DIR         where to write the receipt
   --max-size SIZE   the largest bundle to take, such as 500M; default 8G
@@ -51,30 +51,49 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 	},
 }
 
-// answer sends the receipt. One that says the same as the last is that one
-// again.
+// answer sends the receipt. If the last one says the same, it is that one again;
+// an older one would be refused where a later one was taken.
 func answer(io *cli.IO, s *state.State, h *history, v *bundle.Verified, out string) error {
 	keys, err := h.became(v)
 	if err != nil {
 		return err
 	}
+	want := answered{Answers: v.Digest, Keys: keys}
 	var path string
-	if last := h.lastAnswer(v.Digest); last != nil && reflect.DeepEqual(last.Keys, keys) {
-		path, err = dispatch.Deliver(s, last.Sequence, out)
+	if n := len(h.answers); n > 0 && h.answers[n-1].saysAs(want) {
+		path, err = dispatch.Deliver(s, h.answers[n-1].Sequence, out)
 	} else {
-		path, _, err = dispatch.Dispatch[answered]{
-			State: s, Out: out, Sequence: uint64(len(h.answers)) + 1, Event: eventReceipt,
-			Letter: func() (bundle.Letter, func() error, error) { return receiptLetter(s, h, v.Digest, keys) },
-			Record: func(b *bundle.Sealed) answered {
-				return answered{b.Manifest.Sequence, b.Digest, v.Digest, keys}
-			},
-		}.Send()
+		path, err = sendReceipt(io, s, h, want, out)
 	}
 	if err != nil {
 		return err
 	}
 	return io.Result(map[string]any{"receipt": path, "answers": v.Digest, "keys": keys},
 		fmt.Sprintf("Receipt: %s\nThe copy was read back and compared. The stick may be pulled.", path))
+}
+
+func (a answered) saysAs(b answered) bool {
+	return a.Answers == b.Answers && reflect.DeepEqual(a.Keys, b.Keys)
+}
+
+// sendReceipt seals the receipt and sends it: behind one that says something
+// else, where a run that was stopped has sealed that under the next number.
+func sendReceipt(io *cli.IO, s *state.State, h *history, want answered, out string) (path string, err error) {
+	for {
+		var sent answered
+		path, sent, err = dispatch.Dispatch[answered]{
+			State: s, Out: out, Sequence: uint64(len(h.answers)) + 1, Event: eventReceipt,
+			Letter: func() (bundle.Letter, func() error, error) { return receiptLetter(s, h, want) },
+			Record: func(b *bundle.Sealed) answered {
+				return answered{b.Manifest.Sequence, b.Digest, want.Answers, want.Keys}
+			},
+		}.Send()
+		if err != nil || sent.saysAs(want) {
+			return path, err
+		}
+		h.answers = append(h.answers, sent)
+		io.Note("%s: a receipt for %s, which a run that was stopped had sealed; the one that was asked for comes after it", path, sent.Answers)
+	}
 }
 
 // became says what became of each key of a bundle whose upload was begun.
@@ -113,7 +132,7 @@ func (h *history) lastAnswer(bundle fingerprint.Fingerprint) *answered {
 	return nil
 }
 
-func receiptLetter(s *state.State, h *history, answers fingerprint.Fingerprint, keys []bundle.Arrived) (l bundle.Letter, release func() error, err error) {
+func receiptLetter(s *state.State, h *history, want answered) (l bundle.Letter, release func() error, err error) {
 	card, err := pinnedCard(s)
 	if err != nil {
 		return l, nil, err
@@ -126,7 +145,7 @@ func receiptLetter(s *state.State, h *history, answers fingerprint.Fingerprint, 
 	if err != nil {
 		return l, nil, err
 	}
-	text, err := bundle.ReceiptText{Answers: answers, Copy: h.copy, Ledger: s.Ledger.Mark(), Keys: keys}.Encode()
+	text, err := bundle.ReceiptText{Answers: want.Answers, Copy: h.copy, Ledger: s.Ledger.Mark(), Keys: want.Keys}.Encode()
 	if err != nil {
 		return l, nil, err
 	}
