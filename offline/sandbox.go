@@ -101,6 +101,7 @@ func (n *sandboxNeeds) complete(state string, flags *pflag.FlagSet) ([]string, e
 	var kept tokenSettings
 	var writable []string
 	switch data, err := os.ReadFile(filepath.Join(state, tokenFile)); {
+	case state == "": // the command needs none
 	case flags.Name() == initCommand.Name: // the state directory comes into being beside its place
 		writable = append(writable, filepath.Dir(filepath.Clean(state)))
 	case err == nil:
@@ -131,7 +132,7 @@ func (n *sandboxNeeds) complete(state string, flags *pflag.FlagSet) ([]string, e
 			writable = append(writable, flag.Value.String())
 		}
 	}
-	if _, err := os.Stat(filepath.Join(state, softHSMConf)); err == nil { // in a rehearsal, the token is in the state directory
+	if _, err := os.Stat(filepath.Join(state, softHSMConf)); err == nil && state != "" { // in a rehearsal, the token is in the state directory
 		return writable, nil
 	}
 	chosen := chosenModule(flags)

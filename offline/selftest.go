@@ -26,6 +26,7 @@ does the same before it reads anything.
 
 Example: offline selftest
 `,
+	Stateless: true,
 	Setup: func(*pflag.FlagSet) cli.Run {
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			if err := cli.NoArguments(args); err != nil {

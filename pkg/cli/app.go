@@ -51,16 +51,21 @@ type Command struct {
 	Summary string // a few words
 	Usage   string // hand-written: synopsis, flags, example
 	Setup   func(flags *pflag.FlagSet) Run
+
+	Stateless bool // needs no state directory, nor a home to look for it
 }
 
 // Run carries a command out. args are its positional arguments.
 type Run func(ctx context.Context, io *IO, args []string) error
 
 // Main runs the program with the process's arguments and streams, and returns
-// its exit code. An interrupt cancels the context.
+// its exit code. An interrupt cancels the context; a second one ends the process
+// on the spot, as a kill or a power failure may: files are there whole or not at
+// all, and the next run goes on.
 func (a *App) Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop)
 	return a.start(ctx, os.Args[1:], &IO{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, ownsProcess: true})
 }
 
@@ -72,7 +77,7 @@ func (a *App) Run(ctx context.Context, args []string, stdin io.Reader, stdout, s
 
 func (a *App) start(ctx context.Context, args []string, io *IO) int {
 	io.program, io.interrupted = a.Name, ctx.Done()
-	io.JSON = slices.Contains(args, "--json") // for what fails before the flags are read
+	io.JSON = slices.Contains(args, "--json") || slices.Contains(args, "--json=true") // for what fails before the flags are read
 	err := a.run(ctx, io, args)
 	if err == nil {
 		err = io.failed // a result that could not be printed
@@ -135,11 +140,10 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, 
 		io.dryRun = f.Value.String() == "true"
 	}
 	if io.State == "" {
-		state, err := defaultState(a.Name)
-		if err != nil {
+		var err error
+		if io.State, err = defaultState(a.Name); err != nil && !cmd.Stateless {
 			return err
 		}
-		io.State = state
 	}
 	return around(io, func() error {
 		if seed != nil {

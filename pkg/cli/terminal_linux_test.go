@@ -24,14 +24,19 @@ import (
 const childVariable = "CLI_TEST_CHILD"
 
 // TestMain is the child as well: a program that asks for a password, then for
-// a confirmation, and prints the password in hex.
+// a confirmation, and prints the password in hex; or one that is stuck.
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) == "" {
 		os.Exit(m.Run())
 	}
 	app := testApp(func(flags *pflag.FlagSet) Run {
 		password := AddSecretFlags(flags, "password", "password", true)
+		stuck := flags.Bool("stuck", false, "")
 		return func(ctx context.Context, io *IO, _ []string) error {
+			if *stuck {
+				io.Note("stuck")
+				select {}
+			}
 			secret, err := password.ReadOne(ctx, io)
 			if err != nil {
 				return err
@@ -197,6 +202,28 @@ func TestInterruptAtTheConfirmation(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	x.untilShows(control.Interrupted.ID)
+}
+
+// What does not look for an interrupt, such as a read from a stick that hangs,
+// ends by the second one.
+func TestSecondInterrupt(t *testing.T) {
+	x := openTerminal(t, "--stuck")
+	x.untilShows("stuck")
+	ended := make(chan int, 1)
+	go func() { ended <- x.ends() }()
+	code := 0
+	x.until("it ends", func() bool {
+		x.types("\x03")
+		select {
+		case code = <-ended:
+			return true
+		default:
+			return false
+		}
+	})
+	if code != -1 { // by the signal
+		t.Errorf("exit code %d", code)
+	}
 }
 
 func TestEmptyPasswordOnTheTerminal(t *testing.T) {
