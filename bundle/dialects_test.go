@@ -109,7 +109,7 @@ func TestDialects(t *testing.T) {
 	if count != len(dialects)*(3+8) {
 		t.Errorf("%d cases, want each dialect in each of 3 outer headers and 8 of the payload", count)
 	}
-	t.Logf("%d headers, all refused", count)
+	t.Logf("count: %d headers, all refused", count)
 }
 
 // headers lists where the headers of a tar are.

@@ -39,7 +39,7 @@ func TestEveryFlipIsRefused(t *testing.T) {
 			flips++
 		}
 	}
-	t.Logf("%d flips in %d bytes, all refused", flips, len(good))
+	t.Logf("count: %d flips in %d bytes, all refused", flips, len(good))
 }
 
 func TestEveryCutIsRefused(t *testing.T) {
@@ -47,7 +47,7 @@ func TestEveryCutIsRefused(t *testing.T) {
 	for n := range good {
 		anyRefusal(t, file, good[:n], pins(t), "length", n)
 	}
-	t.Logf("%d cuts, all refused", len(good))
+	t.Logf("count: %d cuts, all refused", len(good))
 }
 
 func TestWhatFollowsIsRefused(t *testing.T) {
@@ -57,7 +57,7 @@ func TestWhatFollowsIsRefused(t *testing.T) {
 		anyRefusal(t, file, slices.Concat(tail, good), pins(t), "head", len(tail))
 		count += 2
 	}
-	t.Logf("%d additions, all refused", count)
+	t.Logf("count: %d additions, all refused", count)
 }
 
 // The outer members, each of them dropped, doubled, renamed, moved, and with
@@ -93,7 +93,7 @@ func TestOuterMembers(t *testing.T) {
 	}
 	try("foreign member behind", len(good), append(slices.Clone(good), member{"x", nil}))
 	try("empty tar", 0, nil)
-	t.Logf("%d arrangements, all refused", count)
+	t.Logf("count: %d arrangements, all refused", count)
 }
 
 // Tars that other programs would read just the same, but that say more than

@@ -240,7 +240,7 @@ func TestFaultsOfTenant(t *testing.T) {
 	if count.calls < 5 {
 		t.Errorf("%d calls", count.calls)
 	}
-	t.Logf("%d calls, each failing before and after: %d cases", count.calls, 2*count.calls)
+	t.Logf("count: %d calls, each failing before and after: %d cases", count.calls, 2*count.calls)
 }
 
 // quietTenant shows neither key URLs nor public keys.

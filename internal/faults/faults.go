@@ -160,6 +160,6 @@ func Table(t *testing.T, begin func(t *testing.T) World) int {
 			}
 		}
 	}
-	t.Logf("%d exchanges %v, %d faults, once and on: %d cases, %d of them done in the first run", len(count.Seen), count.Seen, len(All), cases, mended)
+	t.Logf("count: %d exchanges %v, %d faults, once and on: %d cases, %d of them done in the first run", len(count.Seen), count.Seen, len(All), cases, mended)
 	return cases
 }

@@ -36,7 +36,7 @@ func fullDisk(ts *testscript.TestScript, neg bool, args []string) {
 	if refusals == 0 {
 		ts.Fatalf("the command needs no room on %s: this shows nothing", args[0])
 	}
-	ts.Logf("refused with %d amounts of free space", refusals)
+	ts.Logf("count: refused with %d amounts of free space", refusals)
 }
 
 // fits reports whether the command succeeds with that many free pages.

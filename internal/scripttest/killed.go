@@ -66,7 +66,7 @@ func everywhere(ts *testscript.TestScript, neg bool, args []string, f fault) {
 		for f.at(ts, name, file, n, command, want) {
 			n += step
 		}
-		ts.Logf("%s at %s: %d times", f.name, call, (n-1)/step)
+		ts.Logf("count: %s at %s: %d times", f.name, call, (n-1)/step)
 		if n == 1 {
 			ts.Fatalf("the command makes no call of %s", call)
 		}

@@ -122,7 +122,7 @@ func TestEveryFlipIsRefused(t *testing.T) {
 			good[i] ^= pattern
 		}
 	}
-	t.Logf("%d flips, all refused", 2*len(good))
+	t.Logf("count: %d flips, all refused", 2*len(good))
 }
 
 func TestParsePKCS8(t *testing.T) {

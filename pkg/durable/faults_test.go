@@ -240,7 +240,7 @@ func TestFailingSystemCalls(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d system calls failed, one at a time", count)
+	t.Logf("count: %d system calls failed, one at a time", count)
 }
 
 // The process is killed before each system call of each op: what is visible is
@@ -266,7 +266,7 @@ func TestKilledAtSystemCalls(t *testing.T) {
 			wantTree(t, b.dir, o.new)
 		}
 	}
-	t.Logf("killed at %d system calls", count)
+	t.Logf("count: killed at %d system calls", count)
 }
 
 // inject makes the nth call on the directory's files fail, or be the last.

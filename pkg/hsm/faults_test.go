@@ -248,6 +248,6 @@ func TestFaults(t *testing.T) {
 			cases++
 		}
 	}
-	t.Logf("%d calls, %d cases; runs that failed, by call: %v", calls, cases, failures)
+	t.Logf("count: %d calls, %d cases; runs that failed, by call: %v", calls, cases, failures)
 	fmt.Fprintf(os.Stderr, "hsm: %d faults in an import and a wrap of %d calls\n", cases, calls)
 }

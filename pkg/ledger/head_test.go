@@ -87,7 +87,7 @@ func TestHeadFlips(t *testing.T) {
 			t.Fatalf("cut at %d: %v", n, err)
 		}
 	}
-	t.Logf("%d flips and %d cuts, all refused", 3*len(file), len(file))
+	t.Logf("count: %d flips and %d cuts, all refused", 3*len(file), len(file))
 }
 
 // The independent judge, by the commands of the package comment.

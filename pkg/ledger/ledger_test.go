@@ -220,7 +220,7 @@ func TestEveryFlipIsRefused(t *testing.T) {
 			good[i] ^= pattern
 		}
 	}
-	t.Logf("%d flips, all refused", 3*covered)
+	t.Logf("count: %d flips, all refused", 3*covered)
 }
 
 // What the chain alone can't show: a last record that was changed or left out.

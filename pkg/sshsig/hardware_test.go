@@ -172,7 +172,7 @@ func everyFlip(t *testing.T, armored, message []byte) {
 			flips++
 		}
 	}
-	t.Logf("%d flips refused", flips)
+	t.Logf("count: %d flips refused", flips)
 }
 
 func read(t testing.TB, path string) []byte {

@@ -198,7 +198,7 @@ func TestEveryFlipIsRefused(t *testing.T) {
 				try(bad, i)
 			}
 		}
-		t.Logf("%s: %d flips and cuts, all refused", name, count)
+		t.Logf("count: %s: %d flips and cuts, all refused", name, count)
 	}
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command gotests reads what "go test -json" writes and says what a person wants
-// to know, on standard error: a line for each package, and all that a failed
-// test printed. On standard output it leaves what scripts/test adds up: the
+// to know, on standard error: a line for each package, what its tests counted, and
+// all that a failed test printed. On standard output it leaves what scripts/test adds up: the
 // numbers of passed, failed and skipped tests in a line, then a line for each
 // skipped test with its reason.
 //
@@ -47,11 +47,12 @@ type summary struct {
 	passed, failed    int
 	skipped           []string
 	output            map[string][]string // lines by package and test
+	counts            map[string][]string // by package
 	testsIn, failedIn map[string]int      // by package
 }
 
 func newSummary(people io.Writer) *summary {
-	return &summary{people: people, output: map[string][]string{}, testsIn: map[string]int{}, failedIn: map[string]int{}}
+	return &summary{people: people, output: map[string][]string{}, counts: map[string][]string{}, testsIn: map[string]int{}, failedIn: map[string]int{}}
 }
 
 func (s *summary) read(r io.Reader) error {
@@ -94,6 +95,9 @@ func (s *summary) takeTest(e event) {
 	switch e.Action {
 	case "pass":
 		s.passed++
+		for _, count := range counts(s.output[e.Package+" "+e.Test]) {
+			s.counts[e.Package] = append(s.counts[e.Package], e.Test+": "+count)
+		}
 	case "fail":
 		s.failed++
 		s.failedIn[e.Package]++
@@ -109,6 +113,9 @@ func (s *summary) takePackage(e event) {
 	case e.Action == "skip", e.Action == "pass" && tests == 0: // it has no tests
 	case e.Action == "pass":
 		fmt.Fprintf(s.people, "ok   %s, %d tests (%.0f s)\n", e.Package, tests, e.Elapsed)
+		for _, line := range s.counts[e.Package] {
+			fmt.Fprintf(s.people, "       %s\n", line)
+		}
 	case s.failedIn[e.Package] > 0:
 		fmt.Fprintf(s.people, "FAIL %s, %d of %d tests (%.0f s)\n", e.Package, s.failedIn[e.Package], tests, e.Elapsed)
 	default:
@@ -120,6 +127,16 @@ func (s *summary) takePackage(e event) {
 			}
 		}
 	}
+}
+
+// counts are what a test logged behind "count: ": how many cases it had.
+func counts(output []string) (found []string) {
+	for _, line := range output {
+		if _, count, ok := strings.Cut(strings.TrimSpace(line), "count: "); ok {
+			found = append(found, count)
+		}
+	}
+	return found
 }
 
 // reason is the first line that a skipped test said.

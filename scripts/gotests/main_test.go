@@ -13,6 +13,10 @@ func TestSummary(t *testing.T) {
 		pass = `{"Action":"output","Package":"p","Test":"TestA","Output":"--- PASS: TestA\n"}
 			{"Action":"pass","Package":"p","Test":"TestA"}
 			{"Action":"pass","Package":"p","Elapsed":2}`
+		count = `{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:7: count: 12 flips\n"}
+			{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:8: not counted\n"}
+			{"Action":"pass","Package":"p","Test":"TestA"}
+			{"Action":"pass","Package":"p","Elapsed":2}`
 		fail = `{"Action":"output","Package":"p","Test":"TestA/one","Output":"    a_test.go:7: broken\n"}
 			{"Action":"fail","Package":"p","Test":"TestA/one"}
 			{"Action":"fail","Package":"p","Test":"TestA"}
@@ -40,6 +44,7 @@ func TestSummary(t *testing.T) {
 		said           []string
 	}{
 		{"pass", pass, 1, 0, nil, []string{"ok   p, 1 tests (2 s)"}},
+		{"count", count, 1, 0, nil, []string{"ok   p, 1 tests (2 s)\n       TestA: 12 flips\n"}},
 		{"fail", fail, 0, 2, nil, []string{"FAIL p TestA/one", "broken", "FAIL p, 2 of 2 tests"}},
 		{"skip", skip, 0, 0, []string{"p TestA: a_test.go:7: not root"}, []string{"ok   p"}},
 		{"build failure", build, 0, 1, nil, []string{"syntax error", "FAIL p", "build failed"}},

@@ -120,7 +120,7 @@ func TestVectors(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("opened %d, refused %v", opened, refused)
+	t.Logf("count: opened %d, refused %v", opened, refused)
 }
 
 func another(t *testing.T) age.Identity {

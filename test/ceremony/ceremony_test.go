@@ -187,7 +187,7 @@ func TestClassic(t *testing.T) {
 	if judged != goodCount {
 		t.Fatalf("%d vectors judged, want %d", judged, goodCount)
 	}
-	t.Logf("%d vectors judged with stock tools", judged)
+	t.Logf("count: %d vectors judged with stock tools", judged)
 }
 
 func TestHybrid(t *testing.T) {
