@@ -46,6 +46,9 @@ Example: offline inspect drawer/*.xml --protection-password-file pw
 			if len(args) == 0 {
 				return control.CommandLine.Refuse("no TPD was given")
 			}
+			if err := o.password.CheckPaths(args); err != nil {
+				return err
+			}
 			var err error
 			if o.roots, err = parseRoots(*pinned); err != nil {
 				return err

@@ -117,3 +117,27 @@ func TestSecretsAreNotShared(t *testing.T) {
 		t.Error("given, without a flag")
 	}
 }
+
+// A value behind the bare flag is an argument, and no file.
+func TestSecretAmongPaths(t *testing.T) {
+	p := program{setup: func(flags *pflag.FlagSet) Run {
+		s := AddSecretFlags(flags, "pw", "password", true)
+		return func(_ context.Context, io *IO, args []string) error {
+			if err := s.CheckPaths(args); err != nil {
+				return err
+			}
+			return io.Result(nil, "paths")
+		}
+	}}
+	file, dir := secretFile(t, "x"), t.TempDir()
+	for _, args := range [][]string{{"--pw", "hunter2"}, {file, "--pw", "hunter2"}, {"hunter2", "--pw"}, {"--pw", dir}, {"--pw", "--pw-file", file, "hunter2", file}} {
+		got := p.run(t, append([]string{"test"}, args...)...)
+		got.refusedBy(t, control.CommandLine, "can't stand behind --pw", "--pw-file PATH")
+		if strings.Contains(got.stderr+got.stdout, "hunter2") {
+			t.Errorf("%q: shown", args)
+		}
+	}
+	for _, args := range [][]string{{"--pw", file}, {"--pw"}, {"nowhere"}, {"--pw=x", "nowhere"}, {"--pw-file", file, "nowhere"}} {
+		p.run(t, append([]string{"test"}, args...)...).done(t, "paths\n")
+	}
+}

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"os"
 	"strconv"
 
 	"github.com/spf13/pflag"
@@ -17,13 +18,15 @@ import (
 // --NAME=VALUE, which works and warns. Without any of them, or with a bare
 // --NAME, the secret is asked for on the terminal.
 type SecretFlags struct {
+	name     string // of the flags
 	question string
+	bare     bool // --NAME was given, without a value
 	sources  []func(context.Context, *IO) ([]byte, error)
 }
 
 // AddSecretFlags declares them. question is what a prompt asks for.
 func AddSecretFlags(flags *pflag.FlagSet, name, question string, valueAllowed bool) *SecretFlags {
-	s := &SecretFlags{question: question}
+	s := &SecretFlags{name: name, question: question}
 	flags.Var(secretValue(s.addFile), name+"-file", "")
 	flags.Var(secretValue(s.addFD), name+"-fd", "")
 	if valueAllowed {
@@ -62,7 +65,8 @@ func (s *SecretFlags) addFD(text string) error {
 
 func (s *SecretFlags) addValue(value string) error {
 	if value == askForIt {
-		return nil // as when no flag is used
+		s.bare = true // and ask, as when no flag is used
+		return nil
 	}
 	s.sources = append(s.sources, func(_ context.Context, io *IO) ([]byte, error) {
 		if value == "" {
@@ -76,6 +80,19 @@ func (s *SecretFlags) addValue(value string) error {
 
 func (s *SecretFlags) ask(ctx context.Context, _ *IO) ([]byte, error) {
 	return secret.Prompt(ctx, s.question)
+}
+
+// CheckPaths refuses positional arguments that are no files where a bare --NAME
+// was given: --NAME VALUE makes the value one of them. They are not shown, here
+// or anywhere after.
+func (s *SecretFlags) CheckPaths(args []string) error {
+	for i, arg := range args {
+		if info, err := os.Stat(arg); s.bare && (err != nil || info.IsDir()) {
+			return control.CommandLine.Refuse("argument %d is no file: it may be the %s, which can't stand behind --%s", i+1, s.question, s.name).
+				WithHint("a secret goes in a file (--%s-file PATH) or is typed at the prompt; on the command line it would be --%s=VALUE", s.name, s.name)
+		}
+	}
+	return nil
 }
 
 // Given reports whether any of the flags was used.
