@@ -134,6 +134,9 @@ func TestReadInput(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", name, err, control.InputFile.ID)
 		}
 	}
+	if _, err := ReadInput(filepath.Join(dir, "a\x1b[2J\nb")); err == nil || !strings.Contains(err.Error(), `/a\x1b[2J\nb": no such file`) {
+		t.Errorf("a name is shown raw: %v", err)
+	}
 }
 
 // A name on a stick is no command to the terminal, whatever error it stands in.

@@ -23,7 +23,7 @@ const maxInput = 256 << 20
 func ReadInput(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, control.InputFile.Refuse("%w", err)
+		return nil, control.InputFile.Refuse("%w", plainPath(err))
 	}
 	defer f.Close()
 	var data bytes.Buffer
@@ -31,12 +31,21 @@ func ReadInput(path string) ([]byte, error) {
 		data.Grow(int(min(info.Size(), maxInput)) + bytes.MinRead)
 	}
 	if _, err := data.ReadFrom(io.LimitReader(f, maxInput+1)); err != nil {
-		return nil, control.InputFile.Refuse("%w", err)
+		return nil, control.InputFile.Refuse("%w", plainPath(err))
 	}
 	if data.Len() > maxInput {
-		return nil, control.InputFile.Refuse("%s is larger than %d bytes", path, maxInput)
+		return nil, control.InputFile.Refuse("%s is larger than %d bytes", control.Plain(path), maxInput)
 	}
 	return data.Bytes(), nil
+}
+
+// plainPath makes the name in an error of the operating system safe to show: a
+// file on a stick may be called anything.
+func plainPath(err error) error {
+	if at, ok := err.(*fs.PathError); ok {
+		return &fs.PathError{Op: at.Op, Path: control.Plain(at.Path), Err: at.Err}
+	}
+	return err
 }
 
 // CheckOut refuses a directory that a person named for output and that is
