@@ -76,12 +76,16 @@ func parseRoots(texts []string) ([]fingerprint.Fingerprint, error) {
 	return roots, nil
 }
 
-// inspected is the report on one file. Report is nil where the file can't be
-// opened; Error then says why.
+// inspected is what is found out about one file. Its names in JSON are stable.
 type inspected struct {
-	File   string      `json:"file"`
-	Report *tpd.Report `json:"report"`
-	Error  string      `json:"error"`
+	File    string      `json:"file"`
+	Bits    int         `json:"bits"`   // of the key, as it shows without the password; 0 if it does not
+	Report  *tpd.Report `json:"report"` // nil where the file can't be opened
+	Error   string      `json:"error"`  // why that is
+	Control string      `json:"control"`
+	Hint    string      `json:"hint"`
+
+	err error // why it must not be used
 }
 
 // run reports on every file. Its error is those of all files that must not be
@@ -96,15 +100,10 @@ func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) er
 	var problems []error
 	for i, path := range paths {
 		io.Progress("inspecting", i, len(paths))
-		report, err := o.inspect(path, passwords[i])
+		files[i] = o.inspect(path, passwords[i])
 		clear(passwords[i])
-		files[i], reports[i] = inspected{File: path, Report: report}, report
-		if err != nil {
-			files[i].Error = err.Error()
-		} else if report.Verdict == tpd.VerdictRefused {
-			err = report.Err()
-		}
-		if err != nil {
+		reports[i] = files[i].Report
+		if err := files[i].err; err != nil {
 			problems = append(problems, control.About(filepath.Base(path), err))
 		}
 	}
@@ -118,19 +117,35 @@ func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) er
 	return errors.Join(problems...)
 }
 
-func (o *inspectOptions) inspect(path string, password []byte) (*tpd.Report, error) {
-	file, err := cli.ReadInput(path)
+func (o *inspectOptions) inspect(path string, password []byte) inspected {
+	f := inspected{File: path}
+	if err := o.read(&f, password); err != nil {
+		f.refuse(cli.Refusals(err)[0])
+	} else if f.Report.Verdict == tpd.VerdictRefused {
+		f.err = f.Report.Err()
+	}
+	return f
+}
+
+func (o *inspectOptions) read(f *inspected, password []byte) error {
+	file, err := cli.ReadInput(f.File)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	export, err := tpd.Parse(file)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	f.Bits = export.KeyBits()
 	domain, err := export.Decrypt(password)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer domain.Clear()
-	return domain.Check(time.Now(), o.roots...), nil
+	f.Report = domain.Check(time.Now(), o.roots...)
+	return nil
+}
+
+func (f *inspected) refuse(r *control.Refusal) {
+	f.err, f.Error, f.Control, f.Hint = r, r.Error(), r.Control.ID, r.Hint
 }

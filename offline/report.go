@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -30,16 +31,29 @@ var verdicts = map[string]string{
 func describeAll(w *strings.Builder, files []inspected, survey tpd.Survey, verbose bool) {
 	for _, f := range files {
 		fmt.Fprintln(w, filepath.Base(f.File))
-		if f.Report == nil {
-			line(w, "verdict", "%s: %s", verdicts[tpd.VerdictRefused], f.Error)
-			continue
+		switch {
+		case f.Report != nil:
+			describe(w, f.Report, verbose)
+		case f.Bits > 0:
+			line(w, "key", "RSA-%d, by the size of its field", f.Bits)
 		}
-		describe(w, f.Report, verbose)
+		line(w, "verdict", "%s", fold(f.verdict(), 16))
 	}
 	if len(files) > 1 {
 		describeTable(w, files)
 		describeSurvey(w, files, survey)
 	}
+}
+
+// verdict says what can become of a file, and what stands in the way.
+func (f inspected) verdict() string {
+	switch {
+	case f.Error != "":
+		return verdicts[tpd.VerdictRefused] + ": " + f.Error
+	case f.Report.Reason != "":
+		return verdicts[f.Report.Verdict] + ": " + f.Report.Reason
+	}
+	return verdicts[f.Report.Verdict]
 }
 
 // line writes a label and a text, whose further lines are set in as well.
@@ -64,13 +78,8 @@ func describe(w *strings.Builder, r *tpd.Report, verbose bool) {
 		describeTemplate(w, t, verbose)
 	}
 	for _, f := range r.Findings {
-		line(w, findingLabel(r, f), "%s [%s]", f.Message, f.Control)
+		line(w, findingLabel(r, f), "%s", fold(f.Message+" ["+f.Control+"]", 16))
 	}
-	verdict := verdicts[r.Verdict]
-	if r.Reason != "" {
-		verdict += ": " + r.Reason
-	}
-	line(w, "verdict", "%s", verdict)
 }
 
 // findingLabel: what makes a key Microsoft-managed only is no refusal of it.
@@ -163,14 +172,17 @@ func describeTable(w *strings.Builder, files []inspected) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "#\tFILE\tKEY\tBITS\tISSUED\tVERDICT")
 	for i, f := range files {
-		key, bits, issued, verdict := "-", "-", "-", verdicts[tpd.VerdictRefused]
+		key, bits, issued, verdict := "-", f.Bits, "-", verdicts[tpd.VerdictRefused]
 		if r := f.Report; r != nil {
-			key, bits, verdict = dash(shorten(r.KeyGUID, 8)), fmt.Sprint(r.Bits), verdicts[r.Verdict]
+			key, bits = dash(shorten(r.KeyGUID, 8)), cmp.Or(r.Bits, f.Bits)
 			if r.SLC != nil {
 				issued = day(r.SLC.Issued)
 			}
+			if f.Error == "" {
+				verdict = verdicts[r.Verdict]
+			}
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, shorten(filepath.Base(f.File), 17), key, bits, issued, verdict)
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, shorten(filepath.Base(f.File), 17), key, dash(number(uint64(bits))), issued, verdict)
 	}
 	table.Flush() // into memory: can't fail
 }
