@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -104,7 +103,7 @@ func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) er
 		clear(passwords[i])
 		reports[i] = files[i].Report
 		if err := files[i].err; err != nil {
-			problems = append(problems, control.About(filepath.Base(path), err))
+			problems = append(problems, control.About(fileName(path), err))
 		}
 	}
 	io.Progress("inspecting", len(paths), len(paths))

@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
@@ -26,11 +28,31 @@ var verdicts = map[string]string{
 	tpd.VerdictRefused:          "must not be used",
 }
 
+// fileName is a file's name as it can stand in text. One that could pass for
+// something else there is quoted: whoever wrote the stick chose it.
+func fileName(path string) string {
+	name := filepath.Base(path)
+	if strings.Join(strings.Fields(name), " ") != name { // it could draw lines and columns
+		return strconv.QuoteToASCII(name)
+	}
+	return control.Plain(name)
+}
+
+// shortName is a file's name in at most n columns. One that is not plain ASCII
+// is quoted: how wide it would be is the terminal's secret.
+func shortName(path string, n int) string {
+	name := fileName(path)
+	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
+		name = strconv.QuoteToASCII(name)
+	}
+	return shorten(name, n)
+}
+
 // describeAll describes each file, then, of several, what they have to do with
 // each other.
 func describeAll(w *strings.Builder, files []inspected, survey tpd.Survey, verbose bool) {
 	for _, f := range files {
-		fmt.Fprintln(w, filepath.Base(f.File))
+		fmt.Fprintln(w, fileName(f.File))
 		switch {
 		case f.Report != nil:
 			describe(w, f.Report, verbose)
@@ -144,17 +166,21 @@ func groupedHex(hex string) string {
 func describeTemplate(w *strings.Builder, t xrml.Template, verbose bool) {
 	lines := []string{dash(t.GUID)}
 	for _, n := range t.Names {
-		lines = append(lines, fmt.Sprintf("%s: %s", n.LCID, control.Quote(n.Name)))
+		lines = append(lines, fmt.Sprintf("%s: %s", control.Plain(n.LCID), control.Quote(n.Name)))
 	}
 	if verbose {
 		for _, p := range t.DistributionPoints {
-			lines = append(lines, p.Type+" "+control.Quote(p.URL))
+			lines = append(lines, control.Plain(p.Type)+" "+control.Quote(p.URL))
 		}
-		rights := strings.Join(t.Rights, ", ")
+		var rights []string
+		for _, r := range t.Rights {
+			rights = append(rights, control.Plain(r))
+		}
+		text := dash(strings.Join(rights, ", "))
 		if t.Anyone {
-			rights += " (ANYONE)"
+			text += " (ANYONE)"
 		}
-		lines = append(lines, "rights: "+dash(rights))
+		lines = append(lines, fold("rights: "+text, 16))
 	}
 	line(w, "  template", "%s", strings.Join(lines, "\n"))
 }
@@ -166,11 +192,16 @@ func day(t time.Time) string {
 	return t.UTC().Format(time.DateOnly)
 }
 
+// tableWidth is that of all columns but the first two, with the space between
+// all.
+const tableWidth = 2 + 2 + 8 + 2 + 5 + 2 + 10 + 2 + 29
+
 // describeTable is the survey at a glance, in 80 columns.
 func describeTable(w *strings.Builder, files []inspected) {
 	fmt.Fprintln(w)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "#\tFILE\tKEY\tBITS\tISSUED\tVERDICT")
+	room := doctorWidth - tableWidth - len(fmt.Sprint(len(files)))
 	for i, f := range files {
 		key, bits, issued, verdict := "-", f.Bits, "-", verdicts[tpd.VerdictRefused]
 		if r := f.Report; r != nil {
@@ -182,7 +213,7 @@ func describeTable(w *strings.Builder, files []inspected) {
 				verdict = verdicts[r.Verdict]
 			}
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, shorten(filepath.Base(f.File), 17), key, dash(number(uint64(bits))), issued, verdict)
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, shortName(f.File, room), key, dash(number(uint64(bits))), issued, verdict)
 	}
 	table.Flush() // into memory: can't fail
 }
@@ -206,7 +237,7 @@ func describeSurvey(w *strings.Builder, files []inspected, survey tpd.Survey) {
 		}
 		fmt.Fprintf(w, "  newest: %d\n", g.Newest+1)
 		if g.Active >= 0 {
-			fmt.Fprintf(w, "  make active: %d (%s): %s\n", g.Active+1, filepath.Base(files[g.Active].File), g.Reason)
+			fmt.Fprintf(w, "  make active: %d (%s): %s\n", g.Active+1, shortName(files[g.Active].File, 40), g.Reason)
 		} else {
 			fmt.Fprintf(w, "  make active: none: %s\n", g.Reason)
 		}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"keyferry/internal/scripttest"
+	"keyferry/internal/vectors"
+	"keyferry/pkg/tpd"
+)
+
+// inspectAll runs offline inspect with the vectors' password.
+func inspectAll(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	password := filepath.Join(t.TempDir(), "pw")
+	if err := os.WriteFile(password, []byte(scripttest.Password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, said bytes.Buffer
+	args = append([]string{"inspect", "--protection-password-file", password, "--state", "nowhere"}, args...)
+	code = app.Run(t.Context(), args, strings.NewReader(""), &out, &said)
+	return code, out.String(), said.String()
+}
+
+// exportAs writes an export under a name and returns its path.
+func exportAs(t *testing.T, dir, name string, export []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, export, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Names that would write more than a name, and how they are shown.
+var evilNames = map[string]string{
+	"evil\x1b[31m\nverdict       can become an HSM key\u202e.xml": `"evil\x1b[31m\nverdict       can become an HSM key\u202e.xml"`,
+	"  verdict       can become an HSM key":                       `"  verdict       can become an HSM key"`,
+	"\xff.xml":                                                    `"\xff.xml"`,
+	"a\u200bb.xml":                                                `"a\u200bb.xml"`,
+}
+
+// A file's name is shown as a name, whatever the file is good for.
+func TestInspectNames(t *testing.T) {
+	bad, good := vectors.OneTPD(t, "bad-crt-parameter").XML, vectors.OneTPD(t, "contoso-mode2").XML
+	for name, shown := range evilNames {
+		for _, export := range [][]byte{bad, good, []byte("no TPD"), nil} {
+			path := filepath.Join(t.TempDir(), name)
+			if export != nil {
+				exportAs(t, filepath.Dir(path), name, export)
+			}
+			_, stdout, stderr := inspectAll(t, "--verbose", path, path)
+			if !strings.HasPrefix(stdout, shown+"\n") {
+				t.Errorf("%q is shown as %q", name, stdout[:min(80, len(stdout))])
+			}
+			if !bytes.Equal(export, good) && !strings.Contains(stderr, "error: "+shown+": ") {
+				t.Errorf("%q: %q", name, stderr)
+			}
+			for _, r := range strings.ReplaceAll(stdout+stderr, "\n", "") {
+				if r == utf8.RuneError || !unicode.IsPrint(r) {
+					t.Fatalf("%q writes %q", name, r)
+				}
+			}
+			if !bytes.Equal(export, good) && regexp.MustCompile(`(?m)^ {0,8}verdict +can become`).MatchString(stdout) {
+				t.Errorf("%q forges a verdict:\n%s", name, stdout)
+			}
+		}
+	}
+	for _, name := range []string{"contoso.xml", "a b (1).xml", "契約書.xml", `O"Neill\x.xml`} {
+		if got := fileName("x/" + name); got != name {
+			t.Errorf("%q is shown as %s", name, got)
+		}
+	}
+}
+
+// What a template says is shown as its words.
+func TestTemplateText(t *testing.T) {
+	r := vectorReport(t, "contoso-mode2")
+	template := &r.Templates[0]
+	template.Rights = []string{"VIEW", "\x1b[2J\n  verdict"}
+	template.DistributionPoints[0].Type = "x\u202e"
+	template.Names[0].LCID = "1033\n"
+	var text strings.Builder
+	describe(&text, r, true)
+	for _, want := range []string{`rights: VIEW, "\x1b[2J\n verdict"`, `"x\u202e" "https`, `"1033\n": "`} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("lacks %s:\n%s", want, text.String())
+		}
+	}
+}
+
+func vectorReport(t *testing.T, name string) *tpd.Report {
+	t.Helper()
+	path := exportAs(t, t.TempDir(), name, vectors.OneTPD(t, name).XML)
+	f := (&inspectOptions{}).inspect(path, []byte(scripttest.Password))
+	if f.err != nil {
+		t.Fatal(f.err)
+	}
+	return f.Report
+}
