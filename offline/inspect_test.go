@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -105,4 +106,39 @@ func vectorReport(t *testing.T, name string) *tpd.Report {
 		t.Fatal(f.err)
 	}
 	return f.Report
+}
+
+// However many the files are and however wide their names, 80 columns hold what
+// is said of them together.
+func TestInspectWidth(t *testing.T) {
+	dir := t.TempDir()
+	names := []string{"contoso-mode1", "contoso-mode2", "contoso-anyone", "contoso-no-templates", "bad-slc-digest", "contoso-legacy-kdf"}
+	var paths []string
+	for i := range 120 {
+		name := fmt.Sprint("契約書の鍵、日本語の長い名前 ", i)
+		if i%2 == 0 {
+			name = fmt.Sprint("a rather long name of an export, as people give them, number ", i)
+		}
+		paths = append(paths, exportAs(t, dir, name, vectors.OneTPD(t, names[i%len(names)]).XML))
+	}
+	_, stdout, _ := inspectAll(t, paths...)
+	at := strings.Index(stdout, "\n#")
+	if at < 0 {
+		t.Fatalf("no table:\n%s", stdout)
+	}
+	lines, columns := 0, 0
+	for line := range strings.Lines(stdout[at+1:]) {
+		lines++
+		line = strings.TrimRight(line, "\n")
+		columns = max(columns, utf8.RuneCountInString(line))
+		if strings.ContainsFunc(strings.ReplaceAll(line, "…", ""), func(r rune) bool { return r > unicode.MaxASCII }) {
+			t.Errorf("not ASCII, so not of known width: %s", line)
+		}
+	}
+	if columns > 80 || columns < 78 || lines < 130 {
+		t.Errorf("%d columns, %d lines:\n%s", columns, lines, stdout[at:])
+	}
+	if regexp.MustCompile(`(?m)^.{81}`).MatchString(strings.ReplaceAll(stdout[:at], "−", "-")) {
+		t.Errorf("more than 80 columns:\n%s", stdout[:at])
+	}
 }

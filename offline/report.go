@@ -226,25 +226,56 @@ func shorten(s string, n int) string {
 	return s
 }
 
+// entry writes a text of any length: its further lines are set in.
+func entry(w *strings.Builder, format string, args ...any) {
+	text := fold(fmt.Sprintf(format, args...), 6)
+	fmt.Fprintln(w, strings.ReplaceAll(text, "\n", "\n      "))
+}
+
 func describeSurvey(w *strings.Builder, files []inspected, survey tpd.Survey) {
 	for _, g := range survey.Groups {
-		fmt.Fprintf(w, "\nTogether: %s\n", numbers(g.Files))
-		for _, why := range g.Because {
-			fmt.Fprintf(w, "  %s\n", why)
-		}
-		for _, d := range g.SameKey {
-			fmt.Fprintf(w, "  the same key: %s; use %d: %s\n", numbers(d.Files), d.Use+1, d.Reason)
-		}
-		fmt.Fprintf(w, "  newest: %d\n", g.Newest+1)
-		if g.Active >= 0 {
-			fmt.Fprintf(w, "  make active: %d (%s): %s\n", g.Active+1, shortName(files[g.Active].File, 40), g.Reason)
-		} else {
-			fmt.Fprintf(w, "  make active: none: %s\n", g.Reason)
-		}
+		describeGroup(w, files, g)
 	}
 	for _, c := range survey.Conflicts {
-		fmt.Fprintf(w, "\nConflict: %s have one GUID and different keys; one of them is not what it says\n", numbers(c))
+		fmt.Fprintln(w)
+		entry(w, "Conflict: %s have one GUID and different keys; one of them is not what it says", numbers(c))
 	}
+}
+
+func describeGroup(w *strings.Builder, files []inspected, g tpd.Group) {
+	item := func(format string, args ...any) {
+		w.WriteString("  ")
+		entry(w, format, args...)
+	}
+	fmt.Fprintln(w)
+	entry(w, "Together: %s", numbers(g.Files))
+	for i, why := range g.Because {
+		item("%s: %s", numbers(g.BecauseFiles[i]), why)
+	}
+	for _, d := range g.SameKey {
+		item("the same key: %s; use %s: %s", numbers(d.Files), oneOf(d.Use), d.Reason)
+	}
+	if g.Newest < 0 {
+		item("newest: several keys, issued at the same time")
+	} else {
+		item("newest: %d", g.Newest+1)
+	}
+	switch {
+	case g.Active >= 0:
+		item("make active: %d (%s): %s", g.Active+1, shortName(files[g.Active].File, 40), g.Reason)
+	case len(g.Choices) > 0:
+		item("make active: one of %s: %s", numbers(g.Choices), g.Reason)
+	default:
+		item("make active: none: %s", g.Reason)
+	}
+}
+
+// oneOf writes a position as people count, or that it is none.
+func oneOf(position int) string {
+	if position < 0 {
+		return "none"
+	}
+	return fmt.Sprint(position + 1)
 }
 
 // numbers writes positions as people count.

@@ -14,7 +14,8 @@ import (
 )
 
 // Survey says which of several exports belong together. Files are positions in
-// the list that was surveyed, from 0. Its names in JSON are stable.
+// the list that was surveyed, from 0. Its names in JSON are stable: see
+// docs/inspect.md.
 type Survey struct {
 	Groups []Group `json:"groups"` // in the order of their first files
 	// Conflicts are files of one GUID but different keys: one of them is not what
@@ -25,50 +26,52 @@ type Survey struct {
 
 // Group are the exports of one organisation, as far as they show it.
 type Group struct {
-	Files   []int       `json:"files"`    // newest SLC first, those that are refused last
-	Because []string    `json:"because"`  // what they have in common, in sentences
-	SameKey []Duplicate `json:"same_key"` // keys that are there more than once
-	Newest  int         `json:"newest"`
-	Active  int         `json:"active"` // the one to make active, -1 if there is none
-	Reason  string      `json:"reason"` // why that one, or why none
+	Files        []int       `json:"files"`         // newest SLC first, those that must not be used last
+	Because      []string    `json:"because"`       // what some of them have in common, in sentences
+	BecauseFiles [][]int     `json:"because_files"` // for each sentence, the files that it is about
+	SameKey      []Duplicate `json:"same_key"`      // keys that are there more than once
+	Newest       int         `json:"newest"`        // -1 where several keys are
+	Active       int         `json:"active"`        // the one to make active, -1 if there is none or it can't be told
+	Choices      []int       `json:"choices"`       // where it can't be told, the files that it is one of
+	Reason       string      `json:"reason"`        // why that one, why none, or how to choose
 }
 
 // Duplicate is one key in several files.
 type Duplicate struct {
 	Files  []int  `json:"files"`
-	Use    int    `json:"use"` // the one to import
+	Use    int    `json:"use"` // the one to import, -1 if none may be used
 	Reason string `json:"reason"`
+}
+
+// surveyed are the files that a survey compares.
+type surveyed struct {
+	reports  []*Report
+	disputed map[int]bool // files in conflict
+}
+
+// bond is why some files belong together.
+type bond struct {
+	why   string
+	files []int
 }
 
 // NewSurvey compares the reports on several files. A report may be nil, of a
 // file that could not be opened.
 func NewSurvey(reports []*Report) Survey {
 	s := Survey{Groups: []Group{}, Conflicts: [][]int{}, Unread: []int{}}
-	groupOf := make([]int, len(reports)) // → the first file that it belongs with
-	because := make([][]string, len(reports))
-	hosts := make([][]string, len(reports))
+	all := &surveyed{reports, map[int]bool{}}
 	for i, r := range reports {
-		groupOf[i] = i
 		if r == nil {
 			s.Unread = append(s.Unread, i)
-			continue
-		}
-		hosts[i] = hostsOf(r)
-		for j, other := range reports[:i] {
-			if other == nil {
-				continue
-			}
-			why := kinship(other, r, hosts[j], hosts[i])
-			if why == "" {
-				continue
-			}
-			join(groupOf, because, j, i)
-			if first := groupOf[i]; !slices.Contains(because[first], why) {
-				because[first] = append(because[first], why)
-			}
 		}
 	}
-	s.Conflicts = append(s.Conflicts, conflicts(reports)...)
+	for _, files := range conflicts(reports) {
+		s.Conflicts = append(s.Conflicts, files)
+		for _, i := range files {
+			all.disputed[i] = true
+		}
+	}
+	groupOf, bonds := all.relate()
 	for first := range reports {
 		var files []int
 		for i, r := range reports {
@@ -77,28 +80,53 @@ func NewSurvey(reports []*Report) Survey {
 			}
 		}
 		if len(files) > 0 {
-			s.Groups = append(s.Groups, newGroup(reports, files, because[first]))
+			s.Groups = append(s.Groups, all.newGroup(files, bonds))
 		}
 	}
 	return s
 }
 
-// join makes one group of those of a and b.
-func join(groupOf []int, because [][]string, a, b int) {
-	into, from := min(groupOf[a], groupOf[b]), max(groupOf[a], groupOf[b])
-	if into == from {
-		return
+// relate finds, for each file, the first one that it belongs with, and why.
+func (s *surveyed) relate() (groupOf []int, bonds []bond) {
+	groupOf = make([]int, len(s.reports))
+	hosts := make([][]string, len(s.reports))
+	for i, r := range s.reports {
+		groupOf[i] = i
+		if r == nil {
+			continue
+		}
+		hosts[i] = hostsOf(r)
+		for j, other := range s.reports[:i] {
+			if other == nil {
+				continue
+			}
+			if why := kinship(other, r, hosts[j], hosts[i]); why != "" {
+				join(groupOf, j, i)
+				bonds = bind(bonds, why, j, i)
+			}
+		}
 	}
+	return groupOf, bonds
+}
+
+// join makes one group of those of a and b.
+func join(groupOf []int, a, b int) {
+	into, from := min(groupOf[a], groupOf[b]), max(groupOf[a], groupOf[b])
 	for i := range groupOf {
 		if groupOf[i] == from {
 			groupOf[i] = into
 		}
 	}
-	for _, why := range because[from] {
-		if !slices.Contains(because[into], why) {
-			because[into] = append(because[into], why)
-		}
+}
+
+// bind notes why two files belong together.
+func bind(bonds []bond, why string, pair ...int) []bond {
+	at := slices.IndexFunc(bonds, func(b bond) bool { return b.why == why })
+	if at < 0 {
+		return append(bonds, bond{why, pair})
 	}
+	bonds[at].files = append(bonds[at].files, pair...)
+	return bonds
 }
 
 // kinship says why two exports belong together, or "". The enrolment service
@@ -166,84 +194,162 @@ func conflicts(reports []*Report) (found [][]int) {
 	return found
 }
 
-func newGroup(reports []*Report, files []int, because []string) Group {
-	slices.SortStableFunc(files, func(a, b int) int { return newerFirst(reports[a], reports[b]) })
-	g := Group{Files: files, Because: append([]string{}, because...), SameKey: duplicates(reports, files), Newest: files[0], Active: -1}
-	superseded := map[int]bool{} // files whose key another one is to be taken from
-	for _, d := range g.SameKey {
-		for _, i := range d.Files {
-			superseded[i] = i != d.Use
+// newGroup compares files that belong together.
+func (s *surveyed) newGroup(files []int, bonds []bond) Group {
+	g := Group{Because: []string{}, BecauseFiles: [][]int{}, SameKey: s.duplicates(files), Active: -1, Choices: []int{}}
+	for _, b := range bonds {
+		if slices.Contains(files, b.files[0]) { // and so all of them
+			g.Because = append(g.Because, b.why)
+			g.BecauseFiles = append(g.BecauseFiles, slices.Compact(slices.Sorted(slices.Values(b.files))))
 		}
 	}
-	for _, i := range files {
-		if reports[i].Verdict == VerdictHSM && !superseded[i] {
-			g.Active = i
-			break
-		}
+	slices.SortStableFunc(files, s.newerFirst)
+	g.Files, g.Newest = files, files[0]
+	if slices.ContainsFunc(files, func(i int) bool { return s.newerFirst(i, files[0]) == 0 && !s.sameKey(i, files[0]) }) {
+		g.Newest = -1
 	}
-	switch {
-	case g.Active < 0:
-		g.Reason = "none of them can become an HSM key"
-	case reports[g.Active].Fingerprint == reports[g.Newest].Fingerprint:
-		g.Reason = "it is the newest key: new content was protected with it last"
-	default:
-		g.Reason = fmt.Sprintf("it is the newest key that can become an HSM key; the newest of all, %s, cannot (%s)", reports[g.Newest].KeyGUID, reports[g.Newest].Reason)
-	}
+	s.chooseActive(&g)
 	return g
 }
 
-// newerFirst orders by the SLC's issue. A file that is refused comes last: what
-// it says of its date may not be true.
-func newerFirst(a, b *Report) int {
-	sound := func(r *Report) int {
-		if r.Verdict == VerdictRefused {
-			return 0
-		}
-		return 1
+// standing is what a file is good for: 2 to make an HSM key of it, 1 to be
+// Microsoft-managed, 0 nothing.
+func (s *surveyed) standing(i int) int {
+	if s.disputed[i] {
+		return 0
 	}
-	issued := func(r *Report) (t time.Time) {
-		if r.SLC != nil {
-			t = r.SLC.Issued
+	return map[string]int{VerdictHSM: 2, VerdictMicrosoftManaged: 1}[s.reports[i].Verdict]
+}
+
+// newerFirst orders by the SLC's issue. A file that must not be used comes last:
+// what it says of its date may not be true.
+func (s *surveyed) newerFirst(a, b int) int {
+	issued := func(i int) (t time.Time) {
+		if slc := s.reports[i].SLC; slc != nil {
+			t = slc.Issued
 		}
 		return t
 	}
-	return cmp.Or(sound(b)-sound(a), issued(b).Compare(issued(a)))
+	return cmp.Or(min(s.standing(b), 1)-min(s.standing(a), 1), issued(b).Compare(issued(a)))
+}
+
+func (s *surveyed) sameKey(a, b int) bool {
+	key := s.reports[a].Fingerprint
+	return a == b || key != "" && key == s.reports[b].Fingerprint
+}
+
+// chooseActive says which file of a group to make active. Where several keys are
+// as new it is the one with the newest template, since AD RMS signs these with the
+// key that it has in use; where that does not tell either, a person must choose:
+// the order in which files are named means nothing.
+func (s *surveyed) chooseActive(g *Group) {
+	candidates := s.candidates(g)
+	if len(candidates) == 0 {
+		g.Reason = "none of them can become an HSM key" + s.leftOut(g)
+		return
+	}
+	first := candidates[0]
+	tied := slices.DeleteFunc(candidates, func(i int) bool { return s.newerFirst(first, i) != 0 })
+	best, unable := s.newestTemplates(tied), s.unable(g, first)
+	switch {
+	case len(best) > 1:
+		g.Choices = slices.Sorted(slices.Values(tied))
+		g.Reason = "they are as new as each other, and their templates do not tell: choose the one that AD RMS has in use; ask its administrators, or see which key content names that was protected last"
+	case len(tied) > 1:
+		g.Reason = "others are as new, but its templates are the newest: AD RMS signs these with the key in use"
+	case unable != "":
+		g.Reason = "it is the newest key that can become an HSM key"
+	default:
+		g.Reason = "it is the newest key: new content was protected with it last"
+	}
+	if len(best) == 1 {
+		g.Active = best[0]
+	}
+	g.Reason += unable + s.leftOut(g)
+}
+
+// candidates are the files whose keys can become HSM keys, each key once, the
+// newest first.
+func (s *surveyed) candidates(g *Group) []int {
+	return slices.DeleteFunc(slices.Clone(g.Files), func(i int) bool {
+		return s.standing(i) < 2 || slices.ContainsFunc(g.SameKey, func(d Duplicate) bool { return slices.Contains(d.Files, i) && d.Use != i })
+	})
+}
+
+// newestTemplates are those of the files that have the newest template.
+func (s *surveyed) newestTemplates(files []int) []int {
+	newest := func(i int) (t time.Time) {
+		for _, template := range s.reports[i].Templates {
+			if template.Issued.After(t) {
+				t = template.Issued
+			}
+		}
+		return t
+	}
+	last := newest(slices.MaxFunc(files, func(a, b int) int { return newest(a).Compare(newest(b)) }))
+	return slices.DeleteFunc(slices.Clone(files), func(i int) bool { return !newest(i).Equal(last) })
+}
+
+// unable says which key is as new as a file's, or newer, but can't become an HSM
+// key: the newest of them.
+func (s *surveyed) unable(g *Group, file int) string {
+	others := slices.DeleteFunc(slices.Clone(g.Files), func(i int) bool { return s.standing(i) != 1 || s.newerFirst(i, file) > 0 })
+	if len(others) == 0 {
+		return ""
+	}
+	newest := slices.MinFunc(others, func(a, b int) int {
+		return cmp.Or(s.newerFirst(a, b), cmp.Compare(s.reports[a].KeyGUID, s.reports[b].KeyGUID))
+	})
+	age := "newer"
+	if s.newerFirst(newest, file) == 0 {
+		age = "as new"
+	}
+	return fmt.Sprintf("; the key %s is %s and cannot (%s)", s.reports[newest].KeyGUID, age, s.reports[newest].Reason)
+}
+
+func (s *surveyed) leftOut(g *Group) string {
+	if slices.ContainsFunc(g.Files, func(i int) bool { return s.disputed[i] }) {
+		return " (files in conflict left out)"
+	}
+	return ""
 }
 
 // duplicates finds keys that several of the files hold, and the one to take
-// each from: the best verdict first, then the most templates, since each export
-// has those of its day.
-func duplicates(reports []*Report, files []int) []Duplicate {
+// each from: what its key can become first, then the most templates, since each
+// export has those of its day.
+func (s *surveyed) duplicates(files []int) []Duplicate {
 	all := []Duplicate{}
 	done := map[string]bool{"": true}
 	for _, i := range files {
-		key := reports[i].Fingerprint
+		key := s.reports[i].Fingerprint
 		if done[key] {
 			continue
 		}
 		done[key] = true
 		var same []int
 		for _, j := range files {
-			if reports[j].Fingerprint == key {
+			if s.sameKey(i, j) {
 				same = append(same, j)
 			}
 		}
 		if len(same) > 1 {
-			all = append(all, chooseDuplicate(reports, same))
+			all = append(all, s.chooseDuplicate(same))
 		}
 	}
 	return all
 }
 
-func chooseDuplicate(reports []*Report, same []int) Duplicate {
-	rank := map[string]int{VerdictHSM: 2, VerdictMicrosoftManaged: 1}
-	verdict := func(a, b int) int { return rank[reports[b].Verdict] - rank[reports[a].Verdict] }
-	templates := func(a, b int) int { return len(reports[b].Templates) - len(reports[a].Templates) }
+// chooseDuplicate chooses of files in the order of their positions.
+func (s *surveyed) chooseDuplicate(same []int) Duplicate {
+	standing := func(a, b int) int { return s.standing(b) - s.standing(a) }
+	templates := func(a, b int) int { return len(s.reports[b].Templates) - len(s.reports[a].Templates) }
 	best := slices.Clone(same)
-	slices.SortFunc(best, func(a, b int) int { return cmp.Or(verdict(a, b), templates(a, b), cmp.Compare(a, b)) })
-	d := Duplicate{slices.Sorted(slices.Values(same)), best[0], "they are alike; the first is as good as any"}
+	slices.SortStableFunc(best, func(a, b int) int { return cmp.Or(standing(a, b), templates(a, b)) })
+	d := Duplicate{same, best[0], "they are alike; the first is as good as any"}
 	switch {
-	case verdict(best[0], best[1]) != 0:
+	case s.standing(best[0]) == 0:
+		d.Use, d.Reason = -1, "none of them may be used"
+	case standing(best[0], best[1]) != 0:
 		d.Reason = "the others have faults that it has not"
 	case templates(best[0], best[1]) != 0:
 		d.Reason = "it has the most templates"
