@@ -24,8 +24,9 @@ Usage: offline inspect TPD… [flags]
 
 Decrypts and checks TPD exports and reports what they hold, with a verdict each:
 can become an HSM key, can only be Microsoft-managed, must not be used. Of
-several it says which belong together, which are the same key twice, and which
-one to make active. Changes nothing and needs no state directory.
+several it says which belong together, which are the same key twice, which are
+in conflict, and which one to make active. Changes nothing and needs no state
+directory.
 
   --protection-password-file PATH    the exports' password: one for all, or one
                                      each (or --protection-password-fd N, or
@@ -80,7 +81,7 @@ type inspected struct {
 	File    string      `json:"file"`
 	Bits    int         `json:"bits"`   // of the key, as it shows without the password; 0 if it does not
 	Report  *tpd.Report `json:"report"` // nil where the file can't be opened
-	Error   string      `json:"error"`  // why that is
+	Error   string      `json:"error"`  // why that is, or with which files it is in conflict
 	Control string      `json:"control"`
 	Hint    string      `json:"hint"`
 
@@ -108,6 +109,7 @@ func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) er
 	}
 	io.Progress("inspecting", len(paths), len(paths))
 	survey := tpd.NewSurvey(reports)
+	problems = append(problems, refuseConflicts(files, survey)...)
 	var text strings.Builder
 	describeAll(&text, files, survey, io.Verbose)
 	if err := io.Result(map[string]any{"files": files, "survey": survey}, text.String()); err != nil {
@@ -147,4 +149,21 @@ func (o *inspectOptions) read(f *inspected, password []byte) error {
 
 func (f *inspected) refuse(r *control.Refusal) {
 	f.err, f.Error, f.Control, f.Hint = r, r.Error(), r.Control.ID, r.Hint
+}
+
+// refuseConflicts refuses the files that have one GUID but different keys. Of
+// each such GUID it returns one error.
+func refuseConflicts(files []inspected, survey tpd.Survey) (problems []error) {
+	for _, conflict := range survey.Conflicts {
+		var names []string
+		for _, i := range conflict {
+			names = append(names, fileName(files[i].File))
+		}
+		r := control.TPDGUIDUnique.Refuse("different keys have the GUID %s, in the files %s", files[conflict[0]].Report.KeyGUID, strings.Join(names, ", "))
+		for _, i := range conflict {
+			files[i].refuse(r)
+		}
+		problems = append(problems, r)
+	}
+	return problems
 }

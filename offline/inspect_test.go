@@ -4,10 +4,16 @@ package main
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -15,6 +21,7 @@ import (
 
 	"keyferry/internal/scripttest"
 	"keyferry/internal/vectors"
+	"keyferry/pkg/control"
 	"keyferry/pkg/tpd"
 )
 
@@ -140,5 +147,74 @@ func TestInspectWidth(t *testing.T) {
 	}
 	if regexp.MustCompile(`(?m)^.{81}`).MatchString(strings.ReplaceAll(stdout[:at], "−", "-")) {
 		t.Errorf("more than 80 columns:\n%s", stdout[:at])
+	}
+}
+
+// withGUID is a vector whose certificate says another GUID, of the same length.
+func withGUID(t *testing.T, name, guid string) []byte {
+	t.Helper()
+	v := vectors.OneTPD(t, name)
+	field := regexp.MustCompile(`(<m_strTrustedDocDomainInfo>)([^<]+)`)
+	ciphertext, err := base64.StdEncoding.DecodeString(string(field.FindSubmatch(v.XML)[2]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var utf16 []byte
+	for _, c := range v.Password { // ASCII
+		utf16 = append(utf16, c, 0)
+	}
+	key := sha256.Sum256(utf16)
+	block, err := aes.NewCipher(key[:16])
+	if err != nil {
+		t.Fatal(err)
+	}
+	iv := []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+	cipher.NewCBCDecrypter(block, iv).CryptBlocks(ciphertext, ciphertext)
+	ciphertext = regexp.MustCompile(`(?i)`+strings.Trim(v.GUID, "{}")).ReplaceAll(ciphertext, []byte(strings.Trim(guid, "{}")))
+	cipher.NewCBCEncrypter(block, iv).CryptBlocks(ciphertext, ciphertext)
+	return field.ReplaceAll(v.XML, []byte("${1}"+base64.StdEncoding.EncodeToString(ciphertext)))
+}
+
+// Files of one GUID with different keys are refused, all of them, and none is
+// suggested; one file twice, or two keys, are not.
+func TestInspectConflict(t *testing.T) {
+	dir := t.TempDir()
+	mode2 := vectors.OneTPD(t, "contoso-mode2")
+	one := exportAs(t, dir, "one.xml", mode2.XML)
+	again := exportAs(t, dir, "again.xml", mode2.XML)
+	forged := exportAs(t, dir, "forged.xml", withGUID(t, "contoso-anyone", mode2.GUID))
+	third := exportAs(t, dir, "third.xml", vectors.OneTPD(t, "contoso-colon-name").XML)
+
+	code, stdout, stderr := inspectAll(t, one, third, forged)
+	message := "different keys have the GUID " + strings.ToLower(strings.Trim(mode2.GUID, "{}")) + ", in the files one.xml, forged.xml [" + control.TPDGUIDUnique.ID + "]"
+	if code != 1 || strings.Count(stderr, message+"\noffline: hint: ") != 1 {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	for _, want := range []string{"verdict       must not be used: different keys", "Conflict: 1, 3 have one GUID", "make active: 2 (third.xml)"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("lacks %q:\n%s", want, stdout)
+		}
+	}
+	if strings.Count(stdout, "can become an HSM key\n") != 2 { // third.xml's verdict, and in the table
+		t.Errorf("a file in conflict can become an HSM key:\n%s", stdout)
+	}
+
+	code, stdout, _ = inspectAll(t, "--json", one, third, forged)
+	var doc struct {
+		Files  []inspected
+		Survey tpd.Survey
+	}
+	if err := json.Unmarshal([]byte(stdout), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if f := doc.Files[0]; code != 1 || f.Error != message || f.Control != control.TPDGUIDUnique.ID || f.Hint != control.TPDGUIDUnique.Hint || f.Report == nil || doc.Files[1].Control != "" {
+		t.Errorf("exit code %d: %+v", code, f)
+	}
+	if c := doc.Survey.Conflicts; len(c) != 1 || !slices.Equal(c[0], []int{0, 2}) {
+		t.Errorf("conflicts %v", c)
+	}
+
+	if code, stdout, stderr := inspectAll(t, one, again, third); code != 0 || strings.Contains(stdout+stderr, "onflict") {
+		t.Errorf("exit code %d, %s%s", code, stdout, stderr)
 	}
 }
