@@ -4,6 +4,7 @@ package tpd
 
 import (
 	"crypto/rsa"
+	"strings"
 	"time"
 
 	"keyferry/pkg/control"
@@ -24,6 +25,7 @@ const (
 //	name                          value
 //	key_guid                      the key's GUID, lower case, no braces; "" if unreadable
 //	fingerprint                   of the SLC's key: SHA-256 of its PKIX DER, 64 hex digits
+//	fingerprint_words             the same in 32 words, to be read aloud
 //	modulus_base64                of that key, big-endian: as Azure shows it, but for base64url
 //	bits                          its size
 //	mode                          cryptographic mode of AD RMS: 1, 2, or 0 for neither
@@ -56,22 +58,23 @@ const (
 //	verdict                       "hsm", "microsoft-managed" or "refused"
 //	reason                        ID of the control that decided it; "" for "hsm"
 type Report struct {
-	KeyGUID       string          `json:"key_guid"`
-	Fingerprint   string          `json:"fingerprint"`
-	ModulusBase64 string          `json:"modulus_base64"`
-	Bits          int             `json:"bits"`
-	Mode          int             `json:"mode"`
-	HasKey        bool            `json:"has_key"`
-	Derivation    Derivations     `json:"derivation"`
-	CSPType       int             `json:"csp_type"`
-	CSPName       string          `json:"csp_name"`
-	KeyContainer  string          `json:"key_container"`
-	KeyNumber     int             `json:"key_number"`
-	SLC           *xrml.SLC       `json:"slc"`
-	Templates     []xrml.Template `json:"templates"`
-	Findings      []Finding       `json:"findings"`
-	Verdict       string          `json:"verdict"`
-	Reason        string          `json:"reason"`
+	KeyGUID          string          `json:"key_guid"`
+	Fingerprint      string          `json:"fingerprint"`
+	FingerprintWords string          `json:"fingerprint_words"`
+	ModulusBase64    string          `json:"modulus_base64"`
+	Bits             int             `json:"bits"`
+	Mode             int             `json:"mode"`
+	HasKey           bool            `json:"has_key"`
+	Derivation       Derivations     `json:"derivation"`
+	CSPType          int             `json:"csp_type"`
+	CSPName          string          `json:"csp_name"`
+	KeyContainer     string          `json:"key_container"`
+	KeyNumber        int             `json:"key_number"`
+	SLC              *xrml.SLC       `json:"slc"`
+	Templates        []xrml.Template `json:"templates"`
+	Findings         []Finding       `json:"findings"`
+	Verdict          string          `json:"verdict"`
+	Reason           string          `json:"reason"`
 
 	err *control.Refusal // the first finding that is no warning
 }
@@ -109,9 +112,10 @@ func (r *Report) warn(refusal *control.Refusal) {
 	r.Findings = append(r.Findings, Finding{refusal.Control.ID, true, refusal.Message, refusal.Hint})
 }
 
-// judge draws the verdict from the findings. Mode 1 is found last, so that it
+// judge ends a report: the fingerprint in words, and the verdict. Mode 1 is found last, so that it
 // comes first only where nothing else is wrong.
 func (r *Report) judge() {
+	r.FingerprintWords = inWords(r.Fingerprint)
 	switch {
 	case r.err == nil:
 		r.Verdict = VerdictHSM
@@ -122,6 +126,15 @@ func (r *Report) judge() {
 		r.Verdict = VerdictRefused
 	}
 	r.Reason = r.err.Control.ID
+}
+
+// inWords says a fingerprint in hex in its 32 words, on one line; an absent one in none.
+func inWords(hex string) string {
+	print, err := fingerprint.Parse(hex)
+	if err != nil {
+		return ""
+	}
+	return strings.Join(strings.Fields(print.Words()), " ")
 }
 
 // Identity is what every passed check has proven: the key's GUID and public

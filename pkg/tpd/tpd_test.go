@@ -14,6 +14,7 @@ import (
 
 	"keyferry/internal/vectors"
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/xrml"
 )
 
@@ -158,17 +159,26 @@ func TestReportIsStable(t *testing.T) {
 	if err := json.Unmarshal(text, &fields); err != nil {
 		t.Fatal(err)
 	}
-	onlyFields(t, fields, "key_guid", "fingerprint", "modulus_base64", "bits", "mode", "has_key", "derivation", "csp_type", "csp_name", "key_container", "key_number",
+	onlyFields(t, fields, "key_guid", "fingerprint", "fingerprint_words", "modulus_base64", "bits", "mode", "has_key", "derivation", "csp_type", "csp_name", "key_container", "key_number",
 		"slc", "templates", "findings", "verdict", "reason")
 	onlyFields(t, fields["slc"], "server_name", "server_url", "issued", "valid_from", "valid_until", "issuing_from", "issuing_until", "digest_algorithm",
 		"issuer_name", "self_enrolled", "chain_length", "hierarchy", "root_fingerprint", "root_pinned")
 	onlyFields(t, fields["templates"].([]any)[0], "guid", "issued", "names", "ambiguous_names", "distribution_points", "rights", "anyone")
 	onlyFields(t, fields["findings"].([]any)[0], "control", "warning", "message", "hint")
-	for _, want := range []string{`"derivation":{"document":"legacy","key":"legacy"}`, `{"control":"KF-TPD-LEGACY-KDF","warning":true,"message":"`, `"reason":"KF-TPD-MODE1"`} {
+	for _, want := range []string{`"fingerprint_words":"` + strings.Join(strings.Fields(fingerprintOf(t, fields["fingerprint"]).Words()), " ") + `"`, `"derivation":{"document":"legacy","key":"legacy"}`, `{"control":"KF-TPD-LEGACY-KDF","warning":true,"message":"`, `"reason":"KF-TPD-MODE1"`} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the report lacks %s", want)
 		}
 	}
+}
+
+func fingerprintOf(t *testing.T, hex any) fingerprint.Fingerprint {
+	t.Helper()
+	print, err := fingerprint.Parse(hex.(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return print
 }
 
 // onlyFields asserts that an object has these fields and no other.

@@ -78,6 +78,7 @@ func (s *spec) expected() *Report {
 		},
 		Templates: []xrml.Template{}, Verdict: VerdictHSM,
 	}
+	r.FingerprintWords = inWords(r.Fingerprint)
 	if r.HasKey {
 		r.Derivation.Key = s.keyKDF
 	}
