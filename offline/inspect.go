@@ -36,6 +36,8 @@ directory.
   --verbose                          also the modulus in base64, as Azure shows
                                      it, and the templates' rights and URLs
 
+What each line means, and the names in the JSON: docs/inspect.md.
+
 Example: offline inspect drawer/*.xml --protection-password-file pw
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
@@ -76,7 +78,8 @@ func parseRoots(texts []string) ([]fingerprint.Fingerprint, error) {
 	return roots, nil
 }
 
-// inspected is what is found out about one file. Its names in JSON are stable.
+// inspected is what is found out about one file. Its names in JSON are stable:
+// see docs/inspect.md.
 type inspected struct {
 	File    string      `json:"file"`
 	Bits    int         `json:"bits"`   // of the key, as it shows without the password; 0 if it does not

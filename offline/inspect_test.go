@@ -12,10 +12,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -217,4 +219,61 @@ func TestInspectConflict(t *testing.T) {
 	if code, stdout, stderr := inspectAll(t, one, again, third); code != 0 || strings.Contains(stdout+stderr, "onflict") {
 		t.Errorf("exit code %d, %s%s", code, stdout, stderr)
 	}
+}
+
+// TestInspectPage holds the names in docs/inspect.md against the JSON.
+func TestInspectPage(t *testing.T) {
+	page, err := os.ReadFile("../docs/inspect.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for _, section := range strings.Split(string(page), "\n### `")[1:] {
+		of, rows, _ := strings.Cut(section, "`")
+		for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(rows, -1) {
+			documented = append(documented, of+"."+row[1])
+		}
+	}
+	written := slices.Concat(jsonNames(reflect.TypeFor[inspected](), "files[]"), jsonNames(reflect.TypeFor[tpd.Survey](), "survey"))
+	slices.Sort(documented)
+	slices.Sort(written)
+	if len(written) < 60 {
+		t.Fatalf("only %d names: %q", len(written), written)
+	}
+	for _, name := range written {
+		if !slices.Contains(documented, name) {
+			t.Errorf("docs/inspect.md lacks %s", name)
+		}
+	}
+	for _, name := range documented {
+		if !slices.Contains(written, name) {
+			t.Errorf("docs/inspect.md has %s, which is not written", name)
+		}
+	}
+}
+
+// jsonNames are the names in a type's JSON, with [] for what is in a list.
+func jsonNames(of reflect.Type, at string) (names []string) {
+	for _, field := range reflect.VisibleFields(of) {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name == "" {
+			if field.IsExported() {
+				name = field.Name + " without a name"
+			} else {
+				continue
+			}
+		}
+		is, path := field.Type, at+"."+name
+		switch is.Kind() {
+		case reflect.Slice:
+			is, path = is.Elem(), path+"[]"
+		case reflect.Pointer:
+			is = is.Elem()
+		}
+		names = append(names, path)
+		if is.Kind() == reflect.Struct && is != reflect.TypeFor[time.Time]() {
+			names = append(names, jsonNames(is, path)...)
+		}
+	}
+	return names
 }

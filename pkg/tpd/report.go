@@ -20,43 +20,8 @@ const (
 )
 
 // Report is what a check found: nothing in it is secret. It is made to be
-// written as JSON, and its names are stable:
-//
-//	name                          value
-//	key_guid                      the key's GUID, lower case, no braces; "" if unreadable
-//	fingerprint                   of the SLC's key: SHA-256 of its PKIX DER, 64 hex digits
-//	fingerprint_words             the same in 32 words, to be read aloud
-//	modulus_base64                of that key, big-endian: as Azure shows it, but for base64url
-//	bits                          its size
-//	mode                          cryptographic mode of AD RMS: 1, 2, or 0 for neither
-//	has_key                       there is a field for the private key
-//	derivation.document, .key     how each was encrypted: "current", "legacy", or "" where it was not opened
-//	csp_type, csp_name            the CryptoAPI provider that held the key: 1 PROV_RSA_FULL, 24 PROV_RSA_AES
-//	key_container, key_number     in it; number 1 is exchange, 2 signature
-//	slc                           null if a certificate of the chain is unreadable, else:
-//	  .server_name, .server_url   of the AD RMS cluster
-//	  .issued                     RFC 3339, as all times; one that is open is absent
-//	  .valid_from, .valid_until   when the certificate is valid
-//	  .issuing_from, .issuing_until  when it may issue licenses
-//	  .digest_algorithm           "SHA-1" or "SHA-256"
-//	  .issuer_name, .self_enrolled  who issued it
-//	  .chain_length               certificates, the SLC among them
-//	  .hierarchy                  which root the chain names: "production", "pre-production" or "unknown"
-//	  .root_fingerprint           of the root's key, as fingerprint
-//	  .root_pinned                that key is among the pinned ones
-//	templates[]
-//	  .guid, .issued
-//	  .names[].lcid, .name, .description
-//	  .ambiguous_names            these could not be told apart for certain
-//	  .distribution_points[].type, .url
-//	  .rights[]                   as the template names them: "VIEW", "OWNER", …
-//	  .anyone                     a right is given to ANYONE
-//	findings[]                    in the order of the checks
-//	  .control                    ID of the control
-//	  .warning                    true: does not stand in the way
-//	  .message, .hint
-//	verdict                       "hsm", "microsoft-managed" or "refused"
-//	reason                        ID of the control that decided it; "" for "hsm"
+// written as JSON. Its names there are stable; docs/inspect.md says what each
+// means and holds.
 type Report struct {
 	KeyGUID          string          `json:"key_guid"`
 	Fingerprint      string          `json:"fingerprint"`
