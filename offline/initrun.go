@@ -98,7 +98,7 @@ func (r *initRun) run(ctx context.Context) (card []byte, err error) {
 
 // finish ends a run that was stopped once the state directory was there.
 func (r *initRun) finish() ([]byte, error) {
-	s, err := state.Open(r.dir, state.Offline)
+	s, err := state.Open(r.dir, state.Offline, thisSide)
 	if err != nil {
 		return nil, err
 	}

@@ -68,4 +68,4 @@ func number(n uint64) string {
 }
 
 // transcript shows the ledger.
-var transcript = cli.Transcript{Program: "offline", Side: state.Offline, Key: ownKey, Sheet: makeSheet}
+var transcript = cli.Transcript{Program: "offline", InState: withState, Sheet: makeSheet}

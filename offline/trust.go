@@ -52,13 +52,23 @@ const worldFile = "security-world"
 
 // withState runs f in the open state directory.
 func withState(io *cli.IO, f func(s *state.State) error) error {
-	err := io.InState(state.Offline, f)
+	err := io.InState(state.Offline, thisSide, f)
 	if control.Is(err, control.StateMissing) {
 		if j, e := readJournal(filepath.Clean(io.State)); e == nil && j != nil && j.SignerID != nil {
 			return leftSigner(j)
 		}
 	}
 	return err
+}
+
+// thisSide is who this side is, as its card and its token's settings have it.
+func thisSide(s *state.State) (state.Self, error) {
+	key, err := ownKey(s)
+	if err != nil {
+		return state.Self{}, err
+	}
+	settings, err := readTokenSettings(s)
+	return state.Self{Key: key, SignerElsewhere: settings.Signer == signerHSM}, err
 }
 
 func pinWorld(io *cli.IO, s *state.State, path, expected string) error {

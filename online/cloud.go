@@ -20,7 +20,16 @@ import (
 
 // withState runs f in the open state directory.
 func withState(io *cli.IO, f func(s *state.State) error) error {
-	return io.InState(state.Online, f)
+	return io.InState(state.Online, thisSide, f)
+}
+
+// thisSide is who this side is, as its security world has it.
+func thisSide(s *state.State) (state.Self, error) {
+	w, _, err := ownWorld(s)
+	if err != nil {
+		return state.Self{}, err
+	}
+	return state.Self{Key: w.Signer}, nil
 }
 
 // ownWorld is this side's security world, and its package.

@@ -141,7 +141,7 @@ func (u *uploader) holds(t *testing.T) string {
 	for _, k := range keys {
 		fmt.Fprintf(&text, "tenant: %s %s %s\n", k.KeyIdentifier, k.Status, k.KeyType)
 	}
-	s, err := state.Open(filepath.Join(u.dir, "T"), state.Online)
+	s, err := state.Open(filepath.Join(u.dir, "T"), state.Online, thisSide)
 	if err != nil {
 		t.Fatal(err)
 	}

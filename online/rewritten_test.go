@@ -18,7 +18,7 @@ import (
 // signing key.
 func rewrite(t *testing.T, dir, from, to string) {
 	t.Helper()
-	s, err := state.Open(dir, state.Offline)
+	s, err := state.Open(dir, state.Offline, func(s *state.State) (state.Self, error) { return state.Self{Key: s.HeadBy}, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,22 +11,12 @@ import (
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/sheet"
-	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
 )
 
 // transcript shows the ledger.
-var transcript = cli.Transcript{Program: "online", Side: state.Online, Key: ownKey, Sheet: makeSheet}
-
-// ownKey is this side's public signing key, as its security world has it.
-func ownKey(s *state.State) (sshsig.PublicKey, error) {
-	w, _, err := ownWorld(s)
-	if err != nil {
-		return sshsig.PublicKey{}, err
-	}
-	return w.Signer, nil
-}
+var transcript = cli.Transcript{Program: "online", InState: withState, Sheet: makeSheet}
 
 // makeSheet makes a page of each key that the ledger knows.
 func makeSheet(s *state.State) (sheet.Sheet, error) {

@@ -21,7 +21,7 @@ func TestPin(t *testing.T) {
 	if err := state.Create(dir, meta, state.Options{}, func(*state.State) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	s, err := state.Open(dir, state.Online)
+	s, err := state.Open(dir, state.Online, func(s *state.State) (state.Self, error) { return state.Self{Key: s.HeadBy}, nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 // InState runs f in the open state directory. Its ledger learns what f does not
 // tell it, a refusal and a dry run, and its head is signed where that is not yet done.
 // What of this fails, stops nothing: the next run signs, and people are told.
-func (o *IO) InState(side state.Side, f func(s *state.State) error) error {
-	s, err := state.Open(o.State, side)
+func (o *IO) InState(side state.Side, self func(*state.State) (state.Self, error), f func(s *state.State) error) error {
+	s, err := state.Open(o.State, side, self)
 	if err != nil {
 		return err
 	}

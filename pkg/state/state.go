@@ -60,8 +60,17 @@ type State struct {
 	Meta
 	Ledger *ledger.Ledger
 	Signed *ledger.Head     // the ledger's head that was signed last
-	HeadBy sshsig.PublicKey // that signed it
-	unlock func() error
+	HeadBy sshsig.PublicKey // that signed it: this side's key
+
+	SignerElsewhere bool // as in [Self]
+	unlock          func() error
+}
+
+// Self is how a side is known: by the key that signs for it. Its program finds
+// that in the files that it adds to the state directory.
+type Self struct {
+	Key             sshsig.PublicKey // as the other side pins it
+	SignerElsewhere bool             // no identity/sign.pem: the key is in an HSM
 }
 
 const (
@@ -73,7 +82,7 @@ const (
 // Options say how a state directory is made.
 type Options struct {
 	ClassicRecipient bool // an X25519 age identity, not the hybrid
-	SignerElsewhere  bool // no identity/sign.pem: the signing key is in an HSM, and fill signs the ledger's head
+	SignerElsewhere  bool // as in [Self]: fill signs the ledger's head
 }
 
 // Create makes the state directory dir, which must not exist or be empty, with what fill
@@ -96,7 +105,7 @@ func Create(dir string, meta Meta, o Options, fill func(s *State) error) error {
 	meta.Format = format
 	meta.Created = meta.Created.UTC().Truncate(time.Second)
 	return durable.NewDir(dir, 0o700, func(part string) error {
-		s := &State{Dir: part, Meta: meta}
+		s := &State{Dir: part, Meta: meta, SignerElsewhere: o.SignerElsewhere}
 		if err := s.WriteJSON(metaFile, meta); err != nil {
 			return err
 		}
@@ -120,8 +129,9 @@ func Create(dir string, meta Meta, o Options, fill func(s *State) error) error {
 	})
 }
 
-// Open opens and locks the state directory dir of the given side.
-func Open(dir string, side Side) (*State, error) {
+// Open opens and locks the state directory dir of the given side. Its ledger's
+// head must be signed by the key that self tells.
+func Open(dir string, side Side, self func(*State) (Self, error)) (*State, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -138,13 +148,13 @@ func Open(dir string, side Side) (*State, error) {
 		return nil, err
 	}
 	s := &State{Dir: dir, unlock: unlock}
-	if err := s.load(side); err != nil {
+	if err := s.load(side, self); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	return s, nil
 }
 
-func (s *State) load(side Side) error {
+func (s *State) load(side Side, self func(*State) (Self, error)) error {
 	if err := s.ReadJSON(metaFile, &s.Meta); err != nil {
 		return control.StateForeign.Refuse("%s is not a state directory: %w", s.Dir, err)
 	}
@@ -158,7 +168,14 @@ func (s *State) load(side Side) error {
 	if len(s.Ledger.Entries()) == 0 { // init wrote one
 		return control.LedgerBroken.Refuse("the ledger of %s is gone", s.Dir)
 	}
-	return s.checkHead()
+	if err := s.checkHead(); err != nil {
+		return err
+	}
+	who, err := self(s)
+	if err != nil {
+		return err
+	}
+	return s.checkSelf(who)
 }
 
 // Close unlocks the state directory.

@@ -18,6 +18,7 @@ import (
 	"filippo.io/age"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/sshsig"
 )
 
 var made = time.Date(2026, 11, 23, 15, 4, 5, 6, time.FixedZone("", 3600))
@@ -38,9 +39,28 @@ func create(t *testing.T, o Options) string {
 	return dir
 }
 
-func open(t *testing.T, dir string) *State {
+// asSigned is a side that believes the signed head.
+func asSigned(s *State) (Self, error) { return Self{Key: s.HeadBy}, nil }
+
+// known is a side that knows who it is.
+func known(self Self) func(*State) (Self, error) {
+	return func(*State) (Self, error) { return self, nil }
+}
+
+func public(t *testing.T, signer crypto.Signer) sshsig.PublicKey {
 	t.Helper()
-	s, err := Open(dir, Offline)
+	key, err := sshsig.NewPublicKey(signer.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func open(t *testing.T, dir string) *State { return openAs(t, dir, asSigned) }
+
+func openAs(t *testing.T, dir string, self func(*State) (Self, error)) *State {
+	t.Helper()
+	s, err := Open(dir, Offline, self)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,8 +193,88 @@ func TestSignerElsewhere(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(dir, "identity", "sign.pem")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there is a signing key: %v", err)
 	}
-	if _, err := open(t, dir).Recipient(); err != nil {
+	s := openAs(t, dir, known(Self{Key: public(t, elsewhere), SignerElsewhere: true}))
+	if _, err := s.Recipient(); err != nil {
 		t.Error(err)
+	}
+	if err := s.Ledger.Append(made, "more", struct{}{}); err != nil {
+		t.Fatal(err)
+	}
+	before := read(t, s.Path(headFile))
+	if err := s.SignLedger(); err != nil || !bytes.Equal(read(t, s.Path(headFile)), before) {
+		t.Errorf("without the key the head is left as it is: %v", err)
+	}
+	if err := s.SignHead(stranger); !control.Is(err, control.LedgerHead) || !bytes.Equal(read(t, s.Path(headFile)), before) {
+		t.Errorf("signed by another key: %v", err)
+	}
+	if err := s.SignHead(elsewhere); err != nil || bytes.Equal(read(t, s.Path(headFile)), before) {
+		t.Errorf("signed by its key: %v", err)
+	}
+}
+
+// stranger is a key of no side.
+var stranger = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// A ledger that somebody else wrote, whole and signed, is refused wherever this
+// side's key is.
+func TestHeadOfAnother(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		dir := create(t, Options{})
+		s, err := Open(dir, Offline, asSigned)
+		if err != nil {
+			t.Fatal(err)
+		}
+		self := Self{Key: s.HeadBy, SignerElsewhere: elsewhere}
+		forged, err := s.Ledger.SealHead(stranger, made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.Close(), os.WriteFile(s.Path(headFile), forged, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir, Offline, known(self)); !control.Is(err, control.LedgerHead) {
+			t.Errorf("elsewhere %v: got %v, want %s", elsewhere, err, control.LedgerHead.ID)
+		}
+	}
+}
+
+// A key in the state directory that is gone, or not the one that the other side
+// pins, is no key in an HSM.
+func TestSignerGone(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"gone":    os.Remove,
+		"damaged": func(path string) error { return os.Truncate(path, 20) },
+		"another": func(path string) error { return errors.Join(os.Remove(path), createSigner(path)) },
+	} {
+		dir := create(t, Options{})
+		s, err := Open(dir, Offline, asSigned)
+		if err != nil {
+			t.Fatal(err)
+		}
+		self := Self{Key: s.HeadBy}
+		if err := errors.Join(s.Close(), damage(s.Path("identity", "sign.pem"))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(dir, Offline, known(self)); !control.Is(err, control.StateDamaged) {
+			t.Errorf("%s: got %v, want %s", name, err, control.StateDamaged.ID)
+		}
+	}
+}
+
+// A side that can't say who it is opens nothing.
+func TestSelfFails(t *testing.T) {
+	failed := errors.New("no card")
+	if _, err := Open(create(t, Options{}), Offline, func(*State) (Self, error) { return Self{}, failed }); !errors.Is(err, failed) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -200,7 +300,7 @@ func TestStateExists(t *testing.T) {
 	if err := Create(empty+"/", meta(), Options{}, nothing); err != nil {
 		t.Errorf("an empty directory: %v", err)
 	}
-	if s, err := Open(empty, Offline); err != nil {
+	if s, err := Open(empty, Offline, asSigned); err != nil {
 		t.Error(err)
 	} else if err := s.Close(); err != nil {
 		t.Error(err)
@@ -268,7 +368,7 @@ func TestOpenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // the refusal lets the lock go
-				if _, err := Open(dir, Offline); !control.Is(err, c.want) {
+				if _, err := Open(dir, Offline, asSigned); !control.Is(err, c.want) {
 					t.Errorf("got %v, want %s", err, c.want.ID)
 				}
 			}
@@ -292,7 +392,7 @@ func change(name, from, to string) func(dir string) error {
 }
 
 func TestOnlineDoesNotOpenOffline(t *testing.T) {
-	if _, err := Open(create(t, Options{}), Online); !control.Is(err, control.StateForeign) {
+	if _, err := Open(create(t, Options{}), Online, asSigned); !control.Is(err, control.StateForeign) {
 		t.Errorf("got %v, want %s", err, control.StateForeign.ID)
 	}
 }
@@ -318,10 +418,10 @@ func TestDamagedIdentities(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := create(t, Options{})
+			s := open(t, dir)
 			if err := damage(dir); err != nil {
 				t.Fatal(err)
 			}
-			s := open(t, dir)
 			if _, err := s.Signer(); !control.Is(err, control.StateDamaged) {
 				t.Errorf("signer: got %v, want %s", err, control.StateDamaged.ID)
 			}
@@ -355,11 +455,11 @@ func TestMovedDirectoryOpens(t *testing.T) {
 
 func TestLockedTwice(t *testing.T) {
 	dir := create(t, Options{})
-	s, err := Open(dir, Offline)
+	s, err := Open(dir, Offline, asSigned)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, Offline); !control.Is(err, control.StateBusy) {
+	if _, err := Open(dir, Offline, asSigned); !control.Is(err, control.StateBusy) {
 		t.Errorf("got %v, want %s", err, control.StateBusy.ID)
 	}
 	if err := s.Close(); err != nil {
