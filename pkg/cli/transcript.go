@@ -111,21 +111,26 @@ Example: %[1]s transcript verify --head SHA256:9f86d081884c7d65…
 				if err := NoArguments(args); err != nil {
 					return err
 				}
-				return t.InState(io, func(s *state.State) error { return verifyTranscript(io, s, *head) }) // which checks chain and head
+				var wanted *fingerprint.Fingerprint
+				if flags.Changed("head") { // an empty value, as of a variable that is not set, checks nothing
+					print, err := fingerprint.Parse(*head)
+					if err != nil {
+						return control.CommandLine.Refuse("--head: %w", err)
+					}
+					wanted = &print
+				}
+				return t.InState(io, func(s *state.State) error { return verifyTranscript(io, s, wanted) }) // which checks chain and head
 			}
 		},
 	}
 }
 
-func verifyTranscript(io *IO, s *state.State, wanted string) error {
+// verifyTranscript looks for the head that is wanted, if one is.
+func verifyTranscript(io *IO, s *state.State, wanted *fingerprint.Fingerprint) error {
 	doc := map[string]any{"result": "SUCCESS", "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(), "signed_head": s.Signed}
 	text := fmt.Sprintf("%d records follow each other\n%s", len(s.Ledger.Entries()), describeHead(s))
-	if wanted != "" {
-		print, err := fingerprint.Parse(wanted)
-		if err != nil {
-			return control.CommandLine.Refuse("--head: %w", err)
-		}
-		at, err := s.Ledger.Find(print)
+	if wanted != nil {
+		at, err := s.Ledger.Find(*wanted)
 		if err != nil {
 			return err
 		}
