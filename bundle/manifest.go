@@ -3,6 +3,7 @@
 package bundle
 
 import (
+	"encoding/json"
 	"regexp"
 
 	"keyferry/pkg/control"
@@ -13,18 +14,31 @@ import (
 // parseManifest reads a manifest whose signatures are good, and holds it against
 // pins.
 func parseManifest(line []byte, pins Pins) (m Manifest, err error) {
+	if err := checkFormat("bundle", line, Format); err != nil {
+		return m, err
+	}
 	if err := strictjson.UnmarshalLine(line, maxManifest, &m); err != nil {
 		return m, control.BundleManifest.Refuse("the manifest: %w", err)
 	}
 	return m, m.check(pins)
 }
 
+// checkFormat refuses a document of another version, which may have other fields,
+// before it is read strictly. What is no JSON is left to that reading.
+func checkFormat(what string, line []byte, want string) error {
+	var is struct {
+		Format string `json:"format"`
+	}
+	if err := json.Unmarshal(line, &is); err == nil && is.Format != want {
+		return control.BundleVersion.Refuse("the %s's format is %s, not %s", what, control.Quote(is.Format), want)
+	}
+	return nil
+}
+
 var idSyntax = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 func (m Manifest) check(pins Pins) error {
 	switch {
-	case m.Format != Format:
-		return control.BundleVersion.Refuse("the bundle's format is %s, not %s", control.Quote(m.Format), Format)
 	case m.Rehearsal != pins.Rehearsal:
 		return control.TrustRehearsal.Refuse("one of bundle and this side's state directory is a rehearsal, the other is not")
 	case m.Purpose != pins.Purpose:

@@ -56,11 +56,11 @@ func (v *Verified) ReadReceipt() (*ReceiptText, error) {
 
 func parseReceipt(data []byte) (*ReceiptText, error) {
 	var r ReceiptText
+	if err := checkFormat("receipt", data, receiptFormat); err != nil {
+		return nil, err
+	}
 	if err := strictjson.UnmarshalLine(data, maxIndex, &r); err != nil {
 		return nil, control.BundleContents.Refuse("the receipt: %w", err)
-	}
-	if r.Format != receiptFormat {
-		return nil, control.BundleVersion.Refuse("the receipt's format is %s, not %s", control.Quote(r.Format), receiptFormat)
 	}
 	for _, k := range r.Keys {
 		for _, text := range append([]string{k.ID, k.KeyURL, k.HSMPlatform, k.WrappedBy, k.Tenant, k.Refused}, k.Warnings...) {

@@ -12,6 +12,31 @@ import (
 	"keyferry/pkg/ledger"
 )
 
+func TestReceiptText(t *testing.T) {
+	good, err := ReceiptText{Keys: []Arrived{{ID: "tenant-key", Tenant: "Active", TenantBy: "practice", Warnings: []string{}}}}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, old, new string
+		want           control.Control
+	}{
+		{"as it is", "", "", control.Control{}},
+		{"another format", "receipt-v1", "receipt-v2", control.BundleVersion},
+		{"another format with a field more", `receipt-v1"`, `receipt-v2","extra":1`, control.BundleVersion},
+		{"a field more", `receipt-v1"`, `receipt-v1","extra":1`, control.BundleContents},
+		{"no JSON", `{"format"`, `"format"`, control.BundleContents},
+	} {
+		data := bytes.Replace(good, []byte(test.old), []byte(test.new), 1)
+		switch r, err := parseReceipt(data); {
+		case test.want.ID == "" && (err != nil || r.Keys[0].TenantBy != "practice"):
+			t.Errorf("%s: %v", test.name, err)
+		case test.want.ID != "" && (r != nil || !control.Is(err, test.want)):
+			t.Errorf("%s: got %v, want %s", test.name, err, test.want.ID)
+		}
+	}
+}
+
 // FuzzReceipt: a receipt is read as it was written, in its one spelling, or
 // refused.
 func FuzzReceipt(f *testing.F) {
