@@ -63,7 +63,7 @@ func parseReceipt(data []byte) (*ReceiptText, error) {
 		return nil, control.BundleContents.Refuse("the receipt: %w", err)
 	}
 	for _, k := range r.Keys {
-		for _, text := range append([]string{k.ID, k.KeyURL, k.HSMPlatform, k.WrappedBy, k.Tenant, k.Refused}, k.Warnings...) {
+		for _, text := range append([]string{k.ID, k.KeyURL, k.HSMPlatform, k.WrappedBy, k.Tenant, k.TenantBy, k.Refused}, k.Warnings...) {
 			if control.Plain(text) != text { // it will be shown to people
 				return nil, control.BundleContents.Refuse("the receipt holds the text %s", control.Quote(text))
 			}

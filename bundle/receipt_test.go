@@ -25,6 +25,7 @@ func TestReceiptText(t *testing.T) {
 		{"another format", "receipt-v1", "receipt-v2", control.BundleVersion},
 		{"another format with a field more", `receipt-v1"`, `receipt-v2","extra":1`, control.BundleVersion},
 		{"a field more", `receipt-v1"`, `receipt-v1","extra":1`, control.BundleContents},
+		{"it writes on a terminal", `"practice"`, `"\u001b[2J"`, control.BundleContents},
 		{"no JSON", `{"format"`, `"format"`, control.BundleContents},
 	} {
 		data := bytes.Replace(good, []byte(test.old), []byte(test.new), 1)
