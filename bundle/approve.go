@@ -99,7 +99,8 @@ func (o *Own) Approve(armored []byte, approvers []sshsig.PublicKey) (signer sshs
 	case i >= 0:
 		return signer, false, control.ApprovalTwice.Refuse("the bundle has a signature by %s already", s.Key.Fingerprint().SSH())
 	case len(o.outer.signatures) == maxSignatures:
-		return signer, false, control.BundleSize.Refuse("the bundle has %d signatures, the most that it may have", maxSignatures)
+		return signer, false, control.BundleSize.Refuse("the bundle has %d signatures, the most that it may have", maxSignatures).
+			WithHint("begin with a copy that has no approvals, and attach no more than the security world asks for")
 	}
 	o.outer.insert(s, armored)
 	return s.Key, false, nil

@@ -140,5 +140,7 @@ func TestReadFile(t *testing.T) {
 	v.Index.Files[0].Size = maxInMemory + 1
 	if data, err := v.ReadFile("transcript.jsonl"); !control.Is(err, control.BundleSize) || data != nil {
 		t.Errorf("a file too large: %v", err)
+	} else if allowed(t, err) {
+		t.Errorf("the hint has a flag that does not help: %v", err)
 	}
 }

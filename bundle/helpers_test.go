@@ -180,6 +180,16 @@ func refused(t testing.TB, v *Verified, err error, want control.Control) {
 	}
 }
 
+// allowed tells whether a refused size has the hint that --max-size allows it.
+func allowed(t testing.TB, err error) bool {
+	t.Helper()
+	r := new(control.Refusal)
+	if !errors.As(err, &r) || r.Control.ID != control.BundleSize.ID || r.Hint == "" {
+		t.Fatalf("got the error %v, want %s", err, control.BundleSize.ID)
+	}
+	return strings.Contains(r.Hint, "--max-size")
+}
+
 // member is one member of a tar.
 type member struct {
 	name string

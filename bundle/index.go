@@ -61,8 +61,5 @@ func (x Index) checkSize(pins Pins) error {
 	for _, f := range x.files() {
 		total += f.Size
 	}
-	if most := pins.maxSize(); total > most {
-		return control.BundleSize.Refuse("the bundle holds %d bytes, the most that is taken is %d", total, most)
-	}
-	return nil
+	return pins.checkSize("the bundle holds", total)
 }

@@ -87,8 +87,5 @@ func (m Manifest) checkSize(payload int64, pins Pins) error {
 	if payload != m.Payload.Size {
 		return control.BundlePayload.Refuse("the payload has %d bytes, the manifest says %d", payload, m.Payload.Size)
 	}
-	if most := pins.maxSize(); payload > most {
-		return control.BundleSize.Refuse("the payload has %d bytes, the most that is taken is %d", payload, most)
-	}
-	return nil
+	return pins.checkSize("the payload has", payload)
 }

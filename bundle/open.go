@@ -35,6 +35,18 @@ type Pins struct {
 
 func (p Pins) maxSize() int64 { return cmp.Or(p.MaxSize, DefaultMaxSize) }
 
+// checkSize refuses a what of more bytes than the receiver takes.
+func (p Pins) checkSize(what string, size int64) error {
+	if size <= p.maxSize() {
+		return nil
+	}
+	refusal := control.BundleSize.Refuse("%s %d bytes, the most that is taken is %d", what, size, p.maxSize())
+	if p.Purpose == Receipt { // whose size nobody can allow
+		return refusal.WithHint("no receipt is that large: ask the sender for it again")
+	}
+	return refusal
+}
+
 // Taken is a bundle that was taken before.
 type Taken struct {
 	Sequence uint64
@@ -167,7 +179,8 @@ func (t tarReader) member(size int64) ([]byte, error) {
 
 func (o *outer) readSignature(t tarReader, name string, size int64) error {
 	if len(o.signatures) == maxSignatures || size > maxSignature {
-		return control.BundleSize.Refuse("the bundle has more than %d signatures, or one of more than %d bytes", maxSignatures, maxSignature)
+		return control.BundleSize.Refuse("the bundle has more than %d signatures, or one of more than %d bytes", maxSignatures, maxSignature).
+			WithHint("ask the sender for the bundle with no more approvals than the security world asks for")
 	}
 	armored, err := t.member(size)
 	if err != nil {

@@ -115,7 +115,8 @@ func (v *Verified) ReadFiles(paths ...string) (map[string][]byte, error) {
 			return nil, control.BundleContents.Refuse("the bundle has no %s", control.Quote(path))
 		}
 		if total += all[i].Size; total > maxInMemory {
-			return nil, control.BundleSize.Refuse("%s and what is read with it have more than the %d bytes allowed", control.Quote(path), maxInMemory)
+			return nil, control.BundleSize.Refuse("%s and what is read with it have more than the %d bytes allowed", control.Quote(path), maxInMemory).
+				WithHint("ask the sender to seal fewer keys at a time")
 		}
 		buffers[path] = bytes.NewBuffer(make([]byte, 0, all[i].Size+bytes.MinRead))
 	}

@@ -194,6 +194,21 @@ func TestMaxSize(t *testing.T) {
 	}
 }
 
+// Only the size of a key transfer can be allowed by who takes it.
+func TestMaxSizeOfReceipt(t *testing.T) {
+	for _, purpose := range []Purpose{KeyTransfer, Receipt} {
+		l, p := letter(t), pins(t)
+		l.Files = append(l.Files, Bytes("zeros", make([]byte, 1<<20)))
+		l.Purpose, p.Purpose = purpose, purpose
+		data := seal(t, l)
+		for _, p.MaxSize = range []int64{100, 1 << 20} { // the payload, and what it holds
+			if _, err := open(t, data, p); allowed(t, err) != (purpose == KeyTransfer) {
+				t.Errorf("%s of more than %d bytes: %v", purpose, p.MaxSize, err)
+			}
+		}
+	}
+}
+
 // A stick without an end is left alone as soon as it says more than it should.
 func TestEndlessStick(t *testing.T) {
 	good := golden(t)
