@@ -97,6 +97,21 @@ func (t tarReader) readFile(f File, sink func(File) io.Writer) error {
 // maxInMemory bounds what [Verified.ReadFiles] returns together, in bytes.
 const maxInMemory = 512 << 20
 
+// checkMemory refuses keys that the receiver could not read together.
+func (x Index) checkMemory() error {
+	var total int64
+	for _, k := range x.Keys {
+		for _, f := range k.Files {
+			total += f.Size
+		}
+	}
+	if total > maxInMemory {
+		return control.BundleSize.Refuse("the keys' files have %d bytes together, the most that the other side reads is %d", total, maxInMemory).
+			WithHint("import and seal fewer keys at a time")
+	}
+	return nil
+}
+
 // ReadFile returns a file of the payload, verified once more.
 func (v *Verified) ReadFile(path string) ([]byte, error) {
 	files, err := v.ReadFiles(path)

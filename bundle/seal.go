@@ -83,6 +83,9 @@ func Seal(f Target, l Letter) (*Sealed, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := x.checkMemory(); err != nil { // what can't be read again is not sealed
+		return nil, err
+	}
 	index, err := x.line()
 	if err != nil {
 		return nil, err

@@ -95,6 +95,29 @@ func TestSealSaysWhatItSealed(t *testing.T) {
 	}
 }
 
+// Keys that the receiver could not read together are not sealed; other files are
+// nothing to it.
+func TestSealRefusesWhatIsTooLargeToRead(t *testing.T) {
+	filler := func(path string, size int64) Content {
+		return Content{path, func() (io.ReadCloser, error) { return io.NopCloser(io.LimitReader(endless{}, size)), nil }}
+	}
+	l := letter(t)
+	for i := range l.Keys {
+		k := &l.Keys[i]
+		k.Contents = append(k.Contents, filler(KeyPath(k.ID, "filler"), maxInMemory/2))
+	}
+	stick := newStick()
+	if sealed, err := Seal(stick, l); allowed(t, err) || sealed != nil || len(stick.data) > 0 {
+		t.Errorf("sealed %v with %d bytes, %v", sealed, len(stick.data), err)
+	}
+	x := index(t, letter(t))
+	x.Files[0].Size = maxInMemory
+	x.Keys[0].Files[0].Size = maxInMemory / 2
+	if err := x.checkMemory(); err != nil {
+		t.Errorf("half of it: %v", err)
+	}
+}
+
 // JSON would turn it into other text.
 func TestSealRefusesTextThatIsNotUTF8(t *testing.T) {
 	l := letter(t)
