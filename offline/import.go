@@ -201,7 +201,7 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 		if err := o.openToken(ctx, c); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, c.token.Close()) }()
+		defer func() { signHead(io, s, c.token); err = errors.Join(err, c.token.Close()) }()
 	}
 	if err := o.carryAll(c, todo); err != nil {
 		return err

@@ -206,3 +206,18 @@ func (t tokenSettings) signer(ctx context.Context, io *cli.IO, s *state.State, p
 	}
 	return signer, token.Close, nil
 }
+
+// signHead signs what the ledger has learnt, where the key that does is in the
+// token, which is open now. As at the end of any run, a failure stops nothing.
+func signHead(io *cli.IO, s *state.State, token *hsm.Token) {
+	if !s.SignerElsewhere || s.Ledger.Mark() == s.Signed.Ledger {
+		return
+	}
+	signer, err := token.Signer(signerLabel)
+	if err == nil {
+		err = s.SignHead(signer)
+	}
+	if err != nil {
+		io.Warn("the ledger's head is not signed: %v", err)
+	}
+}
