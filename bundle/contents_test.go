@@ -137,7 +137,7 @@ func TestReadFile(t *testing.T) {
 			t.Errorf("%q: %v", path, err)
 		}
 	}
-	v.Index.Files[0].Size = maxInMemory + 1
+	v.Index.Files[0].Size = MaxKeys + 1
 	if data, err := v.ReadFile("transcript.jsonl"); !control.Is(err, control.BundleSize) || data != nil {
 		t.Errorf("a file too large: %v", err)
 	} else if allowed(t, err) {

@@ -94,8 +94,9 @@ func (t tarReader) readFile(f File, sink func(File) io.Writer) error {
 	return nil
 }
 
-// maxInMemory bounds what [Verified.ReadFiles] returns together, in bytes.
-const maxInMemory = 512 << 20
+// MaxKeys bounds what the files of all keys in a bundle may have together, in
+// bytes: the receiver reads them at once, by [Verified.ReadFiles].
+const MaxKeys = 512 << 20
 
 // checkMemory refuses keys that the receiver could not read together.
 func (x Index) checkMemory() error {
@@ -105,8 +106,8 @@ func (x Index) checkMemory() error {
 			total += f.Size
 		}
 	}
-	if total > maxInMemory {
-		return control.BundleSize.Refuse("the keys' files have %d bytes together, the most that the other side reads is %d", total, maxInMemory).
+	if total > MaxKeys {
+		return control.BundleSize.Refuse("the keys' files have %d bytes together, the most that the other side reads is %d", total, MaxKeys).
 			WithHint("import and seal fewer keys at a time")
 	}
 	return nil
@@ -129,8 +130,8 @@ func (v *Verified) ReadFiles(paths ...string) (map[string][]byte, error) {
 		if i < 0 {
 			return nil, control.BundleContents.Refuse("the bundle has no %s", control.Quote(path))
 		}
-		if total += all[i].Size; total > maxInMemory {
-			return nil, control.BundleSize.Refuse("%s and what is read with it have more than the %d bytes allowed", control.Quote(path), maxInMemory).
+		if total += all[i].Size; total > MaxKeys {
+			return nil, control.BundleSize.Refuse("%s and what is read with it have more than the %d bytes allowed", control.Quote(path), MaxKeys).
 				WithHint("ask the sender to seal fewer keys at a time")
 		}
 		buffers[path] = bytes.NewBuffer(make([]byte, 0, all[i].Size+bytes.MinRead))

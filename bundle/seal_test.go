@@ -104,15 +104,15 @@ func TestSealRefusesWhatIsTooLargeToRead(t *testing.T) {
 	l := letter(t)
 	for i := range l.Keys {
 		k := &l.Keys[i]
-		k.Contents = append(k.Contents, filler(KeyPath(k.ID, "filler"), maxInMemory/2))
+		k.Contents = append(k.Contents, filler(KeyPath(k.ID, "filler"), MaxKeys/2))
 	}
 	stick := newStick()
 	if sealed, err := Seal(stick, l); allowed(t, err) || sealed != nil || len(stick.data) > 0 {
 		t.Errorf("sealed %v with %d bytes, %v", sealed, len(stick.data), err)
 	}
 	x := index(t, letter(t))
-	x.Files[0].Size = maxInMemory
-	x.Keys[0].Files[0].Size = maxInMemory / 2
+	x.Files[0].Size = MaxKeys
+	x.Keys[0].Files[0].Size = MaxKeys / 2
 	if err := x.checkMemory(); err != nil {
 		t.Errorf("half of it: %v", err)
 	}

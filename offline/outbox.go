@@ -93,6 +93,37 @@ func (c *carrier) staged(e *export) imported {
 	return record
 }
 
+// fitting takes as many of the staged keys, one at least, as may be in a bundle
+// together, and returns how many are left.
+func fitting(s *state.State, ids []string) (fit []string, left int, err error) {
+	var total int64
+	for i, id := range ids {
+		size, err := stagedSize(s, id)
+		if err != nil {
+			return nil, 0, err
+		}
+		if total += size; i > 0 && total > bundle.MaxKeys {
+			return ids[:i], len(ids) - i, nil
+		}
+	}
+	return ids, 0, nil
+}
+
+func stagedSize(s *state.State, id string) (total int64, err error) {
+	files, err := os.ReadDir(outboxDir(s, id))
+	for _, f := range files {
+		if info, infoErr := f.Info(); infoErr == nil {
+			total += info.Size()
+		} else {
+			err = errors.Join(err, infoErr)
+		}
+	}
+	if err != nil {
+		return 0, control.StateDamaged.Refuse("%s can't be read: %w", outboxDir(s, id), err)
+	}
+	return total, nil
+}
+
 // stagedKey reads a key from the outbox.
 func stagedKey(s *state.State, id string) (bundle.KeyContent, error) {
 	dir := outboxDir(s, id)

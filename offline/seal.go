@@ -63,9 +63,12 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if err := clearOutbox(s, h.inBundles()); err != nil { // an earlier run may have been stopped before it did
 		return err
 	}
-	staged := h.staged()
+	staged, left, err := fitting(s, h.staged())
+	if err != nil {
+		return err
+	}
 	if len(staged) == 0 {
-		return o.again(io, s, h.lastBundle())
+		return o.again(io, s, h)
 	}
 	path, done, err := dispatch.Dispatch[sealed]{
 		State: s, Out: o.out, Sequence: h.lastBundle().Sequence + 1, Event: eventSealed,
@@ -80,12 +83,23 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if err := clearOutbox(s, done.Keys); err != nil {
 		return err
 	}
+	if left > 0 {
+		io.Warn("%d keys more are staged than a bundle may hold: run offline seal again for them", left)
+	}
 	return o.report(io, s, path, done, false)
 }
 
 // again writes the last bundle once more, from the copy in the state directory:
-// sticks are lost.
-func (o *sealOptions) again(io *cli.IO, s *state.State, last sealed) error {
+// sticks are lost. It does not where a key is on its way into the outbox: that one
+// is what was meant.
+func (o *sealOptions) again(io *cli.IO, s *state.State, h *history) error {
+	for _, k := range h.keys {
+		if k.Stage == stageBegun || k.Stage == stageWrapped {
+			return control.BundleEmpty.Refuse("no key is staged, and %s is not done (%s)", k.ID, k.Stage).
+				WithHint("run the command that was stopped again: offline import, or offline wrap")
+		}
+	}
+	last := h.lastBundle()
 	if last.Sequence == 0 {
 		return control.BundleEmpty.Refuse("no key is staged")
 	}
@@ -124,7 +138,7 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 		return l, nil, err
 	}
 	l.Signer, release, err = settings.signer(ctx, io, s, o.pin, o.token)
-	if err == nil && settings.Signer == signerHSM { // the one time that this key is at hand
+	if err == nil && settings.Signer == signerHSM { // this key is not always at hand
 		if err := s.SignHead(l.Signer); err != nil {
 			return l, nil, errors.Join(err, release())
 		}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"keyferry/bundle"
+	"keyferry/pkg/control"
+	"keyferry/pkg/state"
+)
+
+// A bundle takes as many keys as the connected side reads; the rest waits for the
+// next one.
+func TestFitting(t *testing.T) {
+	s := &state.State{Dir: t.TempDir()}
+	sizes := map[string]int64{"a": bundle.MaxKeys / 2, "b": bundle.MaxKeys / 2, "c": 1, "huge": bundle.MaxKeys + 1}
+	for id, size := range sizes {
+		path := filepath.Join(outboxDir(s, id), "tpd")
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, size); err != nil { // a hole: it takes no room
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		ids  []string
+		left int
+	}{
+		{nil, 0}, {[]string{"a"}, 0}, {[]string{"a", "b"}, 0}, {[]string{"a", "b", "c"}, 1}, {[]string{"a", "huge", "c"}, 2},
+		{[]string{"huge", "c"}, 1}, // which seal refuses
+	} {
+		fit, left, err := fitting(s, c.ids)
+		if err != nil || left != c.left || !slices.Equal(fit, c.ids[:len(c.ids)-left]) {
+			t.Errorf("%v: %v and %d left, %v", c.ids, fit, left, err)
+		}
+	}
+	if _, _, err := fitting(s, []string{"gone"}); !control.Is(err, control.StateDamaged) {
+		t.Errorf("an outbox that lost a key: %v", err)
+	}
+}
