@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package sheet sets what a ledger says of a ceremony on paper: one page a key,
-// to be signed by hand and filed. As text it is 80 columns wide and has a form
-// feed between pages; as HTML it is one file without script, style sheets or
-// pictures from elsewhere, in pages of A4.
+// to be signed by hand and filed. As text it is 80 columns wide, 66 lines long at
+// most, and has a form feed between pages; as HTML it is one file without script,
+// style sheets or pictures from elsewhere, in pages of A4. What there may be any
+// number of, or what may be of any length, is cut, and the page says so: the
+// transcript has it whole.
 package sheet
 
 import (
@@ -17,6 +19,7 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/ledger"
+	"keyferry/pkg/trust"
 )
 
 // Sheet is what is printed.
@@ -56,6 +59,53 @@ func (s *Section) Add(label string, values ...string) {
 			label = ""
 		}
 	}
+}
+
+// AddSome adds a fact of many values, each on one line, as many as fit on the page.
+func (s *Section) AddSome(label string, values []string) {
+	var lines []string
+	for i, value := range values {
+		if i == maxSome-1 && len(values) > maxSome {
+			lines = append(lines, fmt.Sprintf("… and %d others: see the transcript", len(values)-i))
+			break
+		}
+		lines = append(lines, cut(control.Plain(value), width, "…"))
+	}
+	s.Add(label, lines...)
+}
+
+// AddBrief adds a fact, if not empty, of which only the beginning may fit on the page.
+func (s *Section) AddBrief(label, value string) {
+	s.Add(label, cut(control.Plain(value), 2*width, "… see the transcript"))
+}
+
+// maxSome is how many lines a fact of many values has, and width is theirs.
+const (
+	maxSome = 4
+	width   = 80 - labelWidth - 1
+)
+
+// cut leaves a text of at most size characters, with the mark where it was longer.
+func cut(text string, size int, mark string) string {
+	runes, end := []rune(text), []rune(mark)
+	if len(runes) <= size {
+		return text
+	}
+	return string(append(runes[:size-len(end)], end...))
+}
+
+// Tenant says how a key stands in the tenant, and on whose word, by
+// bundle.Arrived's words for it, where that is nobody's who signs.
+func Tenant(status, by string) string {
+	if status != "" && by == "kit" {
+		return status + ", as a kit's result says, which nobody signs"
+	}
+	return status
+}
+
+// Approver names an approver on one line, with the beginning of the fingerprint.
+func Approver(a trust.Approver) string {
+	return fmt.Sprintf("%s (%s)", cut(a.Name, 22, "…"), cut(a.Key.Fingerprint().SSH(), 18, "…"))
 }
 
 // AddPrint adds a digest, unless it is zero.
@@ -100,19 +150,14 @@ func Ledger(l *ledger.Ledger, now time.Time) (Section, error) {
 	})
 	s := Section{Title: "Ledger"}
 	s.Add("records", fmt.Sprintf("%d, printed %s; %d dry runs", len(l.Entries()), Minute(now), dry))
-	s.AddPrint("head", l.Head(), true)
-	for i, what := range slices.Sorted(maps.Keys(refused)) {
-		if i == maxRefused {
-			s.Add("", fmt.Sprintf("… and %d others: see the transcript", len(refused)-i))
-			break
-		}
-		s.Add("refused", fmt.Sprintf("%d × %s", refused[what], what))
+	s.AddPrint("head", l.Head(), false) // it is looked for by its digits
+	var lines []string
+	for _, what := range slices.Sorted(maps.Keys(refused)) {
+		lines = append(lines, fmt.Sprintf("%d × %s", refused[what], what))
 	}
+	s.AddSome("refused", lines)
 	return s, err
 }
-
-// maxRefused is how many kinds of refused runs fit on the page.
-const maxRefused = 4
 
 const labelWidth = 15
 
@@ -123,15 +168,9 @@ func (s Sheet) Text() string {
 		var b strings.Builder
 		fmt.Fprintf(&b, "%s\n%s\n%s (page %d of %d)\n", strings.ToUpper(s.Title), s.Banner, p.Heading, i+1, len(s.Pages))
 		for _, section := range p.Sections {
-			fmt.Fprintf(&b, "\n-- %s %s\n", section.Title, strings.Repeat("-", max(0, 76-len(section.Title))))
+			fmt.Fprintf(&b, "-- %s %s\n", section.Title, strings.Repeat("-", max(0, 76-len(section.Title))))
 			for _, r := range section.Rows {
-				for j, line := range r.lines() {
-					label := r.Label
-					if j > 0 {
-						label = ""
-					}
-					fmt.Fprintf(&b, "%-*s %s\n", labelWidth, label, line)
-				}
+				b.WriteString(r.text())
 			}
 		}
 		b.WriteByte('\n')
@@ -143,35 +182,44 @@ func (s Sheet) Text() string {
 	return strings.Join(pages, "\f")
 }
 
-func (r Row) lines() []string {
-	text := r.Value
+// text sets the words of a digest across the page: that takes fewest lines.
+func (r Row) text() string {
+	value, words := r.Value, ""
 	if r.Print != (fingerprint.Fingerprint{}) {
-		text = r.Print.Hex()
+		value = r.Print.Hex()
 	}
-	lines := strings.Split(Wrap(text, 80-labelWidth-1), "\n")
 	if r.Words {
-		lines = append(lines, strings.Split(Wrap(r.Print.Words(), 80-labelWidth-1), "\n")...)
+		words = indented(r.Print.Words(), 4) + "\n"
 	}
-	return lines
+	return fmt.Sprintf("%-*s %s\n%s", labelWidth, r.Label, strings.TrimLeft(indented(value, labelWidth+1), " "), words)
 }
 
-// Wrap sets words in lines of at most width columns; a longer word has a line of
-// its own.
+// indented sets words in lines from that column on.
+func indented(words string, column int) string {
+	indent := strings.Repeat(" ", column)
+	return indent + strings.ReplaceAll(Wrap(words, 80-column), "\n", "\n"+indent)
+}
+
+// Wrap sets words in lines of at most width columns; a longer word is broken.
 func Wrap(words string, width int) string {
 	var b strings.Builder
 	column := 0
 	for _, word := range strings.Fields(words) {
+		rest := []rune(word)
 		switch {
 		case column == 0:
-		case column+1+len(word) > width:
+		case column+1+len(rest) > width:
 			b.WriteByte('\n')
 			column = 0
 		default:
 			b.WriteByte(' ')
 			column++
 		}
-		b.WriteString(word)
-		column += len(word)
+		for ; len(rest) > width; rest = rest[width:] {
+			b.WriteString(string(rest[:width]) + "\n")
+		}
+		b.WriteString(string(rest))
+		column += len(rest)
 	}
 	return b.String()
 }

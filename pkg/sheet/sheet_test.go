@@ -48,7 +48,8 @@ func TestLedgerSection(t *testing.T) {
 	for _, r := range s.Rows {
 		got = append(got, r.Label+": "+r.Value)
 	}
-	want := "records: 5, printed 2026-11-23 14:04 UTC; 1 dry runs|head: |refused: 2 × import: KF-TPD-PASSWORD|refused: 1 × seal: KF-BUNDLE-EMPTY"
+	want := "records: 5, printed 2026-11-23 14:04 UTC; 1 dry runs|head: " +
+		"|refused: 2 × import: KF-TPD-PASSWORD|: 1 × seal: KF-BUNDLE-EMPTY"
 	if strings.Join(got, "|") != want {
 		t.Errorf("got %s\nwant %s", strings.Join(got, "|"), want)
 	}
@@ -57,27 +58,71 @@ func TestLedgerSection(t *testing.T) {
 		many = append(many, refused("import", fmt.Sprintf("KF-X-%d", i)))
 	}
 	s, err = Ledger(kept(t, many...), now)
-	if last := s.Rows[len(s.Rows)-1].Value; err != nil || last != "… and 5 others: see the transcript" {
+	if last := s.Rows[len(s.Rows)-1].Value; err != nil || last != "… and 6 others: see the transcript" {
 		t.Errorf("got %q, %v", last, err)
 	}
 }
 
 // full is a sheet with as much on a page as a ceremony has.
 func full() Sheet {
-	print := fingerprint.Of([]byte("x"))
+	print, long := fingerprint.Of([]byte("x")), strings.Repeat("KF-LONG-REASON ", 30)
 	s := New("REHEARSAL, disconnected side: <offline>")
 	var sections []Section
 	for i := range 5 {
 		section := Section{Title: fmt.Sprintf("Section <%d>", i)}
 		section.AddPrint("in words", print, i < 4)
 		section.Add("url", "https://practice.vault.keyferry.test/keys/a&b/"+strings.Repeat("c", 32))
-		section.Add("two", "a first line", "", "a second \x1b line")
+		if i < 4 {
+			section.Add("two", "a first line", "", "a second \x1b line")
+		}
 		section.Add("nothing", "")
 		section.AddPrint("none", fingerprint.Fingerprint{}, true)
 		sections = append(sections, section)
 	}
+	sections[0].AddSome("some", []string{long, "b", "c", "d", "e"})
+	sections[1].AddBrief("brief", long)
 	s.Pages = []Page{{"Key one", sections}, {"Key two", sections}}
 	return s
+}
+
+// What there may be any number of, or be of any length, is cut, and nothing else is.
+func TestCut(t *testing.T) {
+	rows := func(add func(s *Section)) string {
+		var s Section
+		add(&s)
+		var lines []string
+		for _, r := range s.Rows {
+			lines = append(lines, r.Label+": "+r.Value)
+		}
+		return strings.Join(lines, "|")
+	}
+	for _, test := range []struct {
+		got  string
+		want string
+	}{
+		{rows(func(s *Section) { s.AddSome("x", nil) }), ""},
+		{rows(func(s *Section) { s.AddSome("x", []string{"a", "b", "c", "d"}) }), "x: a|: b|: c|: d"},
+		{rows(func(s *Section) { s.AddSome("x", []string{"a", "b", "c", "d", "e"}) }), "x: a|: b|: c|: … and 2 others: see the transcript"},
+		{rows(func(s *Section) { s.AddSome("x", []string{strings.Repeat("é", 64)}) }), "x: " + strings.Repeat("é", 64)},
+		{rows(func(s *Section) { s.AddSome("x", []string{strings.Repeat("é", 65)}) }), "x: " + strings.Repeat("é", 63) + "…"},
+		{rows(func(s *Section) { s.AddBrief("x", "") }), ""},
+		{rows(func(s *Section) { s.AddBrief("x", strings.Repeat("a", 128)) }), "x: " + strings.Repeat("a", 128)},
+		{rows(func(s *Section) { s.AddBrief("x", strings.Repeat("a", 129)) }), "x: " + strings.Repeat("a", 108) + "… see the transcript"},
+	} {
+		if test.got != test.want {
+			t.Errorf("got %s\nwant %s", test.got, test.want)
+		}
+	}
+}
+
+func TestTenant(t *testing.T) {
+	for _, test := range []struct{ status, by, want string }{
+		{"", "", ""}, {"", "kit", ""}, {"Active", "powershell", "Active"}, {"Archived", "kit", "Archived, as a kit's result says, which nobody signs"},
+	} {
+		if got := Tenant(test.status, test.by); got != test.want {
+			t.Errorf("%s by %s: got %q", test.status, test.by, got)
+		}
+	}
 }
 
 func TestText(t *testing.T) {
@@ -91,7 +136,7 @@ func TestText(t *testing.T) {
 			t.Errorf("page %d has %d lines, more than paper", i+1, len(lines))
 		}
 		for _, line := range lines {
-			if len([]rune(line)) > 80 && !strings.Contains(line, "https://") {
+			if len([]rune(line)) > 80 {
 				t.Errorf("%d columns: %s", len([]rune(line)), line)
 			}
 		}
@@ -145,7 +190,7 @@ func TestDescribe(t *testing.T) {
 }
 
 func TestWrap(t *testing.T) {
-	for in, want := range map[string]string{"": "", "a b  c": "a b\nc", "abcdef g": "abcdef\ng", "abc": "abc"} {
+	for in, want := range map[string]string{"": "", "a b  c": "a b\nc", "abcdef g": "abc\ndef\ng", "a bcdefgh": "a\nbcd\nefg\nh", "abc": "abc", "éüß": "éüß"} {
 		if got := Wrap(in, 3); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
