@@ -129,9 +129,9 @@ func Minute(t time.Time) string {
 }
 
 // Ledger is the section about the ledger itself: its head, and the runs that were
-// refused or dry.
+// refused, stopped or dry.
 func Ledger(l *ledger.Ledger, now time.Time) (Section, error) {
-	refused, dry := map[string]int{}, 0
+	ended, dry := map[string]map[string]int{"refused": {}, "stopped": {}}, 0 // runs, by how they ended and why
 	err := l.Each(func(e ledger.Entry) error {
 		if e.Event != ledger.EventRun {
 			return nil
@@ -144,19 +144,36 @@ func Ledger(l *ledger.Ledger, now time.Time) (Section, error) {
 			dry++
 		}
 		if len(run.Controls) > 0 {
-			refused[run.Command+": "+strings.Join(run.Controls, ", ")]++
+			ended[ending(run.Controls)][run.Command+": "+strings.Join(run.Controls, ", ")]++
 		}
 		return nil
 	})
 	s := Section{Title: "Ledger"}
 	s.Add("records", fmt.Sprintf("%d, printed %s; %d dry runs", len(l.Entries()), Minute(now), dry))
 	s.AddPrint("head", l.Head(), false) // it is looked for by its digits
-	var lines []string
-	for _, what := range slices.Sorted(maps.Keys(refused)) {
-		lines = append(lines, fmt.Sprintf("%d × %s", refused[what], what))
-	}
-	s.AddSome("refused", lines)
+	s.AddSome("refused", counted(ended["refused"]))
+	s.Add("stopped", cut(strings.Join(counted(ended["stopped"]), "; "), width, "…"))
 	return s, err
+}
+
+// counted lists what was counted, each with its number.
+func counted(counts map[string]int) []string {
+	var lines []string
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		lines = append(lines, fmt.Sprintf("%d × %s", counts[what], what))
+	}
+	return lines
+}
+
+// ending tells a run in which a check failed from one that a person, the
+// surroundings or a hand-over stopped.
+func ending(controls []string) string {
+	for _, id := range controls {
+		if !slices.ContainsFunc(control.All(), func(c control.Control) bool { return c.ID == id && c.Class != control.Refused }) {
+			return "refused"
+		}
+	}
+	return "stopped"
 }
 
 const labelWidth = 15

@@ -40,7 +40,8 @@ func TestLedgerSection(t *testing.T) {
 		return ledger.Run{Command: command, Controls: controls}
 	}
 	s, err := Ledger(kept(t, "x", ledger.Run{Command: "import", DryRun: true, Controls: []string{}}, refused("seal", "KF-BUNDLE-EMPTY"),
-		refused("import", "KF-TPD-PASSWORD"), refused("import", "KF-TPD-PASSWORD")), now)
+		refused("import", "KF-TPD-PASSWORD"), refused("import", "KF-TPD-PASSWORD"),
+		refused("upload", "KF-RMS-BY-HAND"), refused("import", "KF-RUN-INTERRUPTED"), refused("seal", "KF-RUN-INTERRUPTED", "KF-BUNDLE-EMPTY")), now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +49,9 @@ func TestLedgerSection(t *testing.T) {
 	for _, r := range s.Rows {
 		got = append(got, r.Label+": "+r.Value)
 	}
-	want := "records: 5, printed 2026-11-23 14:04 UTC; 1 dry runs|head: " +
-		"|refused: 2 × import: KF-TPD-PASSWORD|: 1 × seal: KF-BUNDLE-EMPTY"
+	want := "records: 8, printed 2026-11-23 14:04 UTC; 1 dry runs|head: " +
+		"|refused: 2 × import: KF-TPD-PASSWORD|: 1 × seal: KF-BUNDLE-EMPTY|: 1 × seal: KF-RUN-INTERRUPTED, KF-BUNDLE-EMPTY" +
+		"|stopped: 1 × import: KF-RUN-INTERRUPTED; 1 × upload: KF-RMS-BY-HAND"
 	if strings.Join(got, "|") != want {
 		t.Errorf("got %s\nwant %s", strings.Join(got, "|"), want)
 	}
