@@ -4,6 +4,7 @@ package main
 
 import (
 	"slices"
+	"time"
 
 	"keyferry/bundle"
 	"keyferry/pkg/fingerprint"
@@ -98,9 +99,32 @@ type keyState struct {
 	SLC         string                  `json:"slc"`
 	KEK         string                  `json:"kek"` // none for a Microsoft-managed key
 	WrappedBy   string                  `json:"wrapped_by"`
-	Bundle      uint64                  `json:"bundle"`  // sequence; 0 before it is sealed
-	KeyURL      string                  `json:"key_url"` // none for a Microsoft-managed key
-	Tenant      string                  `json:"tenant"`  // Archived or Active
+	Bundle      uint64                  `json:"bundle"`    // sequence; 0 before it is sealed
+	KeyURL      string                  `json:"key_url"`   // none for a Microsoft-managed key
+	Tenant      string                  `json:"tenant"`    // Archived or Active
+	TenantBy    string                  `json:"tenant_by"` // who says so, as in bundle.Arrived
+
+	paper paper
+}
+
+// paper is what else the key's page says.
+type paper struct {
+	began     time.Time
+	stored    bool     // the key was in the token before: wrapped, not imported
+	record    imported // zero before the key is staged
+	at        time.Time
+	bundle    sealed // the newest with the key; zero before it is sealed
+	sealedAt  time.Time
+	approvals []approval
+	arrived   *bundle.Arrived // nil without a receipt for that bundle
+	arrivedAt time.Time
+	theirs    ledger.Mark // the connected side's ledger, when it sealed the receipt
+}
+
+// approval is when a bundle was approved, and by whom.
+type approval struct {
+	at time.Time
+	by trust.Approver
 }
 
 // history is what the events of the ledger add up to.
@@ -123,7 +147,7 @@ func (h *history) take(e ledger.Entry) error {
 			return err
 		}
 		if h.key(d.ID) == nil {
-			h.keys = append(h.keys, &keyState{ID: d.ID, Key: d.Key, Stage: stageBegun})
+			h.keys = append(h.keys, &keyState{ID: d.ID, Key: d.Key, Stage: stageBegun, paper: paper{began: e.Time}})
 		}
 	case eventImportUndone:
 		var d importBegun
@@ -138,6 +162,7 @@ func (h *history) take(e ledger.Entry) error {
 		}
 		if k := h.key(d.ID); k != nil {
 			k.Stage, k.Disposition, k.SLC, k.KEK, k.WrappedBy = stageStaged, d.Disposition, d.SLC, d.KEK, d.WrappedBy
+			k.paper = paper{record: d, at: e.Time}
 		}
 	case eventWrapped:
 		return h.takeWrapped(e)
@@ -147,10 +172,12 @@ func (h *history) take(e ledger.Entry) error {
 			return err
 		}
 		if k := h.key(d.ID); k != nil {
-			k.Stage = stageStaged
+			k.Stage, k.paper.record.Retained = stageStaged, d.Retained
 		}
 	case eventSealed:
 		return h.takeSealed(e)
+	case eventApproved:
+		return h.takeApproved(e)
 	case eventReceipt:
 		return h.takeReceipt(e)
 	}
@@ -169,6 +196,7 @@ func (h *history) takeWrapped(e ledger.Entry) error {
 		h.keys = append(h.keys, k)
 	}
 	*k = keyState{ID: d.ID, Disposition: d.Disposition, Key: d.Key, SLC: d.SLC, KEK: d.KEK, WrappedBy: d.WrappedBy, Stage: stageWrapped}
+	k.paper = paper{stored: true, record: d, at: e.Time}
 	if d.Retained {
 		k.Stage = stageStaged
 	}
@@ -184,6 +212,20 @@ func (h *history) takeSealed(e ledger.Entry) error {
 	for _, id := range d.Keys {
 		if k := h.key(id); k != nil {
 			k.Stage, k.Bundle = stageSealed, d.Sequence
+			k.paper.bundle, k.paper.sealedAt = d, e.Time
+		}
+	}
+	return nil
+}
+
+func (h *history) takeApproved(e ledger.Entry) error {
+	var d approved
+	if err := e.Read(&d); err != nil {
+		return err
+	}
+	for _, k := range h.keys {
+		if k.Bundle > 0 && k.paper.bundle.Manifest == d.Manifest {
+			k.paper.approvals = append(k.paper.approvals, approval{e.Time, d.Approver})
 		}
 	}
 	return nil
@@ -199,7 +241,8 @@ func (h *history) takeReceipt(e ledger.Entry) error {
 	for _, a := range d.Keys {
 		// A key that was wrapped again since is on its way again.
 		if k := h.key(a.ID); k != nil && i >= 0 && k.Bundle == h.bundles[i].Sequence {
-			k.Stage, k.KeyURL, k.Tenant = stageArrived, a.KeyURL, a.Tenant
+			k.Stage, k.KeyURL, k.Tenant, k.TenantBy = stageArrived, a.KeyURL, a.Tenant, a.TenantBy
+			k.paper.arrived, k.paper.arrivedAt, k.paper.theirs = &a, e.Time, d.Ledger
 			if a.Refused != "" {
 				k.Stage = stageReturned
 			}

@@ -10,30 +10,14 @@ import (
 
 	"keyferry/bundle"
 	"keyferry/pkg/control"
-	"keyferry/pkg/ledger"
 	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
 )
 
-// paper is what the ledger says of one key, for its page.
-type paper struct {
-	imported  imported
-	at        time.Time // of the import
-	bundle    sealed
-	sealedAt  time.Time
-	approvals []string
-	arrived   *bundle.Arrived
-	arrivedAt time.Time
-	theirs    ledger.Mark // the connected side's ledger, when it sealed the receipt
-}
-
-// papers are the keys that were imported.
-type papers []*paper
-
 // makeSheet makes a page of each key that the ledger knows.
 func makeSheet(s *state.State) (sheet.Sheet, error) {
-	var p papers
-	if err := s.Ledger.Each(p.take); err != nil {
+	h, err := readHistory(s.Ledger)
+	if err != nil {
 		return sheet.Sheet{}, err
 	}
 	ceremony := sheet.Section{Title: "Ceremony"}
@@ -53,8 +37,8 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 		return sheet.Sheet{}, err
 	}
 	out := sheet.New(strings.ToUpper(s.Kind()) + ", disconnected side: " + s.Name)
-	for _, k := range p {
-		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.imported.ID, Sections: append(append([]sheet.Section{ceremony}, k.sections()...), record)})
+	for _, k := range h.keys {
+		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: slices.Concat([]sheet.Section{ceremony}, k.sections(), []sheet.Section{record})})
 	}
 	if len(out.Pages) == 0 {
 		out.Pages = []sheet.Page{{Heading: "No key was imported", Sections: []sheet.Section{ceremony, record}}}
@@ -62,104 +46,87 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	return out, nil
 }
 
-func (p *papers) take(e ledger.Entry) error {
-	switch e.Event {
-	case eventImported:
-		k := &paper{at: e.Time}
-		*p = append(*p, k)
-		return e.Read(&k.imported)
-	case eventSealed:
-		var d sealed
-		if err := e.Read(&d); err != nil {
-			return err
-		}
-		for _, k := range *p {
-			if slices.Contains(d.Keys, k.imported.ID) {
-				k.bundle, k.sealedAt = d, e.Time
-			}
-		}
-	case eventApproved:
-		var d approved
-		if err := e.Read(&d); err != nil {
-			return err
-		}
-		for _, k := range *p {
-			if k.bundle.Manifest == d.Manifest {
-				k.approvals = append(k.approvals, sheet.Minute(e.Time)+" "+d.Approver.String())
-			}
-		}
-	case eventReceipt:
-		return p.takeReceipt(e)
+// sections are what the page says of the key itself.
+func (k *keyState) sections() []sheet.Section {
+	key := sheet.Section{Title: "Key"}
+	key.Add("SLC", k.SLC)
+	key.AddPrint("public key", k.Key, true)
+	key.AddPrint("TPD export", k.paper.record.TPD, false)
+	if k.Stage == stageBegun {
+		key.Add("import", "begun "+sheet.Minute(k.paper.began)+", and stopped: the HSM may hold it")
+		return []sheet.Section{key}
 	}
-	return nil
+	return []sheet.Section{key, k.journey(), k.checks()}
 }
 
-func (p *papers) takeReceipt(e ledger.Entry) error {
-	var d received
-	if err := e.Read(&d); err != nil {
-		return err
-	}
-	for _, k := range *p {
-		for i := range d.Keys {
-			if d.Keys[i].ID == k.imported.ID && d.Answers == k.bundle.Manifest {
-				k.arrived, k.arrivedAt, k.theirs = &d.Keys[i], e.Time, d.Ledger
-			}
-		}
-	}
-	return nil
-}
+// managed reports whether the key stays in its TPD and goes into no HSM.
+func (k *keyState) managed() bool { return k.Disposition == bundle.DispositionMicrosoftManaged }
 
-func (k *paper) sections() []sheet.Section {
-	key, journey, checks := sheet.Section{Title: "Key"}, sheet.Section{Title: "Journey"}, sheet.Section{Title: "Controls"}
-	key.Add("SLC", k.imported.SLC)
-	key.AddPrint("public key", k.imported.Key, true)
-	key.AddPrint("TPD export", k.imported.TPD, false)
-	journey.Add("imported", sheet.Minute(k.at))
-	if k.imported.Disposition == bundle.DispositionMicrosoftManaged {
-		journey.Add("carried", "inside its TPD, to be Microsoft-managed: it is in no HSM")
+func (k *keyState) journey() sheet.Section {
+	s, p := sheet.Section{Title: "Journey"}, k.paper
+	if p.stored {
+		s.Add("wrapped", sheet.Minute(p.at)+", out of the HSM, where it was before")
 	} else {
-		journey.Add("wrapped", fmt.Sprintf("by %s, %s", k.imported.WrappedBy, k.imported.Mechanism))
-		journey.Add("for the KEK", k.imported.KEK)
-		journey.AddPrint("ciphertext", k.imported.Wrapped, false)
+		s.Add("imported", sheet.Minute(p.at))
 	}
-	if k.imported.Retained {
-		journey.Add("in the HSM", "left extractable, as asked")
-	}
-	if k.bundle.Sequence > 0 {
-		journey.Add("sealed", fmt.Sprintf("%s, bundle %d", sheet.Minute(k.sealedAt), k.bundle.Sequence))
-		journey.AddPrint("manifest", k.bundle.Manifest, true)
-	}
-	journey.Add("approved", k.approvals...)
-	if a := k.arrived; a != nil {
-		journey.Add("receipt", fmt.Sprintf("%s; their ledger had %d records, head", sheet.Minute(k.arrivedAt), k.theirs.Records))
-		journey.AddPrint("", k.theirs.Head, false)
-		journey.Add("refused", a.Refused)
-		journey.Add("key URL", a.KeyURL)
-		journey.Add("HSM platform", a.HSMPlatform)
-		journey.Add("tenant", a.Tenant)
+	if k.managed() {
+		s.Add("carried", "inside its TPD, to be Microsoft-managed: it is in no HSM")
 	} else {
-		journey.Add("receipt", "none yet")
+		s.Add("wrapped by", fmt.Sprintf("%s, %s", p.record.WrappedBy, p.record.Mechanism))
+		s.Add("for the KEK", p.record.KEK)
+		s.AddPrint("ciphertext", p.record.Wrapped, false)
+		s.Add("in the HSM", k.extractable())
 	}
-	checks.Add("held", "no control of "+heldAreas()+" refused, or the import would not have been carried out")
-	checks.Add("weak, overruled", dash(strings.Join(k.imported.Warnings, ", ")))
-	return []sheet.Section{key, journey, checks}
+	if k.Bundle > 0 {
+		s.Add("sealed", fmt.Sprintf("%s, bundle %d", sheet.Minute(p.sealedAt), k.Bundle))
+		s.AddPrint("manifest", p.bundle.Manifest, true)
+	}
+	var approvals []string
+	for _, a := range p.approvals {
+		approvals = append(approvals, sheet.Minute(a.at)+" "+sheet.Approver(a.by))
+	}
+	s.AddSome("approved", approvals)
+	k.addReceipt(&s)
+	return s
 }
 
-// heldAreas counts the controls that an import and a seal stand for, by area.
-func heldAreas() string {
-	var areas []string
-	count := map[string]int{}
-	for _, c := range control.All() {
-		area := strings.Join(strings.Split(c.ID, "-")[:2], "-")
-		if c.Class != control.Refused || !slices.Contains([]string{"KF-TPD", "KF-HSM", "KF-PACKAGE", "KF-TRUST"}, area) {
-			continue
-		}
-		if count[area]++; count[area] == 1 {
-			areas = append(areas, area)
-		}
+// extractable says whether the key can leave the HSM once more.
+func (k *keyState) extractable() string {
+	switch {
+	case k.paper.record.Retained:
+		return "left extractable, as asked"
+	case k.Stage == stageWrapped:
+		return "still extractable: the same wrap, run again, ends that"
 	}
-	for i, area := range areas {
-		areas[i] = fmt.Sprintf("%s (%d)", area, count[area])
+	return "not extractable"
+}
+
+func (k *keyState) addReceipt(s *sheet.Section) {
+	a := k.paper.arrived
+	if a == nil {
+		s.Add("receipt", "none yet")
+		return
 	}
-	return strings.Join(areas, ", ")
+	s.Add("receipt", fmt.Sprintf("%s; their ledger had %d records, head", sheet.Minute(k.paper.arrivedAt), k.paper.theirs.Records))
+	s.AddPrint("", k.paper.theirs.Head, false)
+	s.AddBrief("refused", a.Refused)
+	s.Add("key URL", a.KeyURL)
+	s.Add("HSM platform", a.HSMPlatform)
+	s.Add("tenant", sheet.Tenant(a.Tenant, a.TenantBy))
+}
+
+// checks say what let the key through: a control that refuses ends the run before
+// the key is in the ledger.
+func (k *keyState) checks() sheet.Section {
+	s := sheet.Section{Title: "Controls"}
+	areas, did := "KF-TRUST, KF-PACKAGE, KF-HSM and KF-TPD", "import"
+	if k.managed() {
+		areas = "KF-TRUST, KF-PACKAGE and KF-TPD"
+	}
+	if k.paper.stored {
+		did = "wrap"
+	}
+	s.Add("held", "no control of "+areas+" refused the "+did+", but for those that were overruled")
+	s.AddBrief("weak, overruled", dash(strings.Join(k.paper.record.Warnings, ", ")))
+	return s
 }

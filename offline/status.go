@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/pkg/cli"
+	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
 )
 
@@ -49,7 +50,7 @@ func showStatus(io *cli.IO, s *state.State) error {
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "KEY\tSTAGE\tSLC\tBUNDLE\tTENANT\tKEY URL")
 	for _, k := range keys {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Stage, dash(k.SLC), dash(number(k.Bundle)), dash(k.Tenant), dash(k.KeyURL))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Stage, dash(k.SLC), dash(number(k.Bundle)), dash(sheet.Tenant(k.Tenant, k.TenantBy)), dash(k.KeyURL))
 	}
 	if err := table.Flush(); err != nil {
 		return err
