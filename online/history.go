@@ -3,6 +3,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 
 	"keyferry/bundle"
@@ -180,6 +181,28 @@ func (h *history) activate(id string) {
 			k.Tenant = statusArchived
 		}
 	}
+}
+
+// all says what became of each key that the ledger knows, those too that did not
+// arrive.
+func (h *history) all() []bundle.Arrived {
+	all := []bundle.Arrived{}
+	for _, k := range h.keys {
+		all = append(all, *k)
+	}
+	ids := slices.Sorted(maps.Keys(h.refused))
+	for _, a := range slices.Backward(h.accepted) {
+		ids = slices.Concat(a.Keys, ids)
+	}
+	for _, id := range ids {
+		if !slices.ContainsFunc(all, func(k bundle.Arrived) bool { return k.ID == id }) {
+			all = append(all, bundle.Arrived{ID: id, Warnings: []string{}})
+		}
+	}
+	for i := range all {
+		all[i].Refused = h.refused[all[i].ID]
+	}
+	return all
 }
 
 // key returns what became of a key, nil if it is neither in the vault nor the

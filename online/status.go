@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"keyferry/bundle"
 	"keyferry/pkg/cli"
+	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
 )
 
@@ -51,27 +53,29 @@ func showStatus(io *cli.IO, s *state.State) error {
 		fmt.Fprintf(&text, "bundle %d: %s, receipt %s\n", a.Sequence, strings.Join(a.Keys, ", "), receiptNumber(h.lastAnswer(a.Manifest)))
 	}
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "KEY\tTENANT\tKEY URL")
-	for _, k := range h.keys {
-		fmt.Fprintf(table, "%s\t%s\t%s\n", k.ID, h.tenantOf(k), k.KeyURL)
+	fmt.Fprintln(table, "KEY\tTENANT\tKEY URL\tREFUSED")
+	keys := h.all()
+	for _, k := range keys {
+		control, _, _ := strings.Cut(k.Refused, ":")
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.ID, cmp.Or(h.tenantOf(k), "-"), cmp.Or(k.KeyURL, "-"), cmp.Or(control, "-"))
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
 	return io.Result(map[string]any{
 		"name": s.Name, "kind": s.Kind(), "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(),
-		"keks": append([]kekPackaged{}, h.keks...), "bundles": append([]accepted{}, h.accepted...), "keys": append([]*bundle.Arrived{}, h.keys...),
+		"keks": append([]kekPackaged{}, h.keks...), "bundles": append([]accepted{}, h.accepted...), "keys": keys,
 	}, text.String())
 }
 
 // tenantOf says what is known of a key in the tenant.
-func (h *history) tenantOf(k *bundle.Arrived) string {
+func (h *history) tenantOf(k bundle.Arrived) string {
 	for _, o := range h.handed {
 		if k.Tenant == "" && slices.ContainsFunc(o.Keys, func(key handedKey) bool { return key.ID == k.ID }) {
 			return "handed over"
 		}
 	}
-	return k.Tenant
+	return sheet.Tenant(k.Tenant, k.TenantBy)
 }
 
 func receiptNumber(a *answered) string {

@@ -4,12 +4,14 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"keyferry/bundle"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
@@ -33,17 +35,19 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	ceremony.AddPrint("security world", trust.Fingerprint(file), true)
 	if card, err := pinnedCard(s); err == nil {
 		ceremony.Add("offline side", card.Name)
-		ceremony.AddPrint("it signs", card.Signer.Fingerprint(), true)
+		ceremony.AddPrint("it signs", card.Signer.Fingerprint(), false)
 	} else if !control.Is(err, control.TrustNone) {
 		return sheet.Sheet{}, err
 	}
-	ceremony.Add("approval", strings.Split(w.ApprovalRule(), "\n")...)
+	rule, _, _ := strings.Cut(w.ApprovalRule(), "\n")
+	ceremony.Add("approval", rule)
+	ceremony.AddSome("", approvers(w.Approvers))
 	record, err := sheet.Ledger(s.Ledger, time.Now())
 	if err != nil {
 		return sheet.Sheet{}, err
 	}
 	out := sheet.New(strings.ToUpper(s.Kind()) + ", connected side: " + s.Name)
-	for _, k := range h.keys {
+	for _, k := range h.all() {
 		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: []sheet.Section{ceremony, h.arrival(k), record}})
 	}
 	if len(out.Pages) == 0 {
@@ -52,25 +56,41 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	return out, nil
 }
 
-// arrival is what became of a key.
-func (h *history) arrival(k *bundle.Arrived) sheet.Section {
+func approvers(who []trust.Approver) []string {
+	var lines []string
+	for _, a := range who {
+		lines = append(lines, sheet.Approver(a))
+	}
+	return lines
+}
+
+// arrival is what became of a key, and of the newest bundle that held it.
+func (h *history) arrival(k bundle.Arrived) sheet.Section {
 	section := sheet.Section{Title: "Key"}
+	var held []accepted
 	for _, a := range h.accepted {
-		for _, id := range a.Keys {
-			if id == k.ID {
-				section.Add("bundle", fmt.Sprintf("%d, id %s, receipt %s", a.Sequence, a.Bundle, receiptNumber(h.lastAnswer(a.Manifest))))
-				section.AddPrint("manifest", a.Manifest, true)
-				for _, approver := range a.Approved {
-					section.Add("approved by", approver.String())
-				}
-			}
+		if slices.Contains(a.Keys, k.ID) {
+			held = append(held, a)
 		}
+	}
+	if n := len(held); n > 0 {
+		a := held[n-1]
+		section.Add("bundle", fmt.Sprintf("%d, id %s, receipt %s", a.Sequence, a.Bundle, receiptNumber(h.lastAnswer(a.Manifest))))
+		if n > 1 {
+			section.Add("", fmt.Sprintf("and %d before it, which held it too: see the transcript", n-1))
+		}
+		section.AddPrint("manifest", a.Manifest, true)
+		section.AddSome("approved by", approvers(a.Approved))
+	}
+	if k.Key == (fingerprint.Fingerprint{}) {
+		section.Add("arrived", "neither in the vault nor in the tenant")
 	}
 	section.AddPrint("public key", k.Key, true)
 	section.Add("key URL", k.KeyURL)
 	section.Add("HSM platform", k.HSMPlatform)
 	section.Add("wrapped by", k.WrappedBy)
-	section.Add("tenant", k.Tenant)
-	section.Add("refused", h.refused[k.ID])
+	section.Add("tenant", sheet.Tenant(k.Tenant, k.TenantBy))
+	section.AddBrief("refused", k.Refused)
+	section.AddBrief("overruled", strings.Join(k.Warnings, ", "))
 	return section
 }
