@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -88,8 +89,12 @@ type tpdImported struct {
 	By     way                     `json:"by"`
 }
 
+// activated says which key the tenant lists as the active one. A ledger of an
+// earlier version has the identifier alone.
 type activated struct {
-	ID string `json:"id"`
+	ID       string   `json:"id"`
+	By       way      `json:"by"`
+	Warnings []string `json:"warnings"` // control IDs: what was overruled
 }
 
 type answered struct {
@@ -156,7 +161,7 @@ func (h *history) take(e ledger.Entry) error {
 		if err := e.Read(&d); err != nil {
 			return err
 		}
-		h.activate(d.ID)
+		h.activate(d)
 	}
 	return nil
 }
@@ -171,15 +176,18 @@ func collect[T any](e ledger.Entry, list *[]T) error {
 	return nil
 }
 
-// activate makes one key active and archives the former.
-func (h *history) activate(id string) {
+// activate makes one key active and archives the former, by the same word.
+func (h *history) activate(a activated) {
 	for _, k := range h.keys {
 		switch {
-		case k.ID == id:
-			k.Tenant = statusActive
+		case k.ID == a.ID:
+			k.Tenant, k.Warnings = statusActive, append([]string{}, a.Warnings...)
 		case k.Tenant == statusActive:
-			k.Tenant = statusArchived
+			k.Tenant, k.Warnings = statusArchived, []string{}
+		default:
+			continue
 		}
+		k.TenantBy = cmp.Or(string(a.By), k.TenantBy)
 	}
 }
 

@@ -193,9 +193,18 @@ func (u *upload) recordTenant(now tpdImported) error {
 		}
 	}
 	if active {
-		return u.record(eventActivated, activated{now.ID})
+		return u.recordActive(now.ID, now.By)
 	}
 	return nil
+}
+
+// recordActive notes that a key is the active one, and that one of 1024 bits is.
+func (u *upload) recordActive(id string, by way) error {
+	a := activated{ID: id, By: by, Warnings: []string{}}
+	if u.history.key(id).KeyURL == "" { // Microsoft-managed
+		a.Warnings = append(a.Warnings, control.RMSActive1024.ID)
+	}
+	return u.record(eventActivated, a)
 }
 
 // isOurs reports whether a key of the tenant is what this upload brings, or has
@@ -259,5 +268,5 @@ func (u *upload) activate(ctx context.Context) error {
 	if u.history.key(step.key.ID).Tenant == statusActive {
 		return nil
 	}
-	return u.record(eventActivated, activated{step.key.ID})
+	return u.recordActive(step.key.ID, u.way)
 }

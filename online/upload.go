@@ -170,6 +170,9 @@ func (u *upload) foresee(ctx context.Context) error {
 	for _, step := range u.plan.steps {
 		if step.key.MicrosoftManaged() {
 			u.io.Warn("the key %s has 1024 bits and goes into no vault: this side and Microsoft see it [%s]", step.key.ID, control.TPDMode1.ID)
+			if step == u.plan.active {
+				u.io.Warn("the key %s has 1024 bits and, as the active key, will protect all new content; this is recorded [%s]", step.key.ID, control.RMSActive1024.ID)
+			}
 			continue
 		}
 		done, err := u.cloud.vault.CheckImport(ctx, step.vaultImport())
