@@ -243,6 +243,29 @@ func TestFaultsOfTenant(t *testing.T) {
 	t.Logf("count: %d calls, each failing before and after: %d cases", count.calls, 2*count.calls)
 }
 
+// TestRefusedForAWhile: a refusal that passes is not in the history for good, even
+// if the key had arrived before.
+func TestRefusedForAWhile(t *testing.T) {
+	u := newUploader(t, sealed(t))
+	for i, tenant := range []rms.Tenant{u.cloud.Tenant(), &faultyTenant{Tenant: u.cloud.Tenant(), at: 2}, u.cloud.Tenant()} {
+		err := u.run(t.Context(), byPractice, u.end.Transport(), tenant)
+		if failing := i == 1; (err != nil) != failing {
+			t.Fatalf("run %d: %v", i, err)
+		}
+		s, err := state.Open(filepath.Join(u.dir, "T"), state.Online)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := readHistory(s.Ledger)
+		if err := errors.Join(err, s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if refused := h.refused["contoso-slc"] != ""; refused != (i == 1) || h.key("contoso-slc").Tenant != statusActive {
+			t.Errorf("run %d: refused %v, %+v", i, refused, h.key("contoso-slc"))
+		}
+	}
+}
+
 // quietTenant shows neither key URLs nor public keys.
 type quietTenant struct{ rms.Tenant }
 

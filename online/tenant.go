@@ -180,14 +180,17 @@ func (u *upload) importTPD(ctx context.Context, step *step) error {
 // a key is active is an event of its own: with it the former one is archived.
 func (u *upload) recordTenant(now tpdImported) error {
 	known := u.history.key(now.ID)
-	if known != nil && known.Tenant == now.Status {
+	isKnown := func() bool {
+		return known != nil && known.Tenant == now.Status && u.history.refused[now.ID] == ""
+	}
+	if isKnown() {
 		return nil
 	}
 	active := now.Status == statusActive
 	if active {
 		now.Status = statusArchived
 	}
-	if known == nil || known.Tenant != now.Status {
+	if !isKnown() {
 		if err := u.record(eventTPDImported, now); err != nil {
 			return err
 		}
