@@ -40,9 +40,10 @@ type step struct {
 	public       *rsa.PublicKey // of the key that travels
 	password     []byte         // of the TPD
 	friendlyName string
-	vaultName    string            // not of a Microsoft-managed key, as are the next two
+	vaultName    string            // not of a Microsoft-managed key, as are those below
 	tags         map[string]string // in the vault: they tell a resumed import from a foreign key
 	keyURL       string            // once the key is in the vault
+	refusal      error             // the vault's, before anything is changed
 }
 
 func (s *step) vaultImport() vault.Import {

@@ -149,8 +149,12 @@ func (u *upload) run(ctx context.Context, dryRun bool) (err error) {
 
 // work is run with the cloud at hand.
 func (u *upload) work(ctx context.Context, dryRun bool) error {
-	if err := u.foresee(ctx); err != nil || dryRun {
+	err := u.foresee(ctx)
+	switch {
+	case dryRun:
 		return err
+	case err != nil:
+		return errors.Join(err, u.recordForeseen())
 	}
 	if !u.state.Rehearsal {
 		if err := u.io.Confirm("Carry this plan out?"); err != nil {
@@ -178,6 +182,7 @@ func (u *upload) foresee(ctx context.Context) error {
 		done, err := u.cloud.vault.CheckImport(ctx, step.vaultImport())
 		switch {
 		case err != nil:
+			step.refusal = err
 			problems = append(problems, err)
 		case done != nil:
 			step.keyURL = done.KID
@@ -193,11 +198,8 @@ func (u *upload) foresee(ctx context.Context) error {
 
 // carryOut makes the changes, each recorded as soon as it is made.
 func (u *upload) carryOut(ctx context.Context) error {
-	if a := u.plan.accept; a != nil {
-		a.Copy, a.Approved = u.history.copy, u.history.approved
-		if err := u.record(eventAccepted, *a); err != nil {
-			return err
-		}
+	if err := u.accept(); err != nil {
+		return err
 	}
 	for i, step := range u.plan.steps {
 		if step.key.MicrosoftManaged() {
@@ -222,10 +224,54 @@ func (u *upload) carryOut(ctx context.Context) error {
 	return u.activate(ctx)
 }
 
-// refused records why a key did not arrive: the receipt will say so.
+// accept records that the upload of the bundle began, once.
+func (u *upload) accept() error {
+	a := u.plan.accept
+	if a == nil {
+		return nil
+	}
+	u.plan.accept = nil
+	a.Copy, a.Approved = u.history.copy, u.history.approved
+	return u.record(eventAccepted, *a)
+}
+
+// recordForeseen records which keys of a bundle the vault refused before anything
+// was changed. What only stopped the run, no rights or no network, is no answer
+// to the other side: the same command goes on. Nor is a later run with another
+// name for a key that has arrived.
+func (u *upload) recordForeseen() error {
+	if u.plan.manifest == (fingerprint.Fingerprint{}) { // no bundle, no receipt
+		return nil
+	}
+	again := u.plan.accept == nil
+	for _, step := range u.plan.steps {
+		known := u.history.key(step.key.ID)
+		arrived := again && known != nil && known.Tenant != ""
+		if step.refusal == nil || arrived || cli.Refusals(step.refusal)[0].Control.Class != control.Refused {
+			continue
+		}
+		if err := u.accept(); err != nil {
+			return err
+		}
+		if err := u.recordRefusal(step, step.refusal); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (u *upload) refused(step *step, err error) error {
+	return errors.Join(err, u.recordRefusal(step, err))
+}
+
+// recordRefusal records why a key did not arrive: the receipt will say so.
+func (u *upload) recordRefusal(step *step, err error) error {
 	r := cli.Refusals(err)[0]
-	return errors.Join(err, u.record(eventKeyRefused, keyRefused{step.key.ID, r.Control.ID + ": " + control.Plain(r.Message)}))
+	reason := r.Control.ID + ": " + control.Plain(r.Message)
+	if u.history.refused[step.key.ID] == reason {
+		return nil
+	}
+	return u.record(eventKeyRefused, keyRefused{step.key.ID, reason})
 }
 
 func (u *upload) report(dryRun bool, next string) error {
