@@ -252,7 +252,7 @@ func TestRefusedForAWhile(t *testing.T) {
 		if failing := i == 1; (err != nil) != failing {
 			t.Fatalf("run %d: %v", i, err)
 		}
-		s, err := state.Open(filepath.Join(u.dir, "T"), state.Online)
+		s, err := state.Open(filepath.Join(u.dir, "T"), state.Online, thisSide)
 		if err != nil {
 			t.Fatal(err)
 		}
