@@ -77,40 +77,52 @@ func TestConfirmInterrupted(t *testing.T) {
 	outcome{code, "", stderr.String()}.refusedBy(t, control.Interrupted)
 }
 
+func TestCompareFingerprint(t *testing.T) {
+	is := fingerprint.Of([]byte("card"))
+	for name, c := range map[string]struct {
+		expected string
+		refused  *control.Control
+	}{
+		"as String":         {expected: is.String()},
+		"as hex":            {expected: is.Hex()},
+		"as upper-case hex": {expected: strings.ToUpper(is.Hex())},
+		"as grouped hex":    {expected: is.Grouped()},
+		"as base64":         {expected: is.SSH()},
+		"another":           {expected: fingerprint.Of([]byte("another card")).String(), refused: &control.TrustFingerprint},
+		"cut":               {expected: is.String()[:60], refused: &control.CommandLine},
+		"words":             {expected: is.Words(), refused: &control.CommandLine},
+	} {
+		err := compareFingerprint("offline card", is, c.expected)
+		if c.refused == nil && err != nil || c.refused != nil && !control.Is(err, *c.refused) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 func TestConfirmFingerprint(t *testing.T) {
 	is := fingerprint.Of([]byte("card"))
-	other := fingerprint.Of([]byte("another card"))
 	for name, c := range map[string]struct {
-		expected, stdin string
-		yes, rehearsal  bool
-		refused         *control.Control
+		stdin          string
+		yes, rehearsal bool
+		refused        *control.Control
+		hint           string
 	}{
-		"as String":                {expected: is.String()},
-		"as hex":                   {expected: is.Hex()},
-		"as upper-case hex":        {expected: strings.ToUpper(is.Hex())},
-		"as grouped hex":           {expected: is.Grouped()},
-		"as base64":                {expected: is.SSH()},
-		"as base64, real, --yes":   {expected: is.SSH(), yes: true},
-		"another":                  {expected: other.String(), refused: &control.TrustFingerprint},
-		"another, --yes":           {expected: other.String(), yes: true, rehearsal: true, refused: &control.TrustFingerprint},
-		"another, answered Yes":    {expected: other.String(), stdin: "Yes\n", refused: &control.TrustFingerprint},
-		"cut":                      {expected: is.String()[:60], refused: &control.CommandLine},
-		"words":                    {expected: is.Words(), refused: &control.CommandLine},
 		"answered Yes":             {stdin: "Yes\n"},
-		"answered yes":             {stdin: "yes\n", refused: &control.NotConfirmed},
+		"answered yes":             {stdin: "yes\n", refused: &control.NotConfirmed, hint: "if a word differed, do not run it again"},
+		"answered No":              {stdin: "No\n", refused: &control.NotConfirmed, hint: "if a word differed, do not run it again"},
 		"answered by nobody":       {refused: &control.NoTerminal},
 		"--yes in a rehearsal":     {yes: true, rehearsal: true},
-		"--yes in a real ceremony": {yes: true, stdin: "Yes\n", refused: &control.NotConfirmed},
+		"--yes in a real ceremony": {yes: true, stdin: "Yes\n", refused: &control.NotConfirmed, hint: "compare it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stderr bytes.Buffer
 			o := &IO{Yes: c.yes, program: "online", stdin: strings.NewReader(c.stdin), stderr: &stderr}
-			err := o.ConfirmFingerprint("offline card", is, c.expected, c.rehearsal)
+			err := o.confirmFingerprint("offline card", is, c.rehearsal)
 			if c.refused == nil && err != nil || c.refused != nil && !control.Is(err, *c.refused) {
 				t.Fatalf("got %v", err)
 			}
-			if c.expected != "" {
-				return
+			if err != nil && !strings.HasPrefix(Refusals(err)[0].Hint, c.hint) {
+				t.Errorf("hint: %s", Refusals(err)[0].Hint)
 			}
 			for line := range strings.SplitSeq(is.Grouped()+"\n"+is.Words(), "\n") {
 				if !strings.Contains(stderr.String(), "online: "+line+"\n") {

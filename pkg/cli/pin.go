@@ -30,13 +30,19 @@ type Pin struct {
 // Fingerprint is what people compare.
 func (p Pin) Fingerprint() fingerprint.Fingerprint { return fingerprint.Of(p.File) }
 
-// Pin has a person compare the fingerprint (see [IO.ConfirmFingerprint]) and
-// pins. It refuses to replace another pin; the same one again is no error.
+// Pin compares the fingerprint with the one a person was told (expected), or has
+// the person compare it, and pins. It refuses to replace another pin; the same
+// one again is no error, and a fingerprint that was given is compared all the same.
 func (o *IO) Pin(s *state.State, p Pin, expected string) error {
 	if p.Rehearsal != s.Rehearsal {
 		return control.TrustRehearsal.Refuse("the %s is for a %s ceremony, this state directory for a %s one", p.What, state.KindName(p.Rehearsal), s.Kind())
 	}
-	print := p.Fingerprint()
+	print, what := p.Fingerprint(), p.What+" "+filepath.Base(p.Path)
+	if expected != "" {
+		if err := compareFingerprint(what, print, expected); err != nil {
+			return err
+		}
+	}
 	if pinned, err := os.ReadFile(s.Path(p.Keep)); err == nil {
 		if fingerprint.Of(pinned) != print {
 			return control.TrustPinned.Refuse("another %s is pinned, %s", p.What, fingerprint.Of(pinned))
@@ -44,8 +50,10 @@ func (o *IO) Pin(s *state.State, p Pin, expected string) error {
 		o.Note("this %s is pinned already", p.What)
 		return p.record(s)
 	}
-	if err := o.ConfirmFingerprint(p.What+" "+filepath.Base(p.Path), print, expected, s.Rehearsal); err != nil {
-		return err
+	if expected == "" {
+		if err := o.confirmFingerprint(what, print, s.Rehearsal); err != nil {
+			return err
+		}
 	}
 	if err := durable.Create(s.Path(p.Keep), p.File, 0o600); err != nil {
 		return err

@@ -56,8 +56,16 @@ func TestPin(t *testing.T) {
 	if err := o.Pin(s, other, other.Fingerprint().String()); !control.Is(err, control.TrustPinned) {
 		t.Errorf("another one: got %v, want %s", err, control.TrustPinned.ID)
 	}
-	if err := o.Pin(s, card, ""); err != nil {
-		t.Errorf("the same again: %v", err)
+	for _, expected := range []string{"", card.Fingerprint().String()} {
+		if err := o.Pin(s, card, expected); err != nil {
+			t.Errorf("the same again: %v", err)
+		}
+	}
+	if err := o.Pin(s, card, other.Fingerprint().String()); !control.Is(err, control.TrustFingerprint) {
+		t.Errorf("the same again, another fingerprint: got %v, want %s", err, control.TrustFingerprint.ID)
+	}
+	if err := o.Pin(s, card, "garbage"); !control.Is(err, control.CommandLine) {
+		t.Errorf("the same again, no fingerprint: got %v, want %s", err, control.CommandLine.ID)
 	}
 	pinned("card", 2)
 }
