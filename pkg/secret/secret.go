@@ -27,8 +27,9 @@ import (
 // maxSize bounds a password or PIN in bytes.
 const maxSize = 4096
 
-// FromFile reads a secret from path: its bytes less one line end at the end and
-// a UTF-8 byte order mark at the beginning, which Windows editors add.
+// FromFile reads a secret from path: its one line, less the line end and a UTF-8
+// byte order mark at the beginning, which Windows editors add. More lines are
+// refused: a wrong PIN is a try less.
 //
 // Of /dev/fd/N, a shell's <(command), the descriptor is read itself: a process
 // that forbade core dumps can't open its own /proc/self/fd.
@@ -68,8 +69,12 @@ func read(r io.Reader, name string) ([]byte, error) {
 	s := bytes.TrimPrefix(buf[:n], []byte("\ufeff"))
 	s = bytes.TrimSuffix(s, []byte("\n"))
 	s = bytes.TrimSuffix(s, []byte("\r"))
-	if len(s) == 0 {
+	switch {
+	case len(s) == 0:
 		return nil, control.SecretEmpty.Refuse("%s holds no password or PIN", name)
+	case bytes.ContainsRune(s, '\n'):
+		clear(buf)
+		return nil, control.SecretEmpty.Refuse("%s holds more than one line", name)
 	}
 	return s, nil
 }
