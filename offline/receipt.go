@@ -69,7 +69,6 @@ func takeReceipt(io *cli.IO, s *state.State, path string) error {
 
 func describeReceipt(r *bundle.ReceiptText) string {
 	var lines []string
-	ending := "What was sent is what arrived. The ledger is closed for this bundle."
 	for _, k := range r.Keys {
 		if len(k.Warnings) > 0 {
 			lines = append(lines, fmt.Sprintf("%s: recorded on the way: %s", k.ID, strings.Join(k.Warnings, ", ")))
@@ -81,7 +80,6 @@ func describeReceipt(r *bundle.ReceiptText) string {
 				how = fmt.Sprintf("arrived in the vault as %s, but", k.KeyURL)
 			}
 			lines = append(lines, fmt.Sprintf("%s: %s: %s", k.ID, how, k.Refused))
-			ending = "Not all that was sent has arrived. A later receipt may tell more."
 		case k.KeyURL == "":
 			lines = append(lines, fmt.Sprintf("%s: arrived in the tenant as a Microsoft-managed key, %s", k.ID, strings.ToLower(k.Tenant)))
 		case k.Tenant == "":
@@ -90,7 +88,19 @@ func describeReceipt(r *bundle.ReceiptText) string {
 			lines = append(lines, fmt.Sprintf("%s: arrived in the vault as %s, %s in the tenant", k.ID, k.KeyURL, strings.ToLower(k.Tenant)))
 		}
 	}
-	return strings.Join(append(lines, ending), "\n")
+	return strings.Join(append(lines, ending(r.Keys)), "\n")
+}
+
+// ending closes the ledger for a bundle only where nothing is left open: a
+// receipt may have been sealed before the tenant had the keys.
+func ending(keys []bundle.Arrived) string {
+	switch {
+	case slices.ContainsFunc(keys, func(k bundle.Arrived) bool { return k.Refused != "" }):
+		return "Not all that was sent has arrived. A later receipt may tell more."
+	case slices.ContainsFunc(keys, func(k bundle.Arrived) bool { return k.Tenant == "" }):
+		return "What was sent is what arrived in the vault. Whether it is in the tenant is open:\nonce the upload is done, let the connected side seal another receipt, and take it here."
+	}
+	return "What was sent is what arrived. The ledger is closed for this bundle."
 }
 
 func openReceipt(s *state.State, h *history, path string) (v *bundle.Verified, text *bundle.ReceiptText, err error) {
