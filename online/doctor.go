@@ -198,7 +198,7 @@ func (d *doctor) lookAtTenant(ctx context.Context, c cloud) {
 			"a person takes the kit to one, which cannot be seen from here")
 	}
 	if d.way != byPractice {
-		d.warn("right of Azure RMS on the keys", c.vault.GrantCommand(rms.ServicePrincipal, "NAME"),
+		d.warn("right of Azure RMS on the keys", strings.Join(c.vault.GrantCommands(rms.ServicePrincipal, "NAME"), "; or "),
 			"that it may get, decrypt and sign cannot be seen from here")
 	}
 }

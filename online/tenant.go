@@ -144,8 +144,10 @@ func (u *upload) grants() string {
 		if step.key.MicrosoftManaged() {
 			continue
 		}
-		if c := u.cloud.vault.GrantCommand(rms.ServicePrincipal, step.vaultName); !slices.Contains(commands, c) {
-			commands = append(commands, c)
+		for _, c := range u.cloud.vault.GrantCommands(rms.ServicePrincipal, step.vaultName) {
+			if !slices.Contains(commands, c) {
+				commands = append(commands, c)
+			}
 		}
 	}
 	return strings.Join(commands, "\n")

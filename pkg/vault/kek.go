@@ -150,14 +150,18 @@ func checkKEK(key *Key, now time.Time) error {
 	return nil
 }
 
-// GrantCommand is the command of the Azure CLI that lets a service principal
-// get a key of this vault, decrypt and sign with it. (A vault with roles in
-// place of access policies wants the role Key Vault Crypto User instead.)
-func (c *Client) GrantCommand(principal, key string) string {
+// GrantCommands are the commands of the Azure CLI, one of which lets a service
+// principal get a key of this vault, decrypt and sign with it: a vault has roles,
+// as new ones do, or access policies, which its keys don't tell.
+func (c *Client) GrantCommands(principal, key string) []string {
 	if c.hsm {
-		return "az keyvault role assignment create --hsm-name " + c.name + " --role \"Managed HSM Crypto User\" --assignee " + principal + " --scope /keys/" + key
+		return []string{"az keyvault role assignment create --hsm-name " + c.name + " --role \"Managed HSM Crypto User\" --assignee " + principal + " --scope /keys/" + key}
 	}
-	return "az keyvault set-policy --name " + c.name + " --spn " + principal + " --key-permissions get decrypt sign"
+	return []string{
+		"az role assignment create --role \"Key Vault Crypto User\" --assignee " + principal +
+			" --scope \"$(az keyvault show --name " + c.name + " --query id --output tsv)/keys/" + key + "\"  # in a vault with roles",
+		"az keyvault set-policy --name " + c.name + " --spn " + principal + " --key-permissions get decrypt sign  # in one with access policies",
+	}
 }
 
 // date writes the limit of a validity.

@@ -5,6 +5,7 @@ package vault_test
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,17 +137,20 @@ func TestKEKTakenUpAgain(t *testing.T) {
 	holds(t, err, control.VaultKEKValidity, "no use")
 }
 
-func TestGrantCommand(t *testing.T) {
-	for url, want := range map[string]string{
-		"https://contoso.vault.azure.net":      "az keyvault set-policy --name contoso --spn P --key-permissions get decrypt sign",
-		"https://contoso.managedhsm.azure.net": "az keyvault role assignment create --hsm-name contoso --role \"Managed HSM Crypto User\" --assignee P --scope /keys/k",
+func TestGrantCommands(t *testing.T) {
+	for url, want := range map[string][]string{
+		"https://contoso.vault.azure.net": {
+			`az role assignment create --role "Key Vault Crypto User" --assignee P --scope "$(az keyvault show --name contoso --query id --output tsv)/keys/k"  # in a vault with roles`,
+			"az keyvault set-policy --name contoso --spn P --key-permissions get decrypt sign  # in one with access policies",
+		},
+		"https://contoso.managedhsm.azure.net": {`az keyvault role assignment create --hsm-name contoso --role "Managed HSM Crypto User" --assignee P --scope /keys/k`},
 	} {
 		client, err := vault.New(url, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := client.GrantCommand("P", "k"); got != want {
-			t.Errorf("got %s", got)
+		if got := client.GrantCommands("P", "k"); !slices.Equal(got, want) {
+			t.Errorf("got %q", got)
 		}
 	}
 }
