@@ -4,6 +4,7 @@ package hsm
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,13 @@ func refused(t testing.TB, err error, c control.Control) {
 	if !control.Is(err, c) {
 		t.Errorf("got %v, want a refusal by %s", err, c.ID)
 	}
+}
+
+// hint is what a refusal tells a person to do.
+func hint(err error) string {
+	var r *control.Refusal
+	errors.As(err, &r)
+	return r.Hint
 }
 
 func TestFindModule(t *testing.T) {

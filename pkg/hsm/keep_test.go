@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"strings"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -79,6 +80,9 @@ func TestExists(t *testing.T) {
 				}
 				if !test.free {
 					refused(t, err, control.HSMExists)
+					if another := strings.Contains(hint(err), "another identifier does not help"); another != (test.public == &key.PublicKey) {
+						t.Errorf("hint: %s", hint(err))
+					}
 				}
 			})
 		}

@@ -56,7 +56,12 @@ func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found p
 			half = &found.public
 		}
 		if !resume || !sameLabel || !sameID || *half != 0 {
-			return pair{}, control.HSMExists.Refuse("the token has a key labelled %s with CKA_ID %x already; the new one is to be %s with %x", control.Quote(o.label), o.id, control.Quote(label), id)
+			refusal := control.HSMExists.Refuse("the token has a key labelled %s with CKA_ID %x already; the new one is to be %s with %x", control.Quote(o.label), o.id, control.Quote(label), id)
+			if sameID {
+				refusal.WithHint("it is this very key, of which the CKA_ID is made, so that another identifier does not help: "+
+					"once nothing needs the old one any more, remove both its halves, labelled %s, with the HSM's own tools", control.Quote(o.label))
+			}
+			return pair{}, refusal
 		}
 		stored, err := t.publicKey(o.handle)
 		if err != nil {
@@ -95,13 +100,14 @@ func (t *Token) CheckAlone(kept ...*Kept) error {
 	return nil
 }
 
-// checkLabel refuses (KF-HSM-EXISTS) a label in use.
+// checkLabel refuses (KF-HSM-EXISTS) a label in use, for a signing key.
 func (t *Token) checkLabel(label string) error {
 	if err := t.list(); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(t.objects, func(o object) bool { return o.label == label }) {
-		return control.HSMExists.Refuse("the token has a key labelled %s already", control.Quote(label))
+		return control.HSMExists.Refuse("the token has a key labelled %s already", control.Quote(label)).
+			WithHint("it signs for another state directory: use that one; where it is lost, remove both halves of the key with the HSM's own tools, or keep the new one in a file, with --signer file")
 	}
 	return nil
 }
