@@ -29,7 +29,7 @@ var alwaysWritable = []string{"/dev/tty", "/dev/null"}
 func Enter(l Limits) (Held, error) {
 	places, err := existing(slices.Concat(l.Writable, alwaysWritable))
 	if err != nil {
-		return Held{}, control.Sandbox.Refuse("the places to write to can't be found: %w", err)
+		return Held{}, err
 	}
 	abi := landlockABI()
 	if _, entered := os.LookupEnv(inside); entered {
@@ -97,21 +97,26 @@ func canWriteOutside() bool {
 }
 
 // existing returns each place once, as the path of a file or directory that is
-// there: absolute and without links.
+// there: absolute and without links. One that comes to the root is refused:
+// with it, all could be written.
 func existing(places []string) ([]string, error) {
 	var found []string
 	for _, place := range places {
 		path, err := filepath.Abs(place)
 		if err != nil {
-			return nil, err
+			return nil, control.Sandbox.Refuse("the directory that the program runs in can't be found: %w", err)
 		}
 		real, err := filepath.EvalSymlinks(path)
 		for errors.Is(err, fs.ErrNotExist) {
 			path = filepath.Dir(path)
 			real, err = filepath.EvalSymlinks(path)
 		}
-		if err != nil {
-			return nil, err
+		switch {
+		case err != nil:
+			return nil, control.Sandbox.Refuse("the places to write to can't be found: %w", err)
+		case real == "/":
+			return nil, control.InputFile.Refuse("of %s, nothing is there but /, in which all could be written", place).
+				WithHint("check the path; what is to be made must be in a directory that is there, other than /")
 		}
 		found = append(found, real)
 	}

@@ -332,4 +332,9 @@ func TestExisting(t *testing.T) {
 	if want := []string{"/dev/null", dir}; err != nil || strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
+	for _, place := range []string{"/", "/nonexistent", "/nonexistent/deeper", "/proc/self/root"} {
+		if got, err := existing([]string{dir, place}); !control.Is(err, control.InputFile) {
+			t.Errorf("%s: got %q, %v", place, got, err)
+		}
+	}
 }
