@@ -185,7 +185,7 @@ func TestInterruptAtThePassword(t *testing.T) {
 	if code := x.ends(); code != int(control.Interrupted.Class) {
 		t.Errorf("exit code %d", code)
 	}
-	x.untilShows(control.Interrupted.ID)
+	x.untilShows("error: interrupted before the password was given [" + control.Interrupted.ID + "]")
 	if !x.echoes() {
 		t.Error("the echo is off")
 	}

@@ -135,11 +135,13 @@ func Prompt(ctx context.Context, question string) ([]byte, error) {
 	select {
 	case got = <-answered:
 	case <-ctx.Done():
-		got.err = ctx.Err()
+		got.err = control.Interrupted.Refuse("interrupted before the %s was given", question)
 	}
 	got.err = errors.Join(got.err, term.Restore(int(tty.in.Fd()), before))
 	fmt.Fprintln(tty.out)
 	switch {
+	case control.Is(got.err, control.Interrupted):
+		return nil, got.err
 	case got.err != nil:
 		return nil, control.NoTerminal.Refuse("the %s could not be read from the terminal: %w", question, got.err)
 	case len(got.secret) == 0:
