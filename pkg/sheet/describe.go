@@ -63,5 +63,5 @@ func fact(b *strings.Builder, label, value string) {
 	default:
 		value = control.Plain(value)
 	}
-	fmt.Fprintf(b, "      %-22s%s\n", label, value)
+	fmt.Fprintf(b, "      %-21s %s\n", label, value)
 }

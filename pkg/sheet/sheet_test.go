@@ -176,11 +176,12 @@ func TestHTML(t *testing.T) {
 func TestDescribe(t *testing.T) {
 	print := fingerprint.Of([]byte("x"))
 	got := Describe(ledger.Entry{Seq: 7, Time: now.UTC(), Event: "note", Data: json.RawMessage(
-		`{"key_url":"https://v/k","head":"` + print.String() + `","keys":[{"id":"a","n":12},{"id":"b","n":3}],"list":["x"],"empty":[],"none":"","on":true,"what":"\u001b[2J","zero":"` + (fingerprint.Fingerprint{}).String() + `"}`)})
+		`{"key_url":"https://v/k","head":"` + print.String() + `","keys":[{"id":"a","n":12},{"id":"b","n":3}],"list":["x"],"empty":[],"none":"","on":true,"what":"\u001b[2J","only_unix_sockets_here":true,"zero":"` + (fingerprint.Fingerprint{}).String() + `"}`)})
 	for _, want := range []string{
 		"7  2026-11-23 14:04:05Z  note\n", "key url               https://v/k\n", "head                  " + print.String() + "\n",
 		"keys 1 id             a\n", "keys 1 n              12\n", "keys 2 n              3\n", "list 1                x\n",
 		"none                  -\n", "on                    true\n", `what                  "\x1b[2J"` + "\n", "zero                  -\n",
+		"only unix sockets here true\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("it does not say %q:\n%s", want, got)
