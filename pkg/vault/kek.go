@@ -72,6 +72,9 @@ func (c *Client) CreateKEK(ctx context.Context, in NewKEK) (*KEK, error) {
 	return c.asKEK(ctx, key, false)
 }
 
+// takenHint is for both who may want a KEK whose name is taken.
+const takenHint = "for a new KEK, choose another name with --kek-name; to use the one that is there, `online kek fetch --kek-name %s`"
+
 // existingKEK returns the KEK if it is there already, nil when its name is
 // free.
 func (c *Client) existingKEK(ctx context.Context, in NewKEK) (*KEK, error) {
@@ -83,11 +86,11 @@ func (c *Client) existingKEK(ctx context.Context, in NewKEK) (*KEK, error) {
 		return nil, err
 	case !carries(key.Tags, in.Tags):
 		return nil, control.VaultKeyExists.Refuse("the vault has a key %s already: %s", in.Name, key.KID).
-			WithHint("fetch the KEK that is there with `online kek fetch`, or choose another name")
+			WithHint(takenHint, in.Name)
 	case key.Public.N.BitLen() != in.Bits || !key.Expires.Equal(in.Expires):
 		return nil, control.VaultKeyExists.Refuse("the vault has the KEK %s already, of %d bits, expiring %s; asked for were %d bits, expiring %s",
 			key.KID, key.Public.N.BitLen(), date(key.Expires), in.Bits, date(in.Expires)).
-			WithHint("fetch the KEK that is there with `online kek fetch`, or choose another name")
+			WithHint(takenHint, in.Name)
 	}
 	return c.asKEK(ctx, key, true)
 }

@@ -128,8 +128,10 @@ func TestKEKTakenUpAgain(t *testing.T) {
 	} {
 		in := in
 		change(&in)
-		if _, err := client.CreateKEK(t.Context(), in); !control.Is(err, control.VaultKeyExists) {
-			t.Errorf("%s: got %v", name, err)
+		_, err := client.CreateKEK(t.Context(), in)
+		holds(t, err, control.VaultKeyExists, "already")
+		if hint := hintOf(err); !strings.Contains(hint, "--kek-name;") || !strings.Contains(hint, "`online kek fetch --kek-name kek`") {
+			t.Errorf("%s: hint: %s", name, hint)
 		}
 	}
 	in.Name, in.Expires = "kek-2", time.Now()
