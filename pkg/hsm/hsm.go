@@ -137,7 +137,7 @@ func Open(cfg Config) (*Token, error) {
 // it can't, the token does all but sign.
 func (t *Token) share(parameters string) error {
 	if parameters != "" {
-		t.noSigning = errors.New("the PKCS#11 module takes parameters, for which crypto11 has no words")
+		t.noSigning = errors.New("the PKCS#11 module takes parameters, which the library that signs cannot hand to it")
 		return nil
 	}
 	if err := t.module.Finalize(); err != nil {
