@@ -145,7 +145,8 @@ const kitHead = `# Imports AD RMS trusted publishing domains into Azure RMS: a h
 #
 #     powershell.exe -ExecutionPolicy RemoteSigned -File import-tpds.ps1
 #
-# It asks for the password of each export and keeps it nowhere.
+# It asks for the password of each TPD, that of its export or a one-time password,
+# and keeps it nowhere.
 
 `
 

@@ -36,7 +36,7 @@ try {
         }
         if ($tpd.KeyUrl) { Write-Host "$($tpd.File): importing, with the key $($tpd.KeyUrl)" }
         else { Write-Host "$($tpd.File): importing, with the key in it, as a Microsoft-managed key" }
-        $password = Read-Host -Prompt "Password of the export behind $($tpd.File)" -AsSecureString
+        $password = Read-Host -Prompt "Password of $($tpd.File): that of the export behind it, or its one-time password" -AsSecureString
         $log = New-Object System.Collections.ArrayList
         try {
             Import-Tpd -File $tpd.Path -Password $password -FriendlyName $tpd.FriendlyName -KeyUrl $tpd.KeyUrl -Log $log

@@ -4,7 +4,8 @@
 #
 #     powershell.exe -ExecutionPolicy RemoteSigned -File import-tpds.ps1
 #
-# It asks for the password of each export and keeps it nowhere.
+# It asks for the password of each TPD, that of its export or a one-time password,
+# and keeps it nowhere.
 
 # What is to be done. Nothing below depends on anything but these lines and the
 # files beside this script.
@@ -136,7 +137,7 @@ try {
         }
         if ($tpd.KeyUrl) { Write-Host "$($tpd.File): importing, with the key $($tpd.KeyUrl)" }
         else { Write-Host "$($tpd.File): importing, with the key in it, as a Microsoft-managed key" }
-        $password = Read-Host -Prompt "Password of the export behind $($tpd.File)" -AsSecureString
+        $password = Read-Host -Prompt "Password of $($tpd.File): that of the export behind it, or its one-time password" -AsSecureString
         $log = New-Object System.Collections.ArrayList
         try {
             Import-Tpd -File $tpd.Path -Password $password -FriendlyName $tpd.FriendlyName -KeyUrl $tpd.KeyUrl -Log $log
