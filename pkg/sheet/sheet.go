@@ -149,7 +149,7 @@ func Ledger(l *ledger.Ledger, now time.Time) (Section, error) {
 		return nil
 	})
 	s := Section{Title: "Ledger"}
-	s.Add("records", fmt.Sprintf("%d, printed %s; %d dry runs", len(l.Entries()), Minute(now), dry))
+	s.Add("records", fmt.Sprintf("%d, printed %s; dry runs: %d", len(l.Entries()), Minute(now), dry))
 	s.AddPrint("head", l.Head(), false) // it is looked for by its digits
 	s.AddSome("refused", counted(ended["refused"]))
 	s.Add("stopped", cut(strings.Join(counted(ended["stopped"]), "; "), width, "…"))

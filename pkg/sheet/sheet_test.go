@@ -49,7 +49,7 @@ func TestLedgerSection(t *testing.T) {
 	for _, r := range s.Rows {
 		got = append(got, r.Label+": "+r.Value)
 	}
-	want := "records: 8, printed 2026-11-23 14:04 UTC; 1 dry runs|head: " +
+	want := "records: 8, printed 2026-11-23 14:04 UTC; dry runs: 1|head: " +
 		"|refused: 2 × import: KF-TPD-PASSWORD|: 1 × seal: KF-BUNDLE-EMPTY|: 1 × seal: KF-RUN-INTERRUPTED, KF-BUNDLE-EMPTY" +
 		"|stopped: 1 × import: KF-RUN-INTERRUPTED; 1 × upload: KF-RMS-BY-HAND"
 	if strings.Join(got, "|") != want {
