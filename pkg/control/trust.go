@@ -17,8 +17,8 @@ var (
 	PackageSignature = trust("KF-PACKAGE-SIGNATURE", Refused, "somebody else made or changed this package: copy it again, and ask the online side which one is theirs")
 	PackageRegion    = trust("KF-PACKAGE-REGION", Refused, "use the KEK package that was made together with the pinned security world")
 	PackageVault     = trust("KF-PACKAGE-VAULT", Refused, "use the KEK package of the pinned security world's vault")
-	PackageKEK       = trust("KF-PACKAGE-KEK", Refused, "make a new KEK with `online kek create`: RSA, 2048 to 4096 bits, import only")
-	PackageExpired   = trust("KF-PACKAGE-EXPIRED", Refused, "make a new KEK with `online kek create`, and check this machine's clock")
+	PackageKEK       = trust("KF-PACKAGE-KEK", Refused, "make a new KEK with `online kek create --kek-name NEW`: RSA, 2048 to 4096 bits, import only")
+	PackageExpired   = trust("KF-PACKAGE-EXPIRED", Refused, "make a new KEK with `online kek create --kek-name NEW`, and check this machine's clock")
 
 	TrustNone        = trust("KF-TRUST-NONE", Refused, "pin the other side first, with the trust command")
 	TrustFingerprint = trust("KF-TRUST-FINGERPRINT", Refused, "this is not the file that was read aloud: copy it again and compare the words")
