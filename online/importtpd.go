@@ -137,7 +137,7 @@ func (o *importTPDOptions) plan(ctx context.Context, io *cli.IO, t transfer) (*p
 		tags: map[string]string{"keyferry-byok": fingerprint.Of(t.blob).Hex(), "keyferry-slc": t.key.SLC},
 	}
 	if o.name != "" {
-		one.vaultName = o.name
+		one.vaultName, one.named = o.name, true
 	}
 	p := &plan{steps: []*step{one}}
 	if active {

@@ -41,6 +41,7 @@ type step struct {
 	password     []byte         // of the TPD
 	friendlyName string
 	vaultName    string            // not of a Microsoft-managed key, as are those below
+	named        bool              // by the operator
 	tags         map[string]string // in the vault: they tell a resumed import from a foreign key
 	keyURL       string            // once the key is in the vault
 	refusal      error             // the vault's, before anything is changed
@@ -133,6 +134,7 @@ func (o *uploadOptions) steps(v *bundle.Verified, transfers []transfer, password
 			continue
 		}
 		s.vaultName = o.vaultName(t.key.ID)
+		_, s.named = o.names[t.key.ID]
 		s.tags = map[string]string{"keyferry-bundle": v.Manifest.ID, "keyferry-slc": t.key.SLC}
 		if t.key.ID == o.active {
 			p.active = s

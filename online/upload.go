@@ -19,6 +19,7 @@ import (
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
+	"keyferry/pkg/vault"
 )
 
 var uploadCommand = cli.Command{
@@ -179,7 +180,7 @@ func (u *upload) foresee(ctx context.Context) error {
 			}
 			continue
 		}
-		done, err := u.cloud.vault.CheckImport(ctx, step.vaultImport())
+		done, err := u.checkImport(ctx, step)
 		switch {
 		case err != nil:
 			step.refusal = err
@@ -194,6 +195,30 @@ func (u *upload) foresee(ctx context.Context) error {
 		return errors.Join(append(problems, err)...)
 	}
 	return errors.Join(append(problems, u.foreseeTenant(ctx))...)
+}
+
+// checkImport asks the vault for the key under the name that it was imported by
+// before, then under the one that it is to get: a key is not imported twice.
+func (u *upload) checkImport(ctx context.Context, step *step) (*vault.Imported, error) {
+	before := ""
+	if known := u.history.key(step.key.ID); known != nil {
+		before = vault.NameOf(known.KeyURL)
+	}
+	if before == "" || before == step.vaultName {
+		return u.cloud.vault.CheckImport(ctx, step.vaultImport())
+	}
+	in := step.vaultImport()
+	in.Name = before
+	done, err := u.cloud.vault.CheckImport(ctx, in)
+	switch {
+	case err != nil || done == nil: // it is there no more, or another key: so a new name is what helps
+		return u.cloud.vault.CheckImport(ctx, step.vaultImport())
+	case step.named:
+		return nil, control.VaultKeyExists.Refuse("the key %s is in the vault already, by this ceremony, under the name %s", step.key.ID, before).
+			WithHint("leave out --vault-key-name: the upload goes on under the name that the key has")
+	}
+	step.vaultName = before
+	return done, nil
 }
 
 // carryOut makes the changes, each recorded as soon as it is made.

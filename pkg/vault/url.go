@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"keyferry/pkg/control"
 )
@@ -61,6 +62,13 @@ type address struct {
 func CleanURL(vaultURL string) (string, error) {
 	a, err := parseURL(vaultURL)
 	return a.url, err
+}
+
+// NameOf is the name in a key's URL, https://HOST/keys/NAME/VERSION; empty where
+// there is none.
+func NameOf(keyURL string) string {
+	id := azkeys.ID(keyURL)
+	return id.Name()
 }
 
 // CloudOf names the cloud, one of [Clouds], of the vault at vaultURL; empty for
