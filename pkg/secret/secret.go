@@ -47,10 +47,15 @@ func FromFile(path string) ([]byte, error) {
 	return read(f, path)
 }
 
-// FromFD reads a secret from an open file descriptor to its end, as FromFile.
+// FromFD reads a secret from an open file descriptor to its end, as FromFile. It
+// must be one that the process was started with: what Go opens for itself, such as
+// a file with a number in it, would be tried as the PIN.
 func FromFD(fd uint) ([]byte, error) {
+	if !inherited(fd) {
+		return nil, control.InputFile.Refuse("file descriptor %d is not open", fd)
+	}
 	f := os.NewFile(uintptr(fd), "file descriptor "+strconv.FormatUint(uint64(fd), 10))
-	if f == nil {
+	if f == nil { // Windows
 		return nil, control.InputFile.Refuse("file descriptor %d is not open", fd)
 	}
 	return read(f, f.Name())

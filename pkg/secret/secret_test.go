@@ -73,6 +73,9 @@ func TestFromFD(t *testing.T) {
 	if got, err := FromFile(fmt.Sprintf("/dev/fd/%d", fd)); err != nil || string(got) != "secret" {
 		t.Errorf("got %q, %v", got, err)
 	}
+	if _, err := FromFD(uint(r.Fd())); !control.Is(err, control.InputFile) || !strings.Contains(err.Error(), "is not open") {
+		t.Errorf("a descriptor that this process opened itself: %v", err)
+	}
 	if _, err := FromFD(9999); !control.Is(err, control.InputFile) {
 		t.Errorf("closed descriptor: %v", err)
 	}

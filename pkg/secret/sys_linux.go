@@ -46,3 +46,10 @@ func silence(tty *os.File) error {
 	t.Iflag |= unix.ICRNL
 	return unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, t)
 }
+
+// inherited reports whether the process was started with the descriptor: of what it
+// opened itself, Go has all closed at exec.
+func inherited(fd uint) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil && flags&unix.FD_CLOEXEC == 0
+}
