@@ -40,6 +40,7 @@ What each line means, and the names in the JSON: docs/inspect.md.
 
 Example: offline inspect drawer/*.xml --protection-password-file pw
 `,
+	Stateless: true,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		var o inspectOptions
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)

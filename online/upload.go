@@ -75,6 +75,9 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
 		o.signIn = addSignIn(flags)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
+			if err := o.password.CheckPaths(args); err != nil {
+				return err
+			}
 			path, err := cli.OneArgument(args, "bundle")
 			if err != nil {
 				return err

@@ -135,6 +135,9 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, 
 		}
 		return flagError(cmd.Name, err).WithHint("see `%s %s --help`", a.Name, cmd.Name)
 	}
+	if err := checkEmpty(flags); err != nil {
+		return err
+	}
 	io.command = cmd.Name
 	if f := flags.Lookup("dry-run"); f != nil {
 		io.dryRun = f.Value.String() == "true"
@@ -151,6 +154,25 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, 
 		}
 		return run(ctx, io, flags.Args())
 	})
+}
+
+// checkEmpty refuses a text flag that was given without a text, as by a script
+// whose variable is not set: to take it for one that was not given would turn off
+// what it asks for.
+func checkEmpty(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		texts := []string{f.Value.String()}
+		switch list, isList := f.Value.(pflag.SliceValue); {
+		case isList:
+			texts = list.GetSlice()
+		case f.Value.Type() != "string":
+			return
+		}
+		if slices.Contains(texts, "") {
+			err = control.CommandLine.Refuse("--%s is empty", f.Name)
+		}
+	})
+	return err
 }
 
 // around returns what runs a command, and declares its flags.

@@ -112,7 +112,7 @@ Example: %[1]s transcript verify --head SHA256:9f86d081884c7d65…
 					return err
 				}
 				var wanted *fingerprint.Fingerprint
-				if flags.Changed("head") { // an empty value, as of a variable that is not set, checks nothing
+				if flags.Changed("head") {
 					print, err := fingerprint.Parse(*head)
 					if err != nil {
 						return control.CommandLine.Refuse("--head: %w", err)
