@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -17,10 +18,16 @@ import (
 // encoding is how the characters of a source were written down. The zero
 // value is UTF-8 without a byte order mark.
 type encoding struct {
-	name string // as a declaration names it
-	mark int    // bytes of the byte order mark
+	name  string    // that only this one has, in lower case; "" for characters that were never bytes
+	mark  int       // bytes of the byte order mark
+	order byteOrder // nil but for UTF-16
+}
 
-	order byteOrder // of UTF-16
+// isCalled reports whether a declaration may name the encoding so. .NET writes
+// the byte order into the name or leaves it out.
+func (e encoding) isCalled(name string) bool {
+	name = strings.ToLower(name)
+	return name == e.name || e.order != nil && slices.Contains([]string{"utf-16", "unicode", "iso-10646-ucs-2"}, name)
 }
 
 type byteOrder interface {
@@ -28,39 +35,33 @@ type byteOrder interface {
 	binary.AppendByteOrder
 }
 
-const (
-	utf8Name  = "utf-8"
-	utf16Name = "utf-16"
-)
-
 // decode returns the characters of data, in UTF-8 without byte order mark.
 func decode(data []byte) (string, encoding, error) {
 	switch {
 	case bytes.HasPrefix(data, []byte{0xEF, 0xBB, 0xBF}):
-		return stringOf(data[3:]), encoding{utf8Name, 3, nil}, nil
+		return stringOf(data[3:]), encoding{"utf-8", 3, nil}, nil
 	case bytes.HasPrefix(data, []byte{0xFF, 0xFE}):
-		return decodeUTF16(data, 2, binary.LittleEndian)
+		return decodeUTF16(data, encoding{"utf-16le", 2, binary.LittleEndian})
 	case bytes.HasPrefix(data, []byte{0xFE, 0xFF}):
-		return decodeUTF16(data, 2, binary.BigEndian)
+		return decodeUTF16(data, encoding{"utf-16be", 2, binary.BigEndian})
 	case bytes.HasPrefix(data, []byte{'<', 0}):
-		return decodeUTF16(data, 0, binary.LittleEndian)
+		return decodeUTF16(data, encoding{"utf-16le", 0, binary.LittleEndian})
 	case bytes.HasPrefix(data, []byte{0, '<'}):
-		return decodeUTF16(data, 0, binary.BigEndian)
+		return decodeUTF16(data, encoding{"utf-16be", 0, binary.BigEndian})
 	}
-	return stringOf(data), encoding{utf8Name, 0, nil}, nil
+	return stringOf(data), encoding{"utf-8", 0, nil}, nil
 }
 
-func decodeUTF16(data []byte, mark int, order byteOrder) (string, encoding, error) {
-	enc := encoding{utf16Name, mark, order}
+func decodeUTF16(data []byte, enc encoding) (string, encoding, error) {
 	if len(data)%2 != 0 {
 		return "", enc, errors.New("it begins as UTF-16 but has an odd number of bytes")
 	}
 	text := make([]byte, 0, len(data)/2) // enough for ASCII
-	for i := mark; i < len(data); i += 2 {
-		r := rune(order.Uint16(data[i:]))
+	for i := enc.mark; i < len(data); i += 2 {
+		r := rune(enc.order.Uint16(data[i:]))
 		if utf16.IsSurrogate(r) {
 			if i += 2; i < len(data) {
-				r = utf16.DecodeRune(r, rune(order.Uint16(data[i:])))
+				r = utf16.DecodeRune(r, rune(enc.order.Uint16(data[i:])))
 			}
 			if r < 0x10000 {
 				return "", enc, fmt.Errorf("half a UTF-16 surrogate pair before byte %d", i)
@@ -73,7 +74,7 @@ func decodeUTF16(data []byte, mark int, order byteOrder) (string, encoding, erro
 
 // Encode writes text as the document's source is written.
 func (d *Document) Encode(text string) []byte {
-	if d.encoding.name != utf16Name {
+	if d.encoding.order == nil {
 		return []byte(text)
 	}
 	var b []byte
@@ -90,7 +91,7 @@ func (d *Document) SourceRange(from, to int) (int, int) {
 }
 
 func (d *Document) sourceOffset(at int) int {
-	if d.encoding.name != utf16Name {
+	if d.encoding.order == nil {
 		return d.encoding.mark + at
 	}
 	units := 0
@@ -101,8 +102,8 @@ func (d *Document) sourceOffset(at int) int {
 }
 
 // declaration reads <?xml version="1.0" encoding="…" standalone="…"?>, which may
-// be absent. The encoding that it names must be the given one; "" takes any.
-func (p *parser) declaration(encoding string) error {
+// be absent. The encoding that it names must be the document's, if that has one.
+func (p *parser) declaration() error {
 	const start, end = "<?xml", "?>"
 	if !strings.HasPrefix(p.s, start) || len(p.s) > len(start) && isName[p.s[len(start)]] {
 		return nil
@@ -131,8 +132,8 @@ func (p *parser) declaration(encoding string) error {
 		if name != item.name || !item.accepts(value) {
 			return fmt.Errorf("the XML declaration has the %s %s", name, control.Quote(value))
 		}
-		if item.name == "encoding" && encoding != "" && !strings.EqualFold(value, encoding) {
-			return fmt.Errorf("it declares the encoding %s but is written in %s", control.Quote(value), encoding)
+		if enc := p.d.encoding; item.name == "encoding" && enc.name != "" && !enc.isCalled(value) {
+			return fmt.Errorf("it declares the encoding %s but is written in %s", control.Quote(value), enc.name)
 		}
 	}
 	p.space()

@@ -36,8 +36,8 @@ var (
 )
 
 // document reads all of the text.
-func (p *parser) document(encoding string) error {
-	err := p.declaration(encoding)
+func (p *parser) document() error {
+	err := p.declaration()
 	for err == nil && p.at < len(p.s) {
 		err = p.next()
 	}

@@ -207,16 +207,16 @@ func (n Node) One(path ...string) Node {
 func (n Node) TextOf(path ...string) string { return n.One(path...).Text() }
 
 // Parse reads a document from bytes: UTF-8 with or without a byte order mark,
-// or UTF-16, which shows by its mark or its first character. The encoding that the document declares, if any, must be
-// the one that it is in. The document refers to data, which must not be changed
-// from then on.
+// or UTF-16, which shows by its mark or its first character. The encoding that
+// the document declares, if any, must be the one that it is in. The document
+// refers to data, which must not be changed from then on.
 func Parse(data []byte) (*Document, error) {
 	text, enc, err := decode(data)
 	if err != nil {
 		return nil, err
 	}
-	d := &Document{encoding: enc}
-	return d, d.parse(text, enc.name)
+	d := new(Document)
+	return d, d.parse(text, enc)
 }
 
 // ParseText reads a document that is already a string of characters; an
@@ -228,20 +228,16 @@ func ParseText(text string) (*Document, error) {
 
 // ParseText reads another document, as the function of that name does, into
 // the memory of this one.
-func (d *Document) ParseText(text string) error {
-	d.encoding = encoding{}
-	return d.parse(text, "")
-}
+func (d *Document) ParseText(text string) error { return d.parse(text, encoding{}) }
 
-// parse fills in the tree. A declared encoding must be the given one; "" takes
-// any.
-func (d *Document) parse(text, encoding string) error {
+// parse fills in the tree.
+func (d *Document) parse(text string, enc encoding) error {
 	if len(text) > maxLength {
 		return errors.New("it is longer than 2 GiB")
 	}
-	d.Text, d.elements, d.attrs = text, d.elements[:0], d.attrs[:0]
+	d.Text, d.encoding, d.elements, d.attrs = text, enc, d.elements[:0], d.attrs[:0]
 	p := parser{d: d, s: text}
-	return p.document(encoding)
+	return p.document()
 }
 
 // stringOf returns the bytes as a string without copying them: an export has

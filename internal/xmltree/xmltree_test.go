@@ -33,6 +33,11 @@ func TestParseAccepts(t *testing.T) {
 		"UTF-16LE without mark":     toUTF16(le, doc)[2:],
 		"UTF-16BE without mark":     toUTF16(be, doc)[2:],
 		"UTF-16BE declared, spaced": toUTF16(be, `<?xml version='1.0' encoding = 'Utf-16' ?>`+doc),
+		"UTF-16BE as .NET has it":   toUTF16(be, `<?xml version="1.0" encoding="utf-16BE"?>`+doc),
+		"UTF-16LE with its order":   toUTF16(le, `<?xml version="1.0" encoding="utf-16le"?>`+doc),
+		"its order without mark":    toUTF16(be, `<?xml version="1.0" encoding="UTF-16BE"?>`+doc)[2:],
+		"Unicode":                   toUTF16(le, `<?xml version="1.0" encoding="Unicode"?>`+doc),
+		"ISO-10646-UCS-2":           toUTF16(be, `<?xml version="1.0" encoding="ISO-10646-UCS-2"?>`+doc),
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, err := Parse(data)
@@ -191,6 +196,9 @@ var refused = map[string]struct{ doc, because string }{
 	"declares latin 1":       {`<?xml version="1.0" encoding="iso-8859-1"?><a/>`, "declares the encoding"},
 	"UTF-8 declares utf-16":  {`<?xml version="1.0" encoding="utf-16"?><a/>`, "declares the encoding"},
 	"UTF-16 declares utf-8":  {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-8"?><a/>`)), "declares the encoding"},
+	"LE declares utf-16be":   {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-16BE"?><a/>`)), "but is written in utf-16le"},
+	"BE declares utf-16le":   {string(toUTF16(binary.BigEndian, `<?xml version="1.0" encoding="utf-16le"?><a/>`)[2:]), "but is written in utf-16be"},
+	"UTF-8 declares unicode": {`<?xml version="1.0" encoding="unicode"?><a/>`, "but is written in utf-8"},
 	"odd UTF-16":             {"\xff\xfe<\x00a", "odd number"},
 	"lone surrogate":         {loneSurrogate(), "surrogate"},
 	"surrogate at the end":   {"\xff\xfe\x00\xd8", "surrogate"},

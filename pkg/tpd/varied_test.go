@@ -24,11 +24,12 @@ func randomStyle(r *rand.Rand) style {
 		encoding: pick(r, "utf-8", "utf-8", "bom", "utf-16le", "utf-16be"), lineEnd: pick(r, "", "\n", "\r\n"),
 		xsdFirst: r.IntN(2) == 0, singleQuotes: r.IntN(4) == 0, extra: r.IntN(8) == 0,
 	}
-	declared := map[string]string{"utf-8": "utf-8", "bom": "UTF-8"}[s.encoding]
-	if declared == "" {
-		declared = "utf-16"
-	}
+	declared := map[string]string{
+		"utf-8": "utf-8", "bom": "UTF-8",
+		"utf-16le": pick(r, "utf-16", "utf-16LE", "Unicode", "ISO-10646-UCS-2"), "utf-16be": pick(r, "utf-16", "utf-16BE", "unicode", "iso-10646-ucs-2"),
+	}[s.encoding]
 	s.declaration = pick(r, "", `<?xml version="1.0"?>`, `<?xml version="1.0" encoding="`+declared+`"?>`, `<?xml version="1.0" encoding="`+declared+`" standalone="yes" ?>`)
+	s.noMark = s.declaration != "" && r.IntN(4) == 0 // without a mark, it begins with <
 	return s
 }
 

@@ -49,6 +49,7 @@ type spec struct {
 // style is how XmlSerializer output is written down.
 type style struct {
 	encoding     string // "utf-8", "bom", "utf-16le", "utf-16be"
+	noMark       bool   // UTF-16 without byte order mark
 	declaration  string
 	lineEnd      string // "" is all on one line
 	xsdFirst     bool
@@ -182,7 +183,10 @@ func (s style) encode(text string) []byte {
 		return []byte(text)
 	}
 	var b []byte
-	for _, unit := range utf16.Encode([]rune("\uFEFF" + text)) {
+	if !s.noMark {
+		text = "\uFEFF" + text
+	}
+	for _, unit := range utf16.Encode([]rune(text)) {
 		b = order.AppendUint16(b, unit)
 	}
 	return b
