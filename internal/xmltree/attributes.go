@@ -9,10 +9,12 @@ import (
 	"keyferry/pkg/control"
 )
 
+// XMLNamespace is what XML itself declares the prefix xml for.
+const XMLNamespace = "http://www.w3.org/XML/1998/namespace"
+
 // attributes reads the attributes of a start tag up to its / or >.
 func (p *parser) attributes() ([]Attr, error) {
 	first, declared := len(p.d.attrs), len(p.prefixes)
-	seenDefault := false
 	for p.space() {
 		if p.at < len(p.s) && (p.s[p.at] == '>' || p.s[p.at] == '/') {
 			break
@@ -28,20 +30,17 @@ func (p *parser) attributes() ([]Attr, error) {
 			return nil, err
 		}
 		switch {
-		case name == "xmlns" && seenDefault:
-			return nil, errTwice
 		case name == "xmlns":
-			if seenDefault = true; value != "" {
-				return nil, errors.New("an element in a namespace is not accepted")
-			}
+			err = p.declare("", value, declared)
 		case colon > 0 && name[:colon] == "xmlns":
-			if err := p.declare(name[colon+1:], value, declared); err != nil {
-				return nil, err
-			}
+			err = p.declare(name[colon+1:], value, declared)
 		case colon > 0: // the prefix may be declared by an attribute after it
 			p.d.attrs = append(p.d.attrs, Attr{name[:colon], name[colon+1:], value})
 		default:
 			p.d.attrs = append(p.d.attrs, Attr{"", name, value})
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	attrs := p.d.attrs[first:len(p.d.attrs):len(p.d.attrs)]
@@ -81,10 +80,10 @@ func (p *parser) attribute() (name string, colon int, value string, err error) {
 	return name, colon, value, nil
 }
 
-// declare binds a prefix, which must be the only one of that name from
-// p.prefixes[from] on: those of this element.
+// declare binds a prefix, or with the name "" the default, which must be the
+// only one of that name from p.prefixes[from] on: those of this element.
 func (p *parser) declare(name, uri string, from int) error {
-	if name == "xml" || name == "xmlns" || uri == "" {
+	if name == "xml" || name == "xmlns" || uri == "" && name != "" {
 		return fmt.Errorf("the prefix %s can't be declared for %s", control.Quote(name), control.Quote(uri))
 	}
 	for _, other := range p.prefixes[from:] {
@@ -96,7 +95,38 @@ func (p *parser) declare(name, uri string, from int) error {
 		return fmt.Errorf("more than %d namespaces", maxPrefixes)
 	}
 	p.prefixes = append(p.prefixes, prefix{name, uri, p.depth})
+	p.inDefault = p.namespace("") != ""
 	return nil
+}
+
+// namespace returns what the prefix, or with "" the default, is declared for, or
+// "". The innermost declaration wins.
+func (p *parser) namespace(prefix string) string {
+	for i := len(p.prefixes) - 1; i >= 0; i-- {
+		if p.prefixes[i].name == prefix {
+			return p.prefixes[i].uri
+		}
+	}
+	if prefix == "xml" {
+		return XMLNamespace
+	}
+	return ""
+}
+
+// inNamespace returns the name of an element that is in a namespace, see
+// [Node.Name]. The colon is that of the name, or 0.
+func (p *parser) inNamespace(name string, colon int) (string, error) {
+	if colon == 0 {
+		return ":" + name, nil
+	}
+	if p.namespace(name[:colon]) == "" {
+		return "", undeclared(name[:colon])
+	}
+	return name, nil
+}
+
+func undeclared(prefix string) error {
+	return fmt.Errorf("the prefix %s is not declared", control.Quote(prefix))
 }
 
 // resolve puts namespaces in the place of prefixes, and finds attributes that
@@ -104,17 +134,9 @@ func (p *parser) declare(name, uri string, from int) error {
 func (p *parser) resolve(attrs []Attr) error {
 	for i := range attrs {
 		if a := &attrs[i]; a.Space != "" {
-			uri := ""
-			if a.Space == "xml" { // declared by XML itself
-				uri = "http://www.w3.org/XML/1998/namespace"
-			}
-			for _, declared := range p.prefixes { // the innermost wins
-				if declared.name == a.Space {
-					uri = declared.uri
-				}
-			}
+			uri := p.namespace(a.Space)
 			if uri == "" {
-				return fmt.Errorf("the prefix %s is not declared", control.Quote(a.Space))
+				return undeclared(a.Space)
 			}
 			a.Space = uri
 		}

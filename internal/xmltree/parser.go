@@ -11,7 +11,7 @@ import (
 	"keyferry/pkg/control"
 )
 
-// parser is one pass over a document: s[:at] is done. It keeps no other state
+// parser is one pass over a document: s[:at] is done. It keeps little other state
 // than the elements that are open.
 type parser struct {
 	d        *Document
@@ -21,12 +21,15 @@ type parser struct {
 	depth    int
 	prefixes []prefix // declared by open elements, innermost last
 	raw      []int32  // elements whose text is not rewritten yet
+
+	inDefault bool // names without prefix are in a namespace
+	passed    int  // how many elements there were at the last comment or instruction
 }
 
-// prefix is a declared prefix of a namespace.
+// prefix is a declared prefix of a namespace, or the default one.
 type prefix struct {
-	name, uri string
-	depth     int // of the element that declares it
+	name, uri string // either may be ""
+	depth     int    // of the element that declares it
 }
 
 var (
@@ -100,26 +103,12 @@ func (p *parser) next() (err error) {
 		}
 		return p.endTag(text, raw, blank)
 	case '!', '?':
-		return p.markup()
+		return p.markup(blank)
 	}
 	if !blank {
 		return errBeside
 	}
 	return p.startTag()
-}
-
-// markup says what is wrong with what begins with <! or <?.
-func (p *parser) markup() error {
-	switch rest := p.s[p.at:]; {
-	case strings.HasPrefix(rest, "<?"):
-		return errors.New("a processing instruction is not accepted")
-	case strings.HasPrefix(rest, "<!-"):
-		return errors.New("a comment is not accepted")
-	case strings.HasPrefix(rest, "<!["):
-		return errors.New("a CDATA section is not accepted")
-	default:
-		return errors.New("a document type declaration is not accepted")
-	}
 }
 
 // startTag reads <name attributes> or <name attributes/>.
@@ -134,22 +123,23 @@ func (p *parser) startTag() error {
 	}
 	e := element{from: int32(p.at)}
 	p.at++
-	name, prefixed, err := p.name()
+	name, colon, err := p.name()
 	if err != nil {
 		return err
 	}
-	if prefixed > 0 {
-		return fmt.Errorf("the element %s has a prefix, and no element in a namespace is accepted", control.Quote(name))
-	}
 	p.open[p.depth] = int32(len(p.d.elements))
 	p.depth++
-	e.name = name
 	empty := false
 	if p.at < len(p.s) && p.s[p.at] != '>' { // it has no attributes, most often
 		if e.attrs, err = p.attributes(); err != nil {
 			return err
 		}
 		empty = p.take('/')
+	}
+	if e.name = name; colon > 0 || p.inDefault {
+		if e.name, err = p.inNamespace(name, colon); err != nil {
+			return err
+		}
 	}
 	if !p.take('>') {
 		return p.expected("> at the end of the tag of " + control.Quote(name))
@@ -170,12 +160,15 @@ func (p *parser) endTag(text string, raw, blank bool) error {
 	}
 	e := &p.d.elements[p.open[p.depth-1]]
 	p.at += len("</")
-	if rest := p.s[p.at:]; len(rest) > len(e.name) && rest[:len(e.name)] == e.name && rest[len(e.name)] == '>' {
+	if rest := p.s[p.at:]; len(rest) > len(e.name) && rest[:len(e.name)] == e.name && rest[len(e.name)] == '>' && rest[0] != ':' {
 		p.at += len(e.name) + 1
 	} else if err := p.oddEndTag(e.name); err != nil {
 		return err
 	}
 	if int(p.open[p.depth-1]) == len(p.d.elements)-1 {
+		if p.passed == len(p.d.elements) {
+			return errAmid
+		}
 		if e.text = text; raw {
 			p.raw = append(p.raw, p.open[p.depth-1])
 		}
@@ -187,8 +180,9 @@ func (p *parser) endTag(text string, raw, blank bool) error {
 }
 
 // oddEndTag reads the rest of an end tag that has white space, or is not the
-// one of the name.
+// one of the name as it is written.
 func (p *parser) oddEndTag(want string) error {
+	want = strings.TrimPrefix(want, ":")
 	name, _, err := p.name()
 	if err != nil {
 		return err
@@ -210,6 +204,7 @@ func (p *parser) close() {
 	e.to, e.size = int32(p.at), int32(len(p.d.elements))-p.open[p.depth]
 	for len(p.prefixes) > 0 && p.prefixes[len(p.prefixes)-1].depth > p.depth {
 		p.prefixes = p.prefixes[:len(p.prefixes)-1]
+		p.inDefault = p.namespace("") != ""
 	}
 }
 
@@ -238,41 +233,3 @@ func (p *parser) expected(what string) error {
 	}
 	return fmt.Errorf("expected %s, found %s", what, control.Quote(p.s[p.at:p.at+1]))
 }
-
-// name reads a name of ASCII and returns where the colon is that ends its
-// prefix, or 0.
-func (p *parser) name() (name string, colon int, err error) {
-	start := p.at
-	name = p.word()
-	if isNamed(name) && p.at < len(p.s) && p.s[p.at] != ':' && p.s[p.at] < 0x80 {
-		return name, 0, nil
-	}
-	colon = len(name)
-	prefixed := p.take(':')
-	local := p.word()
-	switch {
-	case p.at == len(p.s):
-		return "", 0, errEnd
-	case p.s[p.at] >= 0x80:
-		return "", 0, errors.New("a name has a letter outside of ASCII")
-	case !prefixed:
-		p.at = start
-		return "", 0, p.expected("a name")
-	case p.s[p.at] == ':' || !isNamed(name) || !isNamed(local):
-		return "", 0, errors.New("a name has a colon in the wrong place")
-	}
-	return p.s[start:p.at], colon, nil
-}
-
-// word passes over the bytes of a name, but for colons.
-func (p *parser) word() string {
-	rest := p.s[p.at:]
-	end := 0
-	for end < len(rest) && isName[rest[end]] {
-		end++
-	}
-	p.at += end
-	return rest[:end]
-}
-
-func isNamed(word string) bool { return word != "" && isNameStart(word[0]) }

@@ -10,6 +10,10 @@
 // references. A document is read once, from front to back; text without
 // references is a part of the input and is not copied.
 //
+// And what .NET passes over where it was put in: comments and processing
+// instructions between elements, which are noted in [Document].Passed, and
+// elements in a namespace, which no known name finds: see [Node.Name].
+//
 // # What it refuses
 //
 // Whatever else XML has. None of it occurs in an export or a certificate, and
@@ -18,22 +22,25 @@
 // what is refused here all the same is this list, and a test holds it:
 //
 //	directives     document types, entity declarations and CDATA sections
-//	instructions   processing instructions, a declaration that is not first
 //	declaration    one that is not version, encoding, standalone in that order;
 //	               an encoding that the document is not in
-//	comments       anywhere
+//	comments       in text or in an element without elements; with characters
+//	               that XML has not
+//	instructions   likewise; without white space after their name, or named xml
+//	               or with a colon: so a declaration that is not first
 //	mixed          text beside elements, or outside of the document
 //	documents      more or less than one root element, also in an empty text
 //	end            elements that are still open where the text ends
-//	names          outside of ASCII, or with a colon that parts no prefix
-//	namespaces     elements in a namespace; prefixes that are not declared, or
-//	               declared empty, or as xml or xmlns
+//	names          with a colon that parts no prefix
+//	namespaces     prefixes that are not declared, or declared empty, or as xml or
+//	               xmlns
 //	attributes     one that occurs twice in an element, by its name or its
 //	               namespace; no white space before one; in values line ends and
 //	               tabs, which readers disagree on, and ]]>
 //	references     numeric ones of no character: surrogates
 //	bounds         32 elements deep, 1,048,576 elements and as many attributes,
-//	               16 of them in an element, 16 namespaces in force, 2 GiB
+//	               16 of them in an element, 16 namespaces in force, 1 KiB of a
+//	               name with letters outside of ASCII, 2 GiB
 package xmltree
 
 import (
@@ -56,7 +63,8 @@ const (
 // takes the memory of its tree again, and with it all Nodes of the former one;
 // strings stay.
 type Document struct {
-	Text string // what was parsed: the characters of the source in UTF-8, no byte order mark
+	Text   string   // what was parsed: the characters of the source in UTF-8, no byte order mark
+	Passed []string // what was passed over: [Comment] and [Instruction], if there are any
 
 	encoding encoding
 	elements []element
@@ -69,7 +77,7 @@ type Document struct {
 type Node []element
 
 type element struct {
-	name     string // without prefix: no element is in a namespace
+	name     string // see Node.Name
 	text     string // of an element without child elements
 	attrs    []Attr
 	from, to int32 // in the document's Text, tags included
@@ -87,7 +95,9 @@ type Attr struct {
 // Root returns the root element.
 func (d *Document) Root() Node { return d.elements }
 
-// Name returns the element's name.
+// Name returns the element's name. That of an element in a namespace has a colon
+// after its prefix, as it is written, or before it if it has none: no name to
+// search for is like it.
 func (n Node) Name() string {
 	if len(n) == 0 {
 		return ""
@@ -130,12 +140,12 @@ func (n Node) AttrIn(space, name string) string {
 	return ""
 }
 
-// Attrs returns how many attributes the element has.
-func (n Node) Attrs() int {
+// Attrs returns the element's attributes, which are not to be changed.
+func (n Node) Attrs() []Attr {
 	if len(n) == 0 {
-		return 0
+		return nil
 	}
-	return len(n[0].attrs)
+	return n[0].attrs
 }
 
 // Children returns the child elements in their order.
@@ -235,7 +245,7 @@ func (d *Document) parse(text string, enc encoding) error {
 	if len(text) > maxLength {
 		return errors.New("it is longer than 2 GiB")
 	}
-	d.Text, d.encoding, d.elements, d.attrs = text, enc, d.elements[:0], d.attrs[:0]
+	d.Text, d.Passed, d.encoding, d.elements, d.attrs = text, nil, enc, d.elements[:0], d.attrs[:0]
 	p := parser{d: d, s: text}
 	return p.document()
 }

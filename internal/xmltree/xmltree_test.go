@@ -47,7 +47,7 @@ func TestParseAccepts(t *testing.T) {
 			if got := d.Root().TextOf("b"); got != "é𝄞 <&" {
 				t.Errorf("text of b is %q", got)
 			}
-			if d.Root().AttrIn("urn:p", "t") != "1" || d.Root().Attr("t") != "" || d.Root().One("b").Attr("x") != "2" || d.Root().Attrs() != 1 {
+			if d.Root().AttrIn("urn:p", "t") != "1" || d.Root().Attr("t") != "" || d.Root().One("b").Attr("x") != "2" || len(d.Root().Attrs()) != 1 {
 				t.Errorf("attributes are %v, %v", d.Root()[0].attrs, d.Root().One("b")[0].attrs)
 			}
 			from, to := d.Root().One("b").Range()
@@ -111,6 +111,41 @@ func TestLongTexts(t *testing.T) {
 	}
 }
 
+// An element in a namespace is found by no name.
+func TestNamespaces(t *testing.T) {
+	d, err := ParseText("<a xmlns:p='urn:p'><b xmlns='urn:b'><b>1</b><c xmlns=''><b>2</b></c></b><p:b>3</p:b><b xmlns=''>4</b ><é>5</é></a>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for n := range d.Root().Within() {
+		names = append(names, n.Name())
+	}
+	if got := strings.Join(names, " "); got != ":b :b c b p:b b é" {
+		t.Errorf("the elements are %s", got)
+	}
+	if d.Root().TextOf("b") != "4" || d.Root().Count("b") != 1 || d.Root().TextOf("é") != "5" {
+		t.Errorf("b is %q, é is %q", d.Root().TextOf("b"), d.Root().TextOf("é"))
+	}
+}
+
+// What stands between elements is passed over and noted, in the next text no more.
+func TestPassed(t *testing.T) {
+	d := new(Document)
+	for _, c := range []struct{ text, passed string }{
+		{"<!-- <a> --><a><?x?><b>1</b><!---->\n<!-- - -> é --> <c/><!-- 2 --></a><!---->", Comment + ", " + Instruction},
+		{"<?é <a> ?>\n<a><b>1</b><c/></a>\n<?y ?>", Instruction},
+		{"<a><b>1</b><c/></a>", ""},
+	} {
+		if err := d.ParseText(c.text); err != nil {
+			t.Fatalf("%s: %v", c.text, err)
+		}
+		if got := strings.Join(d.Passed, ", "); got != c.passed || d.Root().TextOf("b") != "1" || d.Root().Count("c") != 1 {
+			t.Errorf("%s: passed over %s, expected %s", c.text, got, c.passed)
+		}
+	}
+}
+
 func TestParseTextTakesAnyDeclaredEncoding(t *testing.T) {
 	const doc = `<?xml version="1.0" encoding="utf-16"?><a/>`
 	if _, err := ParseText(doc); err != nil {
@@ -131,78 +166,105 @@ func attrs(n int) string {
 
 // refused are documents and what the error says of them.
 var refused = map[string]struct{ doc, because string }{
-	"empty":                  {"", "no XML element"},
-	"blank":                  {" \r\n", "no XML element"},
-	"no XML":                 {"PK\x03\x04", "illegal character"},
-	"plain text":             {"hello", "outside"},
-	"document type":          {"<!DOCTYPE a><a/>", "document type"},
-	"entity declaration":     {`<!DOCTYPE a [<!ENTITY e "e">]><a>&e;</a>`, "document type"},
-	"unknown entity":         {"<a>&e;</a>", "entity"},
-	"comment":                {"<a><!-- x --></a>", "comment"},
-	"processing instruction": {"<a><?x y?></a>", "processing instruction"},
-	"second declaration":     {`<a><?xml version="1.0"?></a>`, "processing instruction"},
-	"truncated":              {"<a><b>text", "unexpected EOF"},
-	"wrong end":              {"<a></b>", "closed by"},
-	"two roots":              {"<a/><b/>", "second document"},
-	"text after the root":    {"<a/>x", "outside"},
-	"mixed content":          {"<a>x<b/></a>", "beside"},
-	"repeated attribute":     {"<a x='1' x='2'/>", "twice"},
-	"repeated by namespace":  {"<a xmlns:p='u' xmlns:q='u' p:x='1' q:x='2'/>", "twice"},
-	"repeated prefix":        {"<a xmlns:p='u' xmlns:p='v'/>", "twice"},
-	"repeated default":       {"<a xmlns='' xmlns=''/>", "twice"},
-	"too many attributes":    {"<a" + attrs(maxAttrs+1) + "/>", "more than 16 attributes"},
-	"attributes in all":      {"<a>" + strings.Repeat("<b"+attrs(maxAttrs)+"/>", maxElements/maxAttrs) + "<c x='1'/></a>", "more than 1048576 attributes"},
-	"too many namespaces":    {"<a" + strings.ReplaceAll(attrs(maxAttrs), " ", " xmlns:") + "><b xmlns:y='u'/></a>", "more than 16 namespaces"},
-	"too many on the way":    {"<a" + strings.ReplaceAll(attrs(9), " ", " xmlns:") + "><b" + strings.ReplaceAll(attrs(8), " ", " xmlns:") + "/></a>", "more than 16 namespaces"},
-	"default namespace":      {"<a xmlns='urn:x'/>", "namespace"},
-	"prefixed element":       {"<a xmlns:p='urn:p'><p:b/></a>", "namespace"},
-	"undeclared prefix":      {"<a p:x='1'/>", "not declared"},
-	"prefix out of force":    {"<a><b xmlns:p='u'/><c p:x='1'/></a>", "not declared"},
-	"empty prefix":           {"<a xmlns:p=''/>", "can't be declared"},
-	"prefix xml":             {"<a xmlns:xml='u'/>", "can't be declared"},
-	"colon at the end":       {"<a x:='1'/>", "colon"},
-	"colon at the start":     {"<a :x='1'/>", "colon"},
-	"two colons":             {"<a x:y:z='1'/>", "colon"},
-	"name outside of ASCII":  {"<\u00e4/>", "outside of ASCII"},
-	"name of a digit":        {"<1/>", "expected a name"},
-	"CDATA":                  {"<a><![CDATA[x]]></a>", "CDATA"},
-	"end of CDATA":           {"<a>]]></a>", "]]>"},
-	"end of CDATA, escaped":  {"<a>&lt;]]></a>", "]]>"},
-	"raw < in a value":       {"<a x='<'/>", "value has a <"},
-	"line end in a value":    {"<a x='1\n2'/>", "line end"},
-	"no quotes":              {"<a x=1/>", "quote"},
-	"no value":               {"<a x/>", "expected ="},
-	"no white space":         {"<a x='1'y='2'/>", "expected >"},
-	"reference to a control": {"<a>&#1;</a>", "no character"},
-	"surrogate":              {"<a>&#xD800;</a>", "no character"},
-	"beyond Unicode":         {"<a>&#1114112;</a>", "no character"},
-	"huge reference":         {"<a>&#" + strings.Repeat("9", 1<<16) + ";</a>", "no character"},
-	"empty reference":        {"<a>&#x;</a>", "no character"},
-	"only ampersands":        {"<a>" + strings.Repeat("&", 100) + "</a>", "entity"},
-	"then ampersands":        {"<a>" + strings.Repeat("x\r", 20) + strings.Repeat("&", 100) + "</a>", "entity"},
-	"reference in a value":   {"<a x='&y;'/>", "entity"},
-	"control in a value":     {"<a x='\x01'/>", "illegal character"},
-	"declares no version":    {"<?xml encoding='utf-8'?><a/>", "no version"},
-	"declares in disorder":   {"<?xml version='1.0' standalone='no' encoding='utf-8'?><a/>", "does not end"},
-	"declares a version2":    {"<?xml version2='1.0'?><a/>", "has the version2"},
-	"declares no encoding":   {"<?xml version='1.0' encoding=''?><a/>", "has the encoding"},
-	"declares no truth":      {"<?xml version='1.0' standalone='maybe'?><a/>", "has the standalone"},
-	"declaration is cut":     {"<?xml version='1.0'", "does not end"},
-	"end tag only":           {"</a>", "no start tag"},
-	"end tag with more":      {"<a></a b>", "expected >"},
-	"too deep":               {strings.Repeat("<a>", maxDepth+1), "nested"},
-	"too many":               {"<a>" + strings.Repeat("<b/>", maxElements), "more than"},
-	"no UTF-8":               {"<a>\xff</a>", "UTF-8"},
-	"declares latin 1":       {`<?xml version="1.0" encoding="iso-8859-1"?><a/>`, "declares the encoding"},
-	"UTF-8 declares utf-16":  {`<?xml version="1.0" encoding="utf-16"?><a/>`, "declares the encoding"},
-	"UTF-16 declares utf-8":  {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-8"?><a/>`)), "declares the encoding"},
-	"LE declares utf-16be":   {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-16BE"?><a/>`)), "but is written in utf-16le"},
-	"BE declares utf-16le":   {string(toUTF16(binary.BigEndian, `<?xml version="1.0" encoding="utf-16le"?><a/>`)[2:]), "but is written in utf-16be"},
-	"UTF-8 declares unicode": {`<?xml version="1.0" encoding="unicode"?><a/>`, "but is written in utf-8"},
-	"odd UTF-16":             {"\xff\xfe<\x00a", "odd number"},
-	"lone surrogate":         {loneSurrogate(), "surrogate"},
-	"surrogate at the end":   {"\xff\xfe\x00\xd8", "surrogate"},
-	"XML 1.1":                {`<?xml version="1.1"?><a/>`, "version"},
+	"empty":                   {"", "no XML element"},
+	"blank":                   {" \r\n", "no XML element"},
+	"no XML":                  {"PK\x03\x04", "illegal character"},
+	"plain text":              {"hello", "outside"},
+	"document type":           {"<!DOCTYPE a><a/>", "document type"},
+	"entity declaration":      {`<!DOCTYPE a [<!ENTITY e "e">]><a>&e;</a>`, "document type"},
+	"unknown entity":          {"<a>&e;</a>", "entity"},
+	"comment in no text":      {"<a><!-- x --></a>", "does not stand between elements"},
+	"comment before text":     {"<a><b/><c><!-- x -->y</c></a>", "does not stand between elements"},
+	"comment after text":      {"<a><b>y<!-- x --></b></a>", "does not stand between elements"},
+	"comment after a space":   {"<a><b> <!-- x --></b></a>", "does not stand between elements"},
+	"comment in text":         {"<a>x<!-- x -->y</a>", "does not stand between elements"},
+	"comment, text, element":  {"<a><!-- x -->y<b/></a>", "beside"},
+	"element, comment, text":  {"<a><b/><!-- x -->y</a>", "beside"},
+	"comment holds --":        {"<!-- -- --><a/>", "has a --"},
+	"comment ends in -":       {"<!-- ---><a/>", "has a --"},
+	"comment is cut":          {"<a/><!-- -", "unexpected EOF"},
+	"comment's end is cut":    {"<a/><!-- --", "unexpected EOF"},
+	"control in a comment":    {"<!--\x01--><a/>", "in a comment: illegal character"},
+	"no UTF-8 in a comment":   {"<!--\xff--><a/>", "in a comment: invalid UTF-8"},
+	"instruction in text":     {"<a>x<?x y?></a>", "does not stand between elements"},
+	"instruction in no text":  {"<a><?x y?></a>", "does not stand between elements"},
+	"instruction is cut":      {"<a/><?x ", "unexpected EOF"},
+	"instruction is nameless": {"<? x?><a/>", "expected a name"},
+	"instruction p:x":         {"<?p:x?><a/>", "can't be named"},
+	"instruction XML":         {"<?XML ?><a/>", "can't be named"},
+	"instruction x!":          {"<?x!?><a/>", "no white space"},
+	"control in instruction":  {"<?x \x01?><a/>", "in a processing instruction: illegal character"},
+	"second declaration":      {`<a><?xml version="1.0"?></a>`, "can't be named"},
+	"truncated":               {"<a><b>text", "unexpected EOF"},
+	"wrong end":               {"<a></b>", "closed by"},
+	"two roots":               {"<a/><b/>", "second document"},
+	"text after the root":     {"<a/>x", "outside"},
+	"mixed content":           {"<a>x<b/></a>", "beside"},
+	"repeated attribute":      {"<a x='1' x='2'/>", "twice"},
+	"repeated by namespace":   {"<a xmlns:p='u' xmlns:q='u' p:x='1' q:x='2'/>", "twice"},
+	"repeated prefix":         {"<a xmlns:p='u' xmlns:p='v'/>", "twice"},
+	"repeated default":        {"<a xmlns='' xmlns=''/>", "twice"},
+	"too many attributes":     {"<a" + attrs(maxAttrs+1) + "/>", "more than 16 attributes"},
+	"attributes in all":       {"<a>" + strings.Repeat("<b"+attrs(maxAttrs)+"/>", maxElements/maxAttrs) + "<c x='1'/></a>", "more than 1048576 attributes"},
+	"too many namespaces":     {"<a" + strings.ReplaceAll(attrs(maxAttrs), " ", " xmlns:") + "><b xmlns:y='u'/></a>", "more than 16 namespaces"},
+	"too many on the way":     {"<a" + strings.ReplaceAll(attrs(9), " ", " xmlns:") + "><b" + strings.ReplaceAll(attrs(8), " ", " xmlns:") + "/></a>", "more than 16 namespaces"},
+	"undeclared element":      {"<a><p:b/></a>", "not declared"},
+	"element out of force":    {"<a><b xmlns:p='u'/><p:c/></a>", "not declared"},
+	"element xmlns:b":         {"<a><xmlns:b/></a>", "not declared"},
+	"end of no prefix":        {"<a xmlns='u'><b></:b></a>", "colon"},
+	"end without prefix":      {"<p:a xmlns:p='u'></a>", "closed by"},
+	"end with a prefix":       {"<a xmlns='u' xmlns:p='u'></p:a>", "closed by"},
+	"undeclared prefix":       {"<a p:x='1'/>", "not declared"},
+	"prefix out of force":     {"<a><b xmlns:p='u'/><c p:x='1'/></a>", "not declared"},
+	"empty prefix":            {"<a xmlns:p=''/>", "can't be declared"},
+	"prefix xml":              {"<a xmlns:xml='u'/>", "can't be declared"},
+	"colon at the end":        {"<a x:='1'/>", "colon"},
+	"colon at the start":      {"<a :x='1'/>", "colon"},
+	"two colons":              {"<a x:y:z='1'/>", "colon"},
+	"name of a sign":          {"<\u00d7/>", "no name has"},
+	"name with a sign":        {"<a\u20ac/>", "no name has"},
+	"name of no UTF-8":        {"<a\xff/>", "no name has"},
+	"accent after a colon":    {"<a p:\u0301='1'/>", "colon"},
+	"long name":               {"<" + strings.Repeat("\u00e4", maxName/2) + "a/>", "more than 1024 bytes"},
+	"name of a digit":         {"<1/>", "expected a name"},
+	"CDATA":                   {"<a><![CDATA[x]]></a>", "CDATA"},
+	"end of CDATA":            {"<a>]]></a>", "]]>"},
+	"end of CDATA, escaped":   {"<a>&lt;]]></a>", "]]>"},
+	"raw < in a value":        {"<a x='<'/>", "value has a <"},
+	"line end in a value":     {"<a x='1\n2'/>", "line end"},
+	"no quotes":               {"<a x=1/>", "quote"},
+	"no value":                {"<a x/>", "expected ="},
+	"no white space":          {"<a x='1'y='2'/>", "expected >"},
+	"reference to a control":  {"<a>&#1;</a>", "no character"},
+	"surrogate":               {"<a>&#xD800;</a>", "no character"},
+	"beyond Unicode":          {"<a>&#1114112;</a>", "no character"},
+	"huge reference":          {"<a>&#" + strings.Repeat("9", 1<<16) + ";</a>", "no character"},
+	"empty reference":         {"<a>&#x;</a>", "no character"},
+	"only ampersands":         {"<a>" + strings.Repeat("&", 100) + "</a>", "entity"},
+	"then ampersands":         {"<a>" + strings.Repeat("x\r", 20) + strings.Repeat("&", 100) + "</a>", "entity"},
+	"reference in a value":    {"<a x='&y;'/>", "entity"},
+	"control in a value":      {"<a x='\x01'/>", "illegal character"},
+	"declares no version":     {"<?xml encoding='utf-8'?><a/>", "no version"},
+	"declares in disorder":    {"<?xml version='1.0' standalone='no' encoding='utf-8'?><a/>", "does not end"},
+	"declares a version2":     {"<?xml version2='1.0'?><a/>", "has the version2"},
+	"declares no encoding":    {"<?xml version='1.0' encoding=''?><a/>", "has the encoding"},
+	"declares no truth":       {"<?xml version='1.0' standalone='maybe'?><a/>", "has the standalone"},
+	"declaration is cut":      {"<?xml version='1.0'", "does not end"},
+	"end tag only":            {"</a>", "no start tag"},
+	"end tag with more":       {"<a></a b>", "expected >"},
+	"too deep":                {strings.Repeat("<a>", maxDepth+1), "nested"},
+	"too many":                {"<a>" + strings.Repeat("<b/>", maxElements), "more than"},
+	"no UTF-8":                {"<a>\xff</a>", "UTF-8"},
+	"declares latin 1":        {`<?xml version="1.0" encoding="iso-8859-1"?><a/>`, "declares the encoding"},
+	"UTF-8 declares utf-16":   {`<?xml version="1.0" encoding="utf-16"?><a/>`, "declares the encoding"},
+	"UTF-16 declares utf-8":   {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-8"?><a/>`)), "declares the encoding"},
+	"LE declares utf-16be":    {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-16BE"?><a/>`)), "but is written in utf-16le"},
+	"BE declares utf-16le":    {string(toUTF16(binary.BigEndian, `<?xml version="1.0" encoding="utf-16le"?><a/>`)[2:]), "but is written in utf-16be"},
+	"UTF-8 declares unicode":  {`<?xml version="1.0" encoding="unicode"?><a/>`, "but is written in utf-8"},
+	"odd UTF-16":              {"\xff\xfe<\x00a", "odd number"},
+	"lone surrogate":          {loneSurrogate(), "surrogate"},
+	"surrogate at the end":    {"\xff\xfe\x00\xd8", "surrogate"},
+	"XML 1.1":                 {`<?xml version="1.1"?><a/>`, "version"},
 }
 
 // loneSurrogate is <a>x</a> in UTF-16 with half a pair for x.
@@ -262,11 +324,13 @@ func TestSearchesAreExact(t *testing.T) {
 // Numbers at the bounds are accepted.
 func TestBoundsAreInclusive(t *testing.T) {
 	for name, doc := range map[string]string{
-		"depth":      strings.Repeat("<a>", maxDepth) + strings.Repeat("</a>", maxDepth),
-		"elements":   "<a>" + strings.Repeat("<b/>", maxElements-1) + "</a>",
-		"attributes": "<a" + attrs(maxAttrs) + "/>",
-		"namespaces": "<a" + strings.ReplaceAll(attrs(maxPrefixes), " ", " xmlns:") + "/>",
-		"references": "<a>&#0000000000000065;&#x10FFFF;&#xFFFD;&#9;</a>",
+		"depth":       strings.Repeat("<a>", maxDepth) + strings.Repeat("</a>", maxDepth),
+		"elements":    "<a>" + strings.Repeat("<b/>", maxElements-1) + "</a>",
+		"attributes":  "<a" + attrs(maxAttrs) + "/>",
+		"namespaces":  "<a" + strings.ReplaceAll(attrs(maxPrefixes), " ", " xmlns:") + "/>",
+		"names":       "<" + strings.Repeat("ä", maxName/2) + "/>",
+		"ASCII names": "<" + strings.Repeat("a", 2*maxName) + "/>",
+		"references":  "<a>&#0000000000000065;&#x10FFFF;&#xFFFD;&#9;</a>",
 	} {
 		if _, err := ParseText(doc); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -246,7 +246,7 @@ func (c *checker) oddities() {
 		c.r.warn(control.TPDKeyNumber.Refuse("the TPD export says that its key has the key number %d (1 exchange, 2 signature), the key itself says %d", c.r.KeyNumber, number[c.d.KeyAlgorithm]))
 	}
 	if len(c.d.extra) > 0 {
-		c.r.warn(control.TPDExtra.Refuse("the TPD export has elements that AD RMS does not write, and a keyless copy keeps them: %s", control.Quote(strings.Join(c.d.extra, ", "))))
+		c.r.warn(control.TPDExtra.Refuse("the TPD export has what AD RMS does not write, and a keyless copy keeps it: %s", control.Quote(strings.Join(c.d.extra, ", "))))
 	}
 }
 

@@ -46,7 +46,11 @@ func TestTPDFormat(t *testing.T) {
 		"foreign binary":        {"PK\x03\x04\x00", "not what AD RMS writes"},
 		"document type":         {edit("<ArrayOfAnyType", "<!DOCTYPE ArrayOfAnyType>\n<ArrayOfAnyType"), "document type"},
 		"declares utf-16":       {edit(`version="1.0"`, `version="1.0" encoding="utf-16"`), "declares the encoding"},
-		"namespace":             {edit("<ArrayOfAnyType ", `<ArrayOfAnyType xmlns="urn:x" `), "namespace"},
+		"namespace":             {edit("<ArrayOfAnyType ", `<ArrayOfAnyType xmlns="urn:x" `), `":ArrayOfAnyType"`},
+		"type of a namespace":   {edit(`"EncryptedTrustedDocDomain"`, `"x:EncryptedTrustedDocDomain" xmlns:x="urn:x"`), "of the type"},
+		"key in a namespace":    {strings.ReplaceAll(text, "m_strTrustedDocDomainInfo", "p:m_strTrustedDocDomainInfo"), "not declared"},
+		"comment in the key":    {edit("<m_strKeyData>", "<m_strKeyData><!-- x -->"), "does not stand between elements"},
+		"CDATA":                 {edit("<m_strKeyData>", "<m_strOther><![CDATA[x]]></m_strOther><m_strKeyData>"), "CDATA"},
 		"no type":               {edit(` xsi:type="EncryptedTrustedDocDomain"`, ""), "of the type"},
 		"foreign type":          {edit(`"EncryptedTrustedDocDomain"`, `"TrustedDocDomain"`), "of the type"},
 		"foreign instance":      {edit("2001/XMLSchema-instance", "1999/XMLSchema-instance"), "of the type"},
@@ -75,12 +79,82 @@ func TestTPDFormat(t *testing.T) {
 func TestTPDOneDomain(t *testing.T) {
 	_, err := Parse([]byte("<ArrayOfAnyType/>"))
 	refusedBy(t, err, control.TPDOneDomain)
+	_, err = Parse([]byte(`<ArrayOfAnyType><anyType xmlns="urn:x"/></ArrayOfAnyType>`))
+	refusedBy(t, err, control.TPDOneDomain)
 	_, err = Parse(vectors.OneTPD(t, "bad-two-domains").XML)
 	refusedBy(t, err, control.TPDOneDomain)
 	d := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
 	d.document = "<ArrayOfAnyType>" + strings.Repeat(" ", 300) + "</ArrayOfAnyType>"
 	_, err = decryptDraft(t, d)
 	refusedBy(t, err, control.TPDOneDomain)
+}
+
+// What .NET passes over is passed over here, in both documents, with one warning
+// that names it; none of it stands for what has the same name.
+func TestTPDExtra(t *testing.T) {
+	for name, c := range map[string]struct{ old, new, says string }{
+		"element with a prefix":      {"<anyType ", `<p:x xmlns:p="urn:p"><anyType/></p:x><anyType `, `"p:x"`},
+		"element in a default":       {"</anyType>", `<m_strKeyData xmlns="urn:x">AAAA</m_strKeyData></anyType>`, `":m_strKeyData"`},
+		"known name, known children": {"</anyType>", `<m_ttdki xmlns="urn:x"><strID>x</strID></m_ttdki></anyType>`, `":m_ttdki"`},
+		"another domain":             {"</ArrayOfAnyType>", `<anyType xmlns="urn:x" xsi:type="TrustedDocDomain" /></ArrayOfAnyType>`, `":anyType"`},
+		"letters outside of ASCII":   {"</anyType>", "<Schlüssel>1</Schlüssel><鍵/></anyType>", `"Schl\u00fcssel, \u9375"`},
+		"comment":                    {"<anyType ", "<!-- <m_strKeyData> --><anyType ", `"a comment"`},
+		"comments at both ends":      {"</ArrayOfAnyType>", "<!--x--></ArrayOfAnyType><!--y-->", `"a comment"`},
+		"instruction":                {"</anyType>", "<?x y?></anyType>", `"a processing instruction"`},
+		"attribute of the root":      {"<ArrayOfAnyType ", `<ArrayOfAnyType a="1" `, `"the attribute a of ArrayOfAnyType"`},
+		"attribute of the element":   {"<anyType ", `<anyType p:a="1" xmlns:p="urn:p" `, `"the attribute a of anyType"`},
+		"type in no namespace":       {"<anyType ", `<anyType type="x" `, `"the attribute type of anyType"`},
+		"known attributes":           {"<anyType ", `<anyType xml:space="preserve" xsi:nil="false" `, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, at := range []func(d *draft) *string{
+				func(d *draft) *string { return &d.outer },
+				func(d *draft) *string { return &d.document },
+			} {
+				d := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
+				text := at(d)
+				if !strings.Contains(*text, c.old) {
+					t.Fatalf("%q is not in it", c.old)
+				}
+				*text = strings.Replace(*text, c.old, c.new, 1)
+				checkExtra(t, d.export(), d.password, c.says)
+			}
+		})
+	}
+}
+
+// checkExtra asserts that a good export, and its keyless copy, is warned of by
+// that alone.
+func checkExtra(t *testing.T, file, password []byte, says string) {
+	t.Helper()
+	e, err := Parse(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := e.Decrypt(password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyless, err := Parse(whole(e.Keyless(OmitElement)))
+	if err != nil || keyless.HasKey() {
+		t.Fatalf("the keyless copy has a key, or %v", err)
+	}
+	copied, err := keyless.Decrypt(password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, err := copied.CheckedKeyless(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*Report{d.Check(now), without.Report()} {
+		if r.Verdict != VerdictHSM || says == "" && len(r.Findings) > 0 {
+			t.Errorf("%s, %+v", r.Verdict, r.Findings)
+		}
+		if says != "" && (!slices.Equal(controlsOf(r, true), []string{control.TPDExtra.ID}) || !strings.HasSuffix(r.Findings[0].Message, " "+says)) {
+			t.Errorf("%+v, expected %s", r.Findings, says)
+		}
+	}
 }
 
 func decryptDraft(t *testing.T, d *draft) (*Domain, error) {
@@ -210,6 +284,14 @@ var changes = map[string]change{
 	"unknown elements":           {change: replace("<strID>", "<strNew>1</strNew><strID>"), warned: list(control.TPDExtra)},
 	"null list entries":          {change: replace("{TEMPLATES}", `{TEMPLATES}<string xsi:nil="true" />`)},
 	"foreign list entries":       {change: replace("{TEMPLATES}", "{TEMPLATES}<int>1</int>"), warned: list(control.TPDExtra)},
+	"attribute of the key": {change: func(t *testing.T, d *draft) {
+		d.outer = strings.Replace(d.outer, "<m_strKeyData>", `<m_strKeyData a="1">`, 1)
+	}, warned: list(control.TPDExtra)},
+	"attribute of the key's id":  {change: replace("<strID>", `<strID a="1">`), warned: list(control.TPDExtra)},
+	"attribute of a list":        {change: replace("<m_astrRightsTemplates>", `<m_astrRightsTemplates a="1">`), warned: list(control.TPDExtra)},
+	"attribute of a list entry":  {change: replace("{TEMPLATES}", `{TEMPLATES}<string xsi:nil="true" a="1" />`), warned: list(control.TPDExtra)},
+	"entry in a namespace":       {change: replace("{TEMPLATES}", `{TEMPLATES}<string xmlns="urn:x">x</string>`), warned: list(control.TPDExtra)},
+	"GUID in a namespace":        {change: replace("<strID>", `<strID xmlns="urn:x">x</strID><strID>`), warned: list(control.TPDExtra)},
 	"key by legacy derivation":   {change: func(t *testing.T, d *draft) { d.keyKDF = legacyKey }, warned: list(control.TPDLegacyKDF)},
 	"document by legacy":         {change: func(t *testing.T, d *draft) { d.documentKDF = legacyKey }, warned: list(control.TPDLegacyKDF)},
 	"key under another password": {change: func(t *testing.T, d *draft) { d.keyKDF = func([]byte) []byte { return currentKey([]byte("x")) } }, refused: list(control.TPDKeyDecrypt)},
@@ -242,8 +324,12 @@ var changes = map[string]change{
 
 	"template is no XrML":       {change: func(t *testing.T, d *draft) { d.templates[2] = "x" }, refused: list(control.TPDTemplate)},
 	"template is a certificate": {change: func(t *testing.T, d *draft) { d.templates[2] = d.chain[0] }, refused: list(control.TPDTemplate)},
-	"template without GUID":     {change: reissueTemplate("{2e4ad387", "{"), refused: list(control.TPDTemplate)},
-	"template is changed":       {change: func(t *testing.T, d *draft) { d.templates[0] = strings.Replace(d.templates[0], "staff0", "staff9", 1) }, refused: list(control.TPDTemplateSignature)},
+	"template with a comment": {change: func(t *testing.T, d *draft) {
+		d.templates[2] = strings.Replace(d.templates[2], "<BODY", "<!-- x --><BODY", 1)
+	}, refused: list(control.TPDTemplate)},
+	"SLC with an instruction": {change: reissueSLC("<WORK>", "<?x y?><WORK>"), refused: list(control.TPDCertificate)},
+	"template without GUID":   {change: reissueTemplate("{2e4ad387", "{"), refused: list(control.TPDTemplate)},
+	"template is changed":     {change: func(t *testing.T, d *draft) { d.templates[0] = strings.Replace(d.templates[0], "staff0", "staff9", 1) }, refused: list(control.TPDTemplateSignature)},
 	"template of another server": {change: func(t *testing.T, d *draft) {
 		d.templates[1] = reissue(t, d.templates[1], "2", "2", otherIssuer(), true)
 	}, refused: list(control.TPDTemplateSignature)},

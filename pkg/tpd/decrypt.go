@@ -32,8 +32,8 @@ type Domain struct {
 	KeyDerivation      Derivation // "" without a key
 
 	hasKeyField bool
-	keyErr      error    // why Key is nil though there is a field for it
-	extra       []string // names of unknown elements
+	keyErr      error  // why Key is nil though there is a field for it
+	extra       extras // of the file and the document
 }
 
 // Clear wipes the private key as far as can be, also where a [Checked] holds it.

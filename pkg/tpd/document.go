@@ -3,6 +3,7 @@
 package tpd
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,31 +37,33 @@ type KeyInfo struct {
 	embedded bool // strEncryptedPrivateKey is there
 }
 
-// readArray reads XmlSerializer output for a list and returns its only
-// element, and the names of foreign elements beside it.
-func (l layer) readArray(data []byte) (*xmltree.Document, xmltree.Node, []string, error) {
+// readArray reads XmlSerializer output for a list and returns its only element.
+func (l layer) readArray(data []byte, extra *extras) (*xmltree.Document, xmltree.Node, error) {
 	doc, err := xmltree.Parse(data)
 	if err != nil {
-		return nil, nil, nil, l.format.Refuse("%s is not what AD RMS writes: %w", l.what, err)
+		return nil, nil, l.format.Refuse("%s is not what AD RMS writes: %w", l.what, err)
+	}
+	for _, passed := range doc.Passed {
+		extra.note(passed)
 	}
 	root := doc.Root()
 	if root.Name() != "ArrayOfAnyType" {
-		return nil, nil, nil, l.format.Refuse("%s is not what AD RMS writes: its root element is %s, expected ArrayOfAnyType", l.what, control.Quote(root.Name()))
+		return nil, nil, l.format.Refuse("%s is not what AD RMS writes: its root element is %s, expected ArrayOfAnyType", l.what, control.Quote(root.Name()))
 	}
 	if n := root.Count("anyType"); n != 1 {
-		return nil, nil, nil, control.TPDOneDomain.Refuse("%s holds %d trusted publishing domains, expected exactly one", l.what, n)
+		return nil, nil, control.TPDOneDomain.Refuse("%s holds %d trusted publishing domains, expected exactly one", l.what, n)
 	}
 	domain := root.One("anyType")
 	if t := domain.AttrIn(schemaInstance, "type"); t != l.typeName {
-		return nil, nil, nil, l.format.Refuse("%s is not what AD RMS writes: its element is of the type %s, expected %s", l.what, control.Quote(t), l.typeName)
+		return nil, nil, l.format.Refuse("%s is not what AD RMS writes: its element is of the type %s, expected %s", l.what, control.Quote(t), l.typeName)
 	}
-	extra, err := l.checkShape(root, "anyType")
-	return doc, domain, extra, err
+	extra.noteAttributes(root)
+	return doc, domain, l.checkShape(root, extra, "anyType")
 }
 
 // checkShape demands that each known child element occurs at most once and, if
-// it is null, is empty. It returns the names of the unknown ones.
-func (l layer) checkShape(n xmltree.Node, known ...string) (extra []string, err error) {
+// it is null, is empty. It notes the unknown ones.
+func (l layer) checkShape(n xmltree.Node, extra *extras, known ...string) error {
 	seen := map[string]bool{}
 	for _, name := range known {
 		seen[name] = false
@@ -68,18 +71,19 @@ func (l layer) checkShape(n xmltree.Node, known ...string) (extra []string, err 
 	for child := range n.Children() {
 		occurred, ok := seen[child.Name()]
 		if !ok {
-			extra = noteExtra(extra, child.Name())
+			extra.note(child.Name())
 			continue
 		}
 		if occurred {
-			return nil, l.format.Refuse("%s occurs twice in %s", child.Name(), l.what)
+			return l.format.Refuse("%s occurs twice in %s", child.Name(), l.what)
 		}
 		seen[child.Name()] = true
 		if isNull(child) && hasContent(child) {
-			return nil, l.format.Refuse("%s in %s is declared null but has content", child.Name(), l.what)
+			return l.format.Refuse("%s in %s is declared null but has content", child.Name(), l.what)
 		}
+		extra.noteAttributes(child)
 	}
-	return extra, nil
+	return nil
 }
 
 // isNull reports whether the element says that it is null.
@@ -90,24 +94,37 @@ func isNull(n xmltree.Node) bool {
 
 func hasContent(n xmltree.Node) bool { return n.Text() != "" || n.HasChildren() }
 
-// maxExtra bounds how many unknown elements are remembered.
-const maxExtra = 16
+// extras names what AD RMS does not write, each once.
+type extras []string
 
-func noteExtra(extra []string, name string) []string {
-	if len(extra) < maxExtra {
-		extra = append(extra, strings.Clone(name))
+// maxExtras bounds how much of it is remembered.
+const maxExtras = 16
+
+func (e *extras) note(name string) {
+	if len(*e) < maxExtras && !slices.Contains(*e, name) {
+		*e = append(*e, strings.Clone(name)) // lets go of the document
 	}
-	return extra
+}
+
+// writtenAttributes are those that XmlSerializer writes.
+var writtenAttributes = []xmltree.Attr{{Space: schemaInstance, Name: "type"}, {Space: schemaInstance, Name: "nil"}, {Space: xmltree.XMLNamespace, Name: "space"}}
+
+// noteAttributes notes the other attributes of a known element.
+func (e *extras) noteAttributes(n xmltree.Node) {
+	for _, a := range n.Attrs() {
+		if !slices.Contains(writtenAttributes, xmltree.Attr{Space: a.Space, Name: a.Name}) {
+			e.note("the attribute " + a.Name + " of " + n.Name())
+		}
+	}
 }
 
 // readDocument fills in the domain from the decrypted document.
 func (d *Domain) readDocument(plain []byte) error {
-	_, domain, extra, err := innerLayer.readArray(plain)
+	_, domain, err := innerLayer.readArray(plain, &d.extra)
 	if err != nil {
 		return err
 	}
-	d.extra = append(d.extra, extra...)
-	if err := d.noteShape(domain, "m_ttdki", "m_strLicensorCertChain", "m_astrRightsTemplates"); err != nil {
+	if err := innerLayer.checkShape(domain, &d.extra, "m_ttdki", "m_strLicensorCertChain", "m_astrRightsTemplates"); err != nil {
 		return err
 	}
 	if info := domain.One("m_ttdki"); info.HasChildren() {
@@ -121,7 +138,7 @@ func (d *Domain) readDocument(plain []byte) error {
 }
 
 func (d *Domain) readKeyInfo(n xmltree.Node) error {
-	if err := d.noteShape(n, "strID", "strIDType", "nCSPType", "strCSPName", "strKeyContainerName", "nKeyNumber", "strEncryptedPrivateKey"); err != nil {
+	if err := innerLayer.checkShape(n, &d.extra, "strID", "strIDType", "nCSPType", "strCSPName", "strKeyContainerName", "nKeyNumber", "strEncryptedPrivateKey"); err != nil {
 		return err
 	}
 	cspType, err := readNumber(n, "nCSPType")
@@ -141,21 +158,16 @@ func (d *Domain) readKeyInfo(n xmltree.Node) error {
 	return nil
 }
 
-// noteShape is checkShape for an element of the document.
-func (d *Domain) noteShape(n xmltree.Node, known ...string) error {
-	extra, err := innerLayer.checkShape(n, known...)
-	d.extra = append(d.extra, extra...)
-	return err
-}
-
 // readStrings reads a list of strings, and passes over those that are null.
 func (d *Domain) readStrings(list xmltree.Node) []string {
 	all := make([]string, 0, list.Count("string"))
 	for child := range list.Children() {
-		switch {
-		case child.Name() != "string":
-			d.extra = noteExtra(d.extra, child.Name())
-		case !isNull(child) || hasContent(child):
+		if child.Name() != "string" {
+			d.extra.note(child.Name())
+			continue
+		}
+		d.extra.noteAttributes(child)
+		if !isNull(child) || hasContent(child) {
 			all = append(all, child.Text())
 		}
 	}

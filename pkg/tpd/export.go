@@ -17,8 +17,9 @@
 //
 // It is UTF-8 or UTF-16, with or without byte order mark. Order of
 // attributes and elements varies; a null string is an absent element or has
-// xsi:nil. Elements of other names are passed over, as .NET does, with a
-// warning. m_strKeyData is absent in a keyless TPD.
+// xsi:nil. Elements of other names or in a namespace, other attributes, comments
+// and processing instructions between elements are passed over, as .NET does, with
+// a warning. m_strKeyData is absent in a keyless TPD.
 //
 // # The encryption
 //
@@ -91,10 +92,10 @@ type Export struct {
 	document []byte // its ciphertext, until it is taken
 	key      []byte // ciphertext; empty in a keyless TPD
 	// Where things lie in raw; both ends are equal where there is nothing.
-	documentAt span     // the base64 of the document
-	keyAt      span     // the element of the key, with the white space before it
-	keyBlank   string   // that white space
-	extra      []string // names of unknown elements
+	documentAt span   // the base64 of the document
+	keyAt      span   // the element of the key, with the white space before it
+	keyBlank   string // that white space
+	extra      extras
 }
 
 // span is the part from..to of a slice.
@@ -106,15 +107,15 @@ func Parse(raw []byte) (*Export, error) {
 	if len(raw) > MaxSize {
 		return nil, control.TPDSize.Refuse("the file has %d bytes, a TPD export has at most %d", len(raw), MaxSize)
 	}
-	doc, domain, extra, err := outerLayer.readArray(raw)
+	var extra extras
+	doc, domain, err := outerLayer.readArray(raw, &extra)
 	if err != nil {
 		return nil, err
 	}
-	unknown, err := outerLayer.checkShape(domain, documentField, keyField)
-	if err != nil {
+	if err := outerLayer.checkShape(domain, &extra, documentField, keyField); err != nil {
 		return nil, err
 	}
-	e := &Export{raw: raw, doc: doc, extra: append(extra, unknown...)}
+	e := &Export{raw: raw, doc: doc, extra: extra}
 	e.base64 = domain.TextOf(documentField)
 	if e.document, err = readCiphertext(e.base64, documentField); err != nil {
 		return nil, err

@@ -22,7 +22,10 @@ func pick[T any](r *rand.Rand, choices ...T) T { return choices[r.IntN(len(choic
 func randomStyle(r *rand.Rand) style {
 	s := style{
 		encoding: pick(r, "utf-8", "utf-8", "bom", "utf-16le", "utf-16be"), lineEnd: pick(r, "", "\n", "\r\n"),
-		xsdFirst: r.IntN(2) == 0, singleQuotes: r.IntN(4) == 0, extra: r.IntN(8) == 0,
+		xsdFirst: r.IntN(2) == 0, singleQuotes: r.IntN(4) == 0,
+	}
+	if r.IntN(6) == 0 {
+		s.extra = pick(r, `<m_unknown xsi:type="xsd:int">1</m_unknown>`, `<m_strKeyData xmlns="urn:x"><m_strKeyData>AAAA</m_strKeyData></m_strKeyData>`, `<p:m_ttdki xmlns:p="urn:p" />`, "<schlüssel/>", "<!-- <m_ttdki> -->", "<?x y?>")
 	}
 	declared := map[string]string{
 		"utf-8": "utf-8", "bom": "UTF-8",
@@ -128,7 +131,7 @@ func (s *spec) warnings() []string {
 	if s.documentKDF == Legacy || s.keyKDF == Legacy && s.keyless == "" {
 		all = append(all, control.TPDLegacyKDF.ID)
 	}
-	if s.outer.extra || s.inner.extra {
+	if s.outer.extra != "" || s.inner.extra != "" {
 		all = append(all, control.TPDExtra.ID)
 	}
 	return all

@@ -54,7 +54,7 @@ type style struct {
 	lineEnd      string // "" is all on one line
 	xsdFirst     bool
 	singleQuotes bool
-	extra        bool // an unknown element
+	extra        string // an unknown element, comment or instruction
 }
 
 // null is how XmlSerializer output says that a string is not there.
@@ -150,9 +150,7 @@ func (s style) write(typeName string, elements []string) []byte {
 	if s.xsdFirst {
 		slices.Reverse(namespaces)
 	}
-	if s.extra {
-		elements = append([]string{`<m_unknown xsi:type="xsd:int">1</m_unknown>`}, elements...)
-	}
+	elements = append([]string{s.extra}, elements...)
 	elements = slices.DeleteFunc(elements, func(e string) bool { return e == "" })
 	indent := func(n int) string {
 		if s.lineEnd == "" {

@@ -17,6 +17,10 @@
 //     attribute is in bits. The exponent is 65537.
 //   - Times are UTC, yyyy-MM-ddTHH:mm.
 //
+// A certificate with a comment or a processing instruction is refused, wherever it
+// stands: AD RMS writes none, and beside the body nobody signs it. Elements of
+// other names and those in a namespace are passed over.
+//
 // An issuing certificate (MS-RMPR 2.2.9.3) names its issuer with the issuer's
 // key, and the principal that it is issued to with that one's key. In a chain,
 // leaf first, each certificate's issuer is the next one's principal.
@@ -114,6 +118,9 @@ func Parse(text string) (*Certificate, error) { return new(Reader).Parse(text) }
 func (r *Reader) Parse(text string) (*Certificate, error) {
 	if err := r.doc.ParseText(text); err != nil {
 		return nil, fmt.Errorf("not an XrML certificate: %w", err)
+	}
+	if passed := r.doc.Passed; len(passed) > 0 {
+		return nil, fmt.Errorf("not an XrML certificate of AD RMS: there is %s in it", passed[0])
 	}
 	root := r.doc.Root()
 	if root.Name() != "XrML" || root.Attr("version") != "1.2" {
