@@ -157,23 +157,20 @@ func (c *checker) key() {
 	}
 }
 
-// verifyChain reports what is wrong with each certificate; the leaf's troubles
-// have controls of their own.
+// verifyChain reports what is wrong with each certificate, also beside one that is
+// unreadable; the SLC's troubles have controls of their own.
 func (c *checker) verifyChain() {
 	for i, err := range c.chainErr {
 		if err != nil {
 			c.r.refuse(control.TPDCertificate.Refuse("certificate %d of the chain is unreadable: %w", i+1, err))
 		}
 	}
-	if c.r.SLC == nil {
-		return
-	}
 	for _, broken := range xrml.VerifyChain(c.chain) {
 		trouble := control.TPDChainSignature
 		switch {
 		case errors.Is(broken.Err, xrml.ErrLink):
 			trouble = control.TPDChainLink
-		case broken.At > 0:
+		case broken.At > 0 || c.slc == nil:
 		case errors.Is(broken.Err, xrml.ErrDigest):
 			trouble = control.TPDSLCDigest
 		default:
@@ -181,7 +178,9 @@ func (c *checker) verifyChain() {
 		}
 		c.r.refuse(trouble.Refuse("certificate %d of the chain does not hold: %w", broken.At+1, broken.Err))
 	}
-	c.root()
+	if c.r.SLC != nil {
+		c.root()
+	}
 }
 
 // root says where the chain ends. Microsoft does not publish the keys of its

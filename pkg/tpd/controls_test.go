@@ -64,7 +64,6 @@ func TestTPDFormat(t *testing.T) {
 		"no base64":             {text[:field] + "*" + text[field+1:], "not base64"},
 		"one character missing": {text[:field] + text[field+1:], "not base64"},
 		"three bytes missing":   {text[:field] + text[field+4:], "multiple of 16"},
-		"key is no base64":      {edit("<m_strKeyData>", "<m_strKeyData>A"), "not base64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(c.xml))
@@ -265,6 +264,11 @@ func emptyKeyInfo(d *draft, text string) {
 	d.document = d.document[:from] + text + d.document[to:]
 }
 
+// damageKey puts text before the base64 of the key.
+func damageKey(text string) func(*testing.T, *draft) {
+	return func(t *testing.T, d *draft) { d.outer = strings.Replace(d.outer, "{KEY}", text+"{KEY}", 1) }
+}
+
 func list(c ...control.Control) []control.Control { return c }
 
 var changes = map[string]change{
@@ -295,12 +299,28 @@ var changes = map[string]change{
 	"key by legacy derivation":   {change: func(t *testing.T, d *draft) { d.keyKDF = legacyKey }, warned: list(control.TPDLegacyKDF)},
 	"document by legacy":         {change: func(t *testing.T, d *draft) { d.documentKDF = legacyKey }, warned: list(control.TPDLegacyKDF)},
 	"key under another password": {change: func(t *testing.T, d *draft) { d.keyKDF = func([]byte) []byte { return currentKey([]byte("x")) } }, refused: list(control.TPDKeyDecrypt)},
+	"key is no base64":           {change: damageKey("*"), refused: list(control.TPDKeyDecrypt)},
+	"key is no whole base64":     {change: damageKey("A"), refused: list(control.TPDKeyDecrypt)},
+	"key is no whole blocks":     {change: damageKey("AAAA"), refused: list(control.TPDKeyDecrypt)},
+	"key is nothing but space":   {change: func(t *testing.T, d *draft) { d.outer = strings.Replace(d.outer, "{KEY}", " \r\n", 1) }, refused: list(control.TPDKeyAbsent)},
 	"key is truncated":           {change: func(t *testing.T, d *draft) { d.blob = d.blob[:1000] }, refused: list(control.TPDKeyBlob)},
 	"key behind a prefix":        {change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...) }},
 
-	"certificate is no XrML":    {change: func(t *testing.T, d *draft) { d.chain[2] = "<x/>" }, refused: list(control.TPDCertificate)},
+	"certificate is no XrML": {change: func(t *testing.T, d *draft) { d.chain[2] = "<x/>" }, refused: list(control.TPDCertificate)},
+	"no XrML, SLC is changed": {change: func(t *testing.T, d *draft) {
+		d.chain[0], d.chain[3] = strings.Replace(d.chain[0], "2044", "2045", 1), "<x/>"
+	}, refused: list(control.TPDCertificate, control.TPDSLCDigest)},
+	"no XrML, SLC of another": {change: func(t *testing.T, d *draft) {
+		d.chain[0], d.chain[1] = reissue(t, d.chain[0], "2044", "2045", otherIssuer(), false), ""
+	}, refused: list(control.TPDCertificate, control.TPDSLCSignature)},
+	"no SLC, CA is changed": {change: func(t *testing.T, d *draft) {
+		d.chain[0], d.chain[2] = "", strings.Replace(d.chain[2], "2044", "2045", 1)
+	}, refused: list(control.TPDCertificate, control.TPDChainSignature)},
+	"changed leaf is no SLC": {change: func(t *testing.T, d *draft) {
+		d.chain = []string{strings.Replace(d.chain[3], "2044", "2045", 1)}
+	}, refused: list(control.TPDCertificate, control.TPDChainSignature)},
 	"SLC is no XrML":            {change: func(t *testing.T, d *draft) { d.chain[0] = "" }, refused: list(control.TPDCertificate)},
-	"chain in the wrong order":  {change: func(t *testing.T, d *draft) { d.chain[0], d.chain[3] = d.chain[3], d.chain[0] }, refused: list(control.TPDCertificate)},
+	"chain in the wrong order":  {change: func(t *testing.T, d *draft) { d.chain[0], d.chain[3] = d.chain[3], d.chain[0] }, refused: list(control.TPDCertificate, control.TPDChainLink, control.TPDChainLink)},
 	"chain with a gap":          {change: func(t *testing.T, d *draft) { d.chain = slices.Delete(d.chain, 1, 2) }, refused: list(control.TPDChainLink)},
 	"chain is cut":              {change: func(t *testing.T, d *draft) { d.chain = d.chain[:2] }, warned: list(control.TPDHierarchy)},
 	"CA certificate is changed": {change: func(t *testing.T, d *draft) { d.chain[2] = strings.Replace(d.chain[2], "2044", "2045", 1) }, refused: list(control.TPDChainSignature)},
@@ -400,6 +420,37 @@ func TestCheckReportsAll(t *testing.T) {
 	}
 	if got := controlsOf(r, false); !slices.Equal(got, want) || r.Verdict != VerdictRefused || r.Reason != want[0] {
 		t.Errorf("refused by %v because of %s, expected %v", got, r.Reason, want)
+	}
+}
+
+// A damaged key is a key all the same: it stands in the way, and a keyless copy
+// is without it.
+func TestDamagedKey(t *testing.T) {
+	for _, damage := range []string{"*", "A", "AAAA"} {
+		draft := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
+		damageKey(damage)(t, draft)
+		e, err := Parse(draft.export())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := e.Decrypt(draft.password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !e.HasKey() || e.KeyBits() != 0 || d.Key != nil || !d.Check(now).HasKey {
+			t.Errorf("%s: has key %v, %d bits", damage, e.HasKey(), e.KeyBits())
+		}
+		checked, err := d.Checked(now)
+		if refusedBy(t, err, control.TPDKeyDecrypt); checked != nil {
+			t.Errorf("%s: the domain is checked", damage)
+		}
+		_, err = d.CheckedKeyless(now)
+		refusedBy(t, err, control.TPDKeyPresent)
+		for _, element := range []KeylessElement{OmitElement, EmptyElement} {
+			if keyless, err := Parse(whole(e.Keyless(element))); err != nil || keyless.HasKey() {
+				t.Errorf("%s: the keyless copy has a key, or %v", damage, err)
+			}
+		}
 	}
 }
 

@@ -145,7 +145,8 @@ func (e *Export) openDocument(keys keys) (*Domain, error) {
 // openKey reads the key field into the domain. The derivation whose plaintext
 // begins as a key blob is the right one.
 func (e *Export) openKey(d *Domain, keys keys) {
-	if d.hasKeyField = e.HasKey(); !d.hasKeyField {
+	d.hasKeyField, d.keyErr = e.HasKey(), e.keyErr
+	if len(e.key) == 0 {
 		return
 	}
 	d.keyErr = control.TPDKeyDecrypt.Refuse("the key in the TPD export does not decrypt with the password that opens the rest of it")

@@ -91,6 +91,7 @@ type Export struct {
 	base64   string // of the document
 	document []byte // its ciphertext, until it is taken
 	key      []byte // ciphertext; empty in a keyless TPD
+	keyErr   error  // why key is empty though there is something in its field
 	// Where things lie in raw; both ends are equal where there is nothing.
 	documentAt span   // the base64 of the document
 	keyAt      span   // the element of the key, with the white space before it
@@ -102,7 +103,8 @@ type Export struct {
 type span struct{ from, to int }
 
 // Parse reads an export file. It refuses with KF-TPD-SIZE, KF-TPD-FORMAT or
-// KF-TPD-ONE-DOMAIN. The export refers to raw, which must not be changed.
+// KF-TPD-ONE-DOMAIN. A damaged key is left to [Domain.Check] to report. The
+// export refers to raw, which must not be changed.
 func Parse(raw []byte) (*Export, error) {
 	if len(raw) > MaxSize {
 		return nil, control.TPDSize.Refuse("the file has %d bytes, a TPD export has at most %d", len(raw), MaxSize)
@@ -117,15 +119,13 @@ func Parse(raw []byte) (*Export, error) {
 	}
 	e := &Export{raw: raw, doc: doc, extra: extra}
 	e.base64 = domain.TextOf(documentField)
-	if e.document, err = readCiphertext(e.base64, documentField); err != nil {
+	if e.document, err = readDocumentField(e.base64); err != nil {
 		return nil, err
 	}
 	if len(e.document) == 0 {
 		return nil, control.TPDFormat.Refuse("the TPD export is empty: it has no %s", documentField)
 	}
-	if e.key, err = readCiphertext(domain.TextOf(keyField), keyField); err != nil {
-		return nil, err
-	}
+	e.key, e.keyErr = readCiphertext(domain.TextOf(keyField), keyField, control.TPDKeyDecrypt)
 	e.locate(domain)
 	return e, nil
 }
@@ -148,23 +148,27 @@ func (e *Export) take() ([]byte, error) {
 		e.document = nil
 		return taken, nil
 	}
-	return readCiphertext(e.base64, documentField)
+	return readDocumentField(e.base64)
 }
 
-func readCiphertext(text, name string) ([]byte, error) {
+func readDocumentField(text string) ([]byte, error) {
+	return readCiphertext(text, documentField, control.TPDFormat)
+}
+
+func readCiphertext(text, name string, c control.Control) ([]byte, error) {
 	b, err := decodeBase64(text)
 	if err != nil {
-		return nil, control.TPDFormat.Refuse("%s of the TPD export is not base64: %w", name, err)
+		return nil, c.Refuse("%s of the TPD export is not base64: %w", name, err)
 	}
 	if len(b)%aes.BlockSize != 0 {
-		return nil, control.TPDFormat.Refuse("%s of the TPD export has %d bytes, expected a multiple of %d: it was cut short", name, len(b), aes.BlockSize)
+		return nil, c.Refuse("%s of the TPD export has %d bytes, expected a multiple of %d: it was cut short", name, len(b), aes.BlockSize)
 	}
 	return b, nil
 }
 
-// HasKey reports whether the export carries a private key: a keyless TPD does
-// not.
-func (e *Export) HasKey() bool { return len(e.key) > 0 }
+// HasKey reports whether the export carries a private key, be it damaged: a
+// keyless TPD does not.
+func (e *Export) HasKey() bool { return len(e.key) > 0 || e.keyErr != nil }
 
 // KeyBits returns the size of the RSA key as the length of its field gives it
 // away, without the password; 0 if it carries none or no size fits.

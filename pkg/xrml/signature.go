@@ -83,14 +83,19 @@ var ErrLink = errors.New("its issuer is not the principal of the next certificat
 
 // VerifyChain checks a chain, leaf first: that each issuer is the next
 // certificate's only principal, and that each certificate is signed by the
-// issuer that it names. It returns every place where that does not hold.
+// issuer that it names. It returns every place where that does not hold. Nil
+// stands for a certificate that can't be read: the others are checked all the
+// same, but for a link to it.
 //
 // Nothing is said of the last certificate's issuer, the root: Microsoft does
 // not publish its key. A person compares [SLC].RootFingerprint instead.
 func VerifyChain(chain []*Certificate) []Link {
 	var broken []Link
 	for i, c := range chain {
-		if i+1 < len(chain) {
+		if c == nil {
+			continue
+		}
+		if i+1 < len(chain) && chain[i+1] != nil {
 			if next := chain[i+1].Principals; len(next) != 1 || !c.Issuer.Same(next[0]) {
 				broken = append(broken, Link{i, ErrLink})
 			}

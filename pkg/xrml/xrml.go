@@ -141,7 +141,10 @@ func (r *Reader) Parse(text string) (*Certificate, error) {
 	if err := c.readSignature(root.One("SIGNATURE")); err != nil {
 		return nil, err
 	}
-	return c, c.readWork(body.One("WORK"))
+	if err := c.readWork(body.One("WORK")); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func (c *Certificate) readTimes(body xmltree.Node) (err error) {

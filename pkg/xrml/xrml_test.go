@@ -282,6 +282,9 @@ func TestVerifyChainReportsEveryBreak(t *testing.T) {
 	if broken := VerifyChain([]*Certificate{good[0], &changed, good[2]}); len(broken) != 1 || broken[0] != (Link{1, ErrDigest}) {
 		t.Errorf("a changed certificate: %v", broken)
 	}
+	if broken := VerifyChain([]*Certificate{good[0], nil, &changed, nil}); len(broken) != 1 || broken[0] != (Link{2, ErrDigest}) {
+		t.Errorf("a changed certificate between unreadable ones: %v", broken)
+	}
 }
 
 func TestFingerprintIsOfThePKIXEncoding(t *testing.T) {
