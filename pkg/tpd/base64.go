@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"strings"
 	"sync"
 
 	"keyferry/internal/cores"
@@ -51,15 +50,25 @@ func decodeBase64(text string) ([]byte, error) {
 			break
 		}
 	}
-	n, rest := done/4*3, text[done:]
-	if strings.ContainsAny(rest, " \t") { // line ends are for the decoder to skip
-		rest = strings.Join(strings.Fields(rest), "")
-	}
-	last, err := base64.StdEncoding.Strict().Decode(dst[n:], []byte(rest))
+	n := done / 4 * 3
+	last, err := base64.StdEncoding.Strict().Decode(dst[n:], withoutBlanks(text[done:]))
 	if at := base64.CorruptInputError(0); errors.As(err, &at) {
 		err = at + base64.CorruptInputError(done)
 	}
 	return dst[:n+last], err
+}
+
+// withoutBlanks copies a text less its spaces and tabs; line ends the decoder
+// skips itself. It may be as large as a file, and be blank but for every second
+// character.
+func withoutBlanks(text string) []byte {
+	kept := make([]byte, 0, len(text))
+	for i := range len(text) {
+		if b := text[i]; b != ' ' && b != '\t' {
+			kept = append(kept, b)
+		}
+	}
+	return kept
 }
 
 // decodeRegular decodes sixteen characters at once, up to the first that is none

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -41,5 +42,25 @@ func TestBase64IsStrict(t *testing.T) {
 	}
 	if accepted < 1000 || refused < 1000 {
 		t.Errorf("%d accepted, %d refused: the test tells too little", accepted, refused)
+	}
+}
+
+// White space costs no memory: what is allocated is bounded by the text alone.
+func TestBase64MemoryIsBounded(t *testing.T) {
+	for name, text := range map[string]string{
+		"no white space":    strings.Repeat("A", 1<<20),
+		"one blank":         " " + strings.Repeat("A", 1<<20),
+		"every second one":  strings.Repeat("A ", 1<<20),
+		"every second tab":  strings.Repeat("A\t", 1<<20),
+		"every second line": strings.Repeat("A\n", 1<<20),
+		"white space only":  strings.Repeat(" \t\r\n", 1<<20),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := decodeBase64(text)
+		runtime.ReadMemStats(&after)
+		if used := float64(after.TotalAlloc-before.TotalAlloc) / float64(len(text)); err != nil || used > 1.8 {
+			t.Errorf("%s: %.2f bytes are allocated for each character, %v", name, used, err)
+		}
 	}
 }
