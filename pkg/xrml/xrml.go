@@ -306,10 +306,13 @@ func (r *Reader) readKey(n xmltree.Node) (*rsa.PublicKey, error) {
 	return key, nil
 }
 
-// readValue reads a VALUE in base64, whose size attribute, if there is one,
-// counts bits.
+// blanks are the white space in base64 that the decoder does not skip itself.
+var blanks = strings.NewReplacer(" ", "", "\t", "")
+
+// readValue reads a VALUE in base64, in which there may be white space, whose
+// size attribute, if there is one, counts bits.
 func readValue(n xmltree.Node) ([]byte, error) {
-	value, err := base64.StdEncoding.Strict().DecodeString(n.Text())
+	value, err := base64.StdEncoding.Strict().DecodeString(blanks.Replace(n.Text()))
 	if err != nil {
 		return nil, fmt.Errorf("not base64: %w", err)
 	}

@@ -208,6 +208,11 @@ func TestParseRefuses(t *testing.T) {
 		"key of 8192 bits":         {modulusOf(text), `size="8192">` + base64.StdEncoding.EncodeToString(slices.Repeat([]byte{0xff}, 1024)), "at most 4096"},
 		"signature is missing":     {`<VALUE encoding="base64" size="1024">Gayk`, `<VALUES/><V>Gayk`, "closed by"},
 		"comment hides in the id":  {"{96c4ca87", "{96c4<!-- -->ca87", "comment"},
+		"comment beside the body":  {"<SIGNATURE>", "<!-- --><SIGNATURE>", "there is a comment"},
+		"comment in the body":      {"<ISSUER>", "<!-- --><ISSUER>", "there is a comment"},
+		"instruction after it":     {"</XrML>", "</XrML><?x y?>", "there is a processing instruction"},
+		"root in a namespace":      {`xmlns=""`, `xmlns="urn:x"`, `":XrML"`},
+		"body in a namespace":      {"<BODY", `<BODY xmlns="urn:x"`, "one BODY"},
 		"document type before it":  {"<XrML", "<!DOCTYPE XrML><XrML", "document type"},
 		"something after the root": {"</XrML>", "</XrML><XrML/>", "second document"},
 	} {
@@ -223,6 +228,28 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("got %v, expected an error that says %q", err, c.because)
 			}
 		})
+	}
+}
+
+// There may be white space in base64, as in that of an export.
+func TestBase64WithWhiteSpace(t *testing.T) {
+	text := vectors.AllXrML(t)[0].Text
+	whole, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, blank := range []string{" ", "\t", "\n", "\r\n", " \r\n\t "} {
+		spaced := regexp.MustCompile(`(<VALUE encoding="base64"[^>]*>)(..)([^<]*)`).ReplaceAllString(text, "${1}"+blank+"$2"+blank+"$3"+blank)
+		c, err := Parse(spaced)
+		if err != nil {
+			t.Fatalf("%q: %v", blank, err)
+		}
+		if spaced == text || !c.Issuer.Key.Equal(whole.Issuer.Key) || string(c.digest) != string(whole.digest) || string(c.signature) != string(whole.signature) {
+			t.Errorf("%q: other values come out", blank)
+		}
+	}
+	if _, err := Parse(strings.Replace(text, `size="160">`, `size="160">`+"\u00a0", 1)); err == nil {
+		t.Error("white space outside of ASCII is accepted")
 	}
 }
 
