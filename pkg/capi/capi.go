@@ -60,6 +60,18 @@ func BlobSize(bits int) int { return headerSize + bits*9/16 }
 // does, a strong-name prefix aside: not that the rest holds.
 func HasHeader(blob []byte) bool { return withoutPrefix(blob) != nil }
 
+// HasType reports whether the bytes have the type and version of a private key
+// blob, a strong-name prefix aside. Two bytes prove little, but that of a blob
+// that is wrong in the rest of its header.
+func HasType(blob []byte) bool {
+	for _, skip := range []int{0, strongNamePrefix} {
+		if len(blob) >= skip+headerSize && blob[skip] == 7 && blob[skip+1] == 2 {
+			return true
+		}
+	}
+	return false
+}
+
 // withoutPrefix returns the blob from its bType on, or nil if there is no blob.
 func withoutPrefix(blob []byte) []byte {
 	for _, skip := range []int{0, strongNamePrefix} {

@@ -125,6 +125,25 @@ func TestKeyBlob(t *testing.T) {
 	}
 }
 
+func TestHasType(t *testing.T) {
+	good := encode(testKey(t), KeyExchange, nil)
+	other := slices.Clone(good)
+	copy(other[8:], "RSA1")
+	public := slices.Clone(good)
+	public[0] = 6
+	for name, c := range map[string]struct {
+		blob []byte
+		want bool
+	}{
+		"good": {good, true}, "magic of a public key": {other, true}, "behind a prefix": {append(make([]byte, 12), other...), true},
+		"public": {public, false}, "header alone": {good[:headerSize], true}, "cut": {good[:headerSize-1], false}, "empty": {nil, false},
+	} {
+		if HasType(c.blob) != c.want {
+			t.Errorf("%s: expected %v", name, c.want)
+		}
+	}
+}
+
 func TestKeyCRT(t *testing.T) {
 	key := testKey(t)
 	plus := func(x *big.Int, n int64) *big.Int { return new(big.Int).Add(x, big.NewInt(n)) }

@@ -304,7 +304,13 @@ var changes = map[string]change{
 	"key is no whole blocks":     {change: damageKey("AAAA"), refused: list(control.TPDKeyDecrypt)},
 	"key is nothing but space":   {change: func(t *testing.T, d *draft) { d.outer = strings.Replace(d.outer, "{KEY}", " \r\n", 1) }, refused: list(control.TPDKeyAbsent)},
 	"key is truncated":           {change: func(t *testing.T, d *draft) { d.blob = d.blob[:1000] }, refused: list(control.TPDKeyBlob)},
-	"key behind a prefix":        {change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...) }},
+	"key with a public magic":    {change: func(t *testing.T, d *draft) { d.blob[11] = '1' }, refused: list(control.TPDKeyBlob)},
+	"key with reserved bits":     {change: func(t *testing.T, d *draft) { d.blob[2] = 1 }, refused: list(control.TPDKeyBlob)},
+	"key with both, by legacy": {change: func(t *testing.T, d *draft) {
+		d.blob[2], d.blob[11], d.keyKDF = 1, '1', legacyKey
+	}, refused: list(control.TPDKeyBlob), warned: list(control.TPDLegacyKDF)},
+	"prefixed, public magic": {change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...); d.blob[12+11] = '1' }, refused: list(control.TPDKeyBlob)},
+	"key behind a prefix":    {change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...) }},
 
 	"certificate is no XrML": {change: func(t *testing.T, d *draft) { d.chain[2] = "<x/>" }, refused: list(control.TPDCertificate)},
 	"no XrML, SLC is changed": {change: func(t *testing.T, d *draft) {

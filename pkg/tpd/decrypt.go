@@ -153,6 +153,10 @@ func (e *Export) openKey(d *Domain, keys keys) {
 	for _, k := range keys {
 		blob, padded := decrypt(bytes.Clone(e.key), k.key)
 		if !capi.HasHeader(blob) {
+			if padded && capi.HasType(blob) { // decrypted, but no such blob
+				d.KeyDerivation = k.derivation
+				_, _, d.keyErr = capi.Parse(blob)
+			}
 			clear(blob)
 			continue
 		}
