@@ -227,6 +227,43 @@ func TestTPDDocument(t *testing.T) {
 	}
 }
 
+// The right password is not blamed for a document in another alphabet, sound or
+// damaged; a wrong one is.
+func TestOtherAlphabets(t *testing.T) {
+	v := vectors.OneTPD(t, "contoso-mode2")
+	for _, encoding := range []string{"utf-8", "bom", "utf-16le", "utf-16be"} {
+		for _, declaration := range []string{`<?xml version="1.0"?>`, ""} {
+			for _, damaged := range []bool{false, true} {
+				d := takeApart(t, v)
+				text := strings.Replace(d.document, "<m_ttdki>", "<備考>"+strings.Repeat("社外秘の鍵", 20000)+"</備考><m_ttdki>", 1)
+				text = strings.Replace(text, `<?xml version="1.0"?>`, declaration, 1)
+				if damaged {
+					text = strings.Replace(text, "</m_ttdki>", "</m_ttdk>", 1)
+				}
+				text = strings.Replace(strings.Replace(text, "{CHAIN}", stringElements(d.chain), 1), "{TEMPLATES}", stringElements(d.templates), 1)
+				d.document = string(style{encoding: encoding}.encode(strings.TrimSpace(text)))
+				domain, err := decryptDraft(t, d)
+				switch {
+				case damaged:
+					refusedBy(t, err, control.TPDDocument)
+				case err != nil:
+					t.Errorf("%s, %q: %v", encoding, declaration, err)
+				default:
+					if _, err := domain.Checked(now); err != nil {
+						t.Errorf("%s, %q: %v", encoding, declaration, err)
+					}
+				}
+				e, err := Parse(d.export())
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = e.Decrypt([]byte("another"))
+				refusedBy(t, err, control.TPDPassword)
+			}
+		}
+	}
+}
+
 // change is a good export made bad, or odd, in one way.
 type change struct {
 	vector  string // "" is contoso-mode2

@@ -10,6 +10,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"keyferry/internal/cores"
@@ -225,9 +226,10 @@ func newCipher(key []byte) cipher.Block {
 	return block
 }
 
-// What tells text from what a wrong key gives: how many bytes of a sample are
-// ASCII text (or the zeros of UTF-16). Of random bytes, two in five are; of a
-// document, nearly all.
+// What tells text from what a wrong key gives: how it begins, or, where that is
+// damaged, how many bytes of a sample are ASCII text (or the zeros of UTF-16). Of
+// random bytes, two in five are; of a document, nearly all, unless it holds much
+// in other alphabets.
 const (
 	sampleSize = 64 << 10
 	minSample  = 256 // less says nothing
@@ -237,14 +239,25 @@ const (
 // wrong key.
 func mayBeText(plain []byte) bool {
 	text, all := countText(plain)
-	return all < minSample || 2*text > all
+	return all < minSample || 2*text > all || beginsAsXML(plain)
 }
 
 // isText tells a document that is damaged from one that was decrypted with a
 // wrong key.
 func isText(plain []byte) bool {
 	text, all := countText(plain)
-	return all >= minSample && 4*text > 3*all
+	return all >= minSample && 4*text > 3*all || beginsAsXML(plain)
+}
+
+// beginsAsXML reports whether it begins as a document does, in UTF-8 or UTF-16,
+// which is ASCII with zeros there: a wrong key makes five such bytes hardly ever.
+func beginsAsXML(plain []byte) bool {
+	start := string(plain[:min(len(plain), 64)])
+	for _, mark := range []string{"\xEF\xBB\xBF", "\xFF\xFE", "\xFE\xFF"} {
+		start = strings.TrimPrefix(start, mark)
+	}
+	start = strings.TrimLeft(strings.ReplaceAll(start, "\x00", ""), " \t\r\n")
+	return strings.HasPrefix(start, "<?xml") || strings.HasPrefix(start, "<ArrayOfAnyType")
 }
 
 func countText(plain []byte) (text, all int) {
