@@ -17,7 +17,7 @@
 // # What it refuses
 //
 // Whatever else XML has. None of it occurs in an export or a certificate, and
-// whatever a reader skips is a place to hide something. All that is accepted
+// what a reader skips unsaid is a place to hide something. All that is accepted
 // here, encoding/xml (Strict) accepts too, as the same tree. It accepts more;
 // what is refused here all the same is this list, and a test holds it:
 //

@@ -88,74 +88,6 @@ func TestTPDOneDomain(t *testing.T) {
 	refusedBy(t, err, control.TPDOneDomain)
 }
 
-// What .NET passes over is passed over here, in both documents, with one warning
-// that names it; none of it stands for what has the same name.
-func TestTPDExtra(t *testing.T) {
-	for name, c := range map[string]struct{ old, new, says string }{
-		"element with a prefix":      {"<anyType ", `<p:x xmlns:p="urn:p"><anyType/></p:x><anyType `, `"p:x"`},
-		"element in a default":       {"</anyType>", `<m_strKeyData xmlns="urn:x">AAAA</m_strKeyData></anyType>`, `":m_strKeyData"`},
-		"known name, known children": {"</anyType>", `<m_ttdki xmlns="urn:x"><strID>x</strID></m_ttdki></anyType>`, `":m_ttdki"`},
-		"another domain":             {"</ArrayOfAnyType>", `<anyType xmlns="urn:x" xsi:type="TrustedDocDomain" /></ArrayOfAnyType>`, `":anyType"`},
-		"letters outside of ASCII":   {"</anyType>", "<Schlüssel>1</Schlüssel><鍵/></anyType>", `"Schl\u00fcssel, \u9375"`},
-		"comment":                    {"<anyType ", "<!-- <m_strKeyData> --><anyType ", `"a comment"`},
-		"comments at both ends":      {"</ArrayOfAnyType>", "<!--x--></ArrayOfAnyType><!--y-->", `"a comment"`},
-		"instruction":                {"</anyType>", "<?x y?></anyType>", `"a processing instruction"`},
-		"attribute of the root":      {"<ArrayOfAnyType ", `<ArrayOfAnyType a="1" `, `"the attribute a of ArrayOfAnyType"`},
-		"attribute of the element":   {"<anyType ", `<anyType p:a="1" xmlns:p="urn:p" `, `"the attribute a of anyType"`},
-		"type in no namespace":       {"<anyType ", `<anyType type="x" `, `"the attribute type of anyType"`},
-		"known attributes":           {"<anyType ", `<anyType xml:space="preserve" xsi:nil="false" `, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for _, at := range []func(d *draft) *string{
-				func(d *draft) *string { return &d.outer },
-				func(d *draft) *string { return &d.document },
-			} {
-				d := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
-				text := at(d)
-				if !strings.Contains(*text, c.old) {
-					t.Fatalf("%q is not in it", c.old)
-				}
-				*text = strings.Replace(*text, c.old, c.new, 1)
-				checkExtra(t, d.export(), d.password, c.says)
-			}
-		})
-	}
-}
-
-// checkExtra asserts that a good export, and its keyless copy, is warned of by
-// that alone.
-func checkExtra(t *testing.T, file, password []byte, says string) {
-	t.Helper()
-	e, err := Parse(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := e.Decrypt(password)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyless, err := Parse(whole(e.Keyless(OmitElement)))
-	if err != nil || keyless.HasKey() {
-		t.Fatalf("the keyless copy has a key, or %v", err)
-	}
-	copied, err := keyless.Decrypt(password)
-	if err != nil {
-		t.Fatal(err)
-	}
-	without, err := copied.CheckedKeyless(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range []*Report{d.Check(now), without.Report()} {
-		if r.Verdict != VerdictHSM || says == "" && len(r.Findings) > 0 {
-			t.Errorf("%s, %+v", r.Verdict, r.Findings)
-		}
-		if says != "" && (!slices.Equal(controlsOf(r, true), []string{control.TPDExtra.ID}) || !strings.HasSuffix(r.Findings[0].Message, " "+says)) {
-			t.Errorf("%+v, expected %s", r.Findings, says)
-		}
-	}
-}
-
 func decryptDraft(t *testing.T, d *draft) (*Domain, error) {
 	t.Helper()
 	e, err := Parse(d.export())
@@ -224,43 +156,6 @@ func TestTPDDocument(t *testing.T) {
 			_, err := decryptDraft(t, d)
 			refusedBy(t, err, control.TPDDocument)
 		})
-	}
-}
-
-// The right password is not blamed for a document in another alphabet, sound or
-// damaged; a wrong one is.
-func TestOtherAlphabets(t *testing.T) {
-	v := vectors.OneTPD(t, "contoso-mode2")
-	for _, encoding := range []string{"utf-8", "bom", "utf-16le", "utf-16be"} {
-		for _, declaration := range []string{`<?xml version="1.0"?>`, ""} {
-			for _, damaged := range []bool{false, true} {
-				d := takeApart(t, v)
-				text := strings.Replace(d.document, "<m_ttdki>", "<備考>"+strings.Repeat("社外秘の鍵", 20000)+"</備考><m_ttdki>", 1)
-				text = strings.Replace(text, `<?xml version="1.0"?>`, declaration, 1)
-				if damaged {
-					text = strings.Replace(text, "</m_ttdki>", "</m_ttdk>", 1)
-				}
-				text = strings.Replace(strings.Replace(text, "{CHAIN}", stringElements(d.chain), 1), "{TEMPLATES}", stringElements(d.templates), 1)
-				d.document = string(style{encoding: encoding}.encode(strings.TrimSpace(text)))
-				domain, err := decryptDraft(t, d)
-				switch {
-				case damaged:
-					refusedBy(t, err, control.TPDDocument)
-				case err != nil:
-					t.Errorf("%s, %q: %v", encoding, declaration, err)
-				default:
-					if _, err := domain.Checked(now); err != nil {
-						t.Errorf("%s, %q: %v", encoding, declaration, err)
-					}
-				}
-				e, err := Parse(d.export())
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, err = e.Decrypt([]byte("another"))
-				refusedBy(t, err, control.TPDPassword)
-			}
-		}
 	}
 }
 
@@ -463,37 +358,6 @@ func TestCheckReportsAll(t *testing.T) {
 	}
 	if got := controlsOf(r, false); !slices.Equal(got, want) || r.Verdict != VerdictRefused || r.Reason != want[0] {
 		t.Errorf("refused by %v because of %s, expected %v", got, r.Reason, want)
-	}
-}
-
-// A damaged key is a key all the same: it stands in the way, and a keyless copy
-// is without it.
-func TestDamagedKey(t *testing.T) {
-	for _, damage := range []string{"*", "A", "AAAA"} {
-		draft := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
-		damageKey(damage)(t, draft)
-		e, err := Parse(draft.export())
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := e.Decrypt(draft.password)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !e.HasKey() || e.KeyBits() != 0 || d.Key != nil || !d.Check(now).HasKey {
-			t.Errorf("%s: has key %v, %d bits", damage, e.HasKey(), e.KeyBits())
-		}
-		checked, err := d.Checked(now)
-		if refusedBy(t, err, control.TPDKeyDecrypt); checked != nil {
-			t.Errorf("%s: the domain is checked", damage)
-		}
-		_, err = d.CheckedKeyless(now)
-		refusedBy(t, err, control.TPDKeyPresent)
-		for _, element := range []KeylessElement{OmitElement, EmptyElement} {
-			if keyless, err := Parse(whole(e.Keyless(element))); err != nil || keyless.HasKey() {
-				t.Errorf("%s: the keyless copy has a key, or %v", damage, err)
-			}
-		}
 	}
 }
 

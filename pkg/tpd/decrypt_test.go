@@ -9,10 +9,12 @@ import (
 	"encoding/hex"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"unicode/utf16"
 
 	"keyferry/internal/vectors"
+	"keyferry/pkg/control"
 )
 
 // The values come from a .NET runtime.
@@ -145,5 +147,73 @@ func TestOpenSSLAgrees(t *testing.T) {
 				t.Error("openssl reads another private key out of the blob")
 			}
 		})
+	}
+}
+
+// The right password is not blamed for a document in another alphabet, sound or
+// damaged; a wrong one is.
+func TestOtherAlphabets(t *testing.T) {
+	v := vectors.OneTPD(t, "contoso-mode2")
+	for _, encoding := range []string{"utf-8", "bom", "utf-16le", "utf-16be"} {
+		for _, declaration := range []string{`<?xml version="1.0"?>`, ""} {
+			for _, damaged := range []bool{false, true} {
+				d := takeApart(t, v)
+				text := strings.Replace(d.document, "<m_ttdki>", "<備考>"+strings.Repeat("社外秘の鍵", 20000)+"</備考><m_ttdki>", 1)
+				text = strings.Replace(text, `<?xml version="1.0"?>`, declaration, 1)
+				if damaged {
+					text = strings.Replace(text, "</m_ttdki>", "</m_ttdk>", 1)
+				}
+				text = strings.Replace(strings.Replace(text, "{CHAIN}", stringElements(d.chain), 1), "{TEMPLATES}", stringElements(d.templates), 1)
+				d.document = string(style{encoding: encoding}.encode(strings.TrimSpace(text)))
+				domain, err := decryptDraft(t, d)
+				switch {
+				case damaged:
+					refusedBy(t, err, control.TPDDocument)
+				case err != nil:
+					t.Errorf("%s, %q: %v", encoding, declaration, err)
+				default:
+					if _, err := domain.Checked(now); err != nil {
+						t.Errorf("%s, %q: %v", encoding, declaration, err)
+					}
+				}
+				e, err := Parse(d.export())
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = e.Decrypt([]byte("another"))
+				refusedBy(t, err, control.TPDPassword)
+			}
+		}
+	}
+}
+
+// A damaged key is a key all the same: it stands in the way, and a keyless copy
+// is without it.
+func TestDamagedKey(t *testing.T) {
+	for _, damage := range []string{"*", "A", "AAAA"} {
+		draft := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
+		damageKey(damage)(t, draft)
+		e, err := Parse(draft.export())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := e.Decrypt(draft.password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !e.HasKey() || e.KeyBits() != 0 || d.Key != nil || !d.Check(now).HasKey {
+			t.Errorf("%s: has key %v, %d bits", damage, e.HasKey(), e.KeyBits())
+		}
+		checked, err := d.Checked(now)
+		if refusedBy(t, err, control.TPDKeyDecrypt); checked != nil {
+			t.Errorf("%s: the domain is checked", damage)
+		}
+		_, err = d.CheckedKeyless(now)
+		refusedBy(t, err, control.TPDKeyPresent)
+		for _, element := range []KeylessElement{OmitElement, EmptyElement} {
+			if keyless, err := Parse(whole(e.Keyless(element))); err != nil || keyless.HasKey() {
+				t.Errorf("%s: the keyless copy has a key, or %v", damage, err)
+			}
+		}
 	}
 }

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tpd
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"keyferry/internal/vectors"
+	"keyferry/pkg/control"
+)
+
+// What .NET passes over is passed over here, in both documents, with one warning
+// that names it; none of it stands for what has the same name.
+func TestTPDExtra(t *testing.T) {
+	for name, c := range map[string]struct{ old, new, says string }{
+		"element with a prefix":      {"<anyType ", `<p:x xmlns:p="urn:p"><anyType/></p:x><anyType `, `"p:x"`},
+		"element in a default":       {"</anyType>", `<m_strKeyData xmlns="urn:x">AAAA</m_strKeyData></anyType>`, `":m_strKeyData"`},
+		"known name, known children": {"</anyType>", `<m_ttdki xmlns="urn:x"><strID>x</strID></m_ttdki></anyType>`, `":m_ttdki"`},
+		"another domain":             {"</ArrayOfAnyType>", `<anyType xmlns="urn:x" xsi:type="TrustedDocDomain" /></ArrayOfAnyType>`, `":anyType"`},
+		"letters outside of ASCII":   {"</anyType>", "<Schlüssel>1</Schlüssel><鍵/></anyType>", `"Schl\u00fcssel, \u9375"`},
+		"comment":                    {"<anyType ", "<!-- <m_strKeyData> --><anyType ", `"a comment"`},
+		"comments at both ends":      {"</ArrayOfAnyType>", "<!--x--></ArrayOfAnyType><!--y-->", `"a comment"`},
+		"instruction":                {"</anyType>", "<?x y?></anyType>", `"a processing instruction"`},
+		"attribute of the root":      {"<ArrayOfAnyType ", `<ArrayOfAnyType a="1" `, `"the attribute a of ArrayOfAnyType"`},
+		"attribute of the element":   {"<anyType ", `<anyType p:a="1" xmlns:p="urn:p" `, `"the attribute a of anyType"`},
+		"type in no namespace":       {"<anyType ", `<anyType type="x" `, `"the attribute type of anyType"`},
+		"known attributes":           {"<anyType ", `<anyType xml:space="preserve" xsi:nil="false" `, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, at := range []func(d *draft) *string{
+				func(d *draft) *string { return &d.outer },
+				func(d *draft) *string { return &d.document },
+			} {
+				d := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
+				text := at(d)
+				if !strings.Contains(*text, c.old) {
+					t.Fatalf("%q is not in it", c.old)
+				}
+				*text = strings.Replace(*text, c.old, c.new, 1)
+				checkExtra(t, d.export(), d.password, c.says)
+			}
+		})
+	}
+}
+
+// checkExtra asserts that a good export, and its keyless copy, is warned of by
+// that alone.
+func checkExtra(t *testing.T, file, password []byte, says string) {
+	t.Helper()
+	e, err := Parse(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := e.Decrypt(password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyless, err := Parse(whole(e.Keyless(OmitElement)))
+	if err != nil || keyless.HasKey() {
+		t.Fatalf("the keyless copy has a key, or %v", err)
+	}
+	copied, err := keyless.Decrypt(password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, err := copied.CheckedKeyless(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*Report{d.Check(now), without.Report()} {
+		if r.Verdict != VerdictHSM || says == "" && len(r.Findings) > 0 {
+			t.Errorf("%s, %+v", r.Verdict, r.Findings)
+		}
+		if says != "" && (!slices.Equal(controlsOf(r, true), []string{control.TPDExtra.ID}) || !strings.HasSuffix(r.Findings[0].Message, " "+says)) {
+			t.Errorf("%+v, expected %s", r.Findings, says)
+		}
+	}
+}
