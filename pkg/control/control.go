@@ -60,8 +60,16 @@ func (r *Refusal) WithHint(format string, args ...any) *Refusal {
 	return r
 }
 
-// About puts before an error's message what it is about, such as a file's name.
+// About puts before an error's message, or those of the errors that it joins, what
+// it is about, such as a file's name.
 func About(what string, err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range joined.Unwrap() {
+			all = append(all, About(what, e))
+		}
+		return errors.Join(all...)
+	}
 	if r, ok := err.(*Refusal); ok {
 		about := *r
 		about.Message = what + ": " + r.Message

@@ -63,6 +63,23 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
+// What an error is about is said of each that it joins.
+func TestAbout(t *testing.T) {
+	one, two := TPDMode.Refuse("one"), TPDKeyCRT.Refuse("two")
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{one, "f: one [KF-TPD-MODE]"},
+		{io.EOF, "f: EOF"},
+		{errors.Join(one, errors.Join(two, io.EOF)), "f: one [KF-TPD-MODE]\nf: two [KF-TPD-KEY-CRT]\nf: EOF"},
+	} {
+		if got := About("f", c.err); got.Error() != c.want || Is(got, TPDMode) != Is(c.err, TPDMode) {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+}
+
 func TestIs(t *testing.T) {
 	r := StateBusy.Refuse("x")
 	for name, err := range map[string]error{

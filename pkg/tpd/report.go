@@ -4,6 +4,8 @@ package tpd
 
 import (
 	"crypto/rsa"
+	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +43,7 @@ type Report struct {
 	Verdict          string          `json:"verdict"`
 	Reason           string          `json:"reason"`
 
-	err *control.Refusal // the first finding that is no warning
+	refusals []error // the findings that are no warnings
 }
 
 // Derivations says how each field was decrypted; "" where it was not.
@@ -58,18 +60,12 @@ type Finding struct {
 	Hint    string `json:"hint"`
 }
 
-// Err returns the first refusal of the report, nil if there is none.
-func (r *Report) Err() error {
-	if r.err == nil {
-		return nil
-	}
-	return r.err
-}
+// Err returns all refusals of the report, joined in the order of the checks; nil
+// if there is none.
+func (r *Report) Err() error { return errors.Join(r.refusals...) }
 
 func (r *Report) refuse(refusal *control.Refusal) {
-	if r.err == nil {
-		r.err = refusal
-	}
+	r.refusals = append(r.refusals, refusal)
 	r.Findings = append(r.Findings, Finding{refusal.Control.ID, false, refusal.Message, refusal.Hint})
 }
 
@@ -81,16 +77,15 @@ func (r *Report) warn(refusal *control.Refusal) {
 // comes first only where nothing else is wrong.
 func (r *Report) judge() {
 	r.FingerprintWords = inWords(r.Fingerprint)
-	switch {
-	case r.err == nil:
+	i := slices.IndexFunc(r.Findings, func(f Finding) bool { return !f.Warning })
+	if i < 0 {
 		r.Verdict = VerdictHSM
 		return
-	case r.err.Control.ID == control.TPDMode1.ID:
-		r.Verdict = VerdictMicrosoftManaged
-	default:
-		r.Verdict = VerdictRefused
 	}
-	r.Reason = r.err.Control.ID
+	r.Verdict, r.Reason = VerdictRefused, r.Findings[i].Control
+	if r.Reason == control.TPDMode1.ID {
+		r.Verdict = VerdictMicrosoftManaged
+	}
 }
 
 // inWords says a fingerprint in hex in its 32 words, on one line; an absent one in none.
@@ -150,7 +145,7 @@ func (d *Domain) Check(now time.Time, pinnedRoots ...fingerprint.Fingerprint) *R
 	return d.check(now, pinnedRoots, false).report
 }
 
-// Checked makes the checks of [Domain.Check]. The error is the first refusal.
+// Checked makes the checks of [Domain.Check]. The error is all refusals, joined.
 func (d *Domain) Checked(now time.Time, pinnedRoots ...fingerprint.Fingerprint) (*Checked, error) {
 	id := d.check(now, pinnedRoots, false)
 	if err := id.report.Err(); err != nil {
@@ -160,7 +155,7 @@ func (d *Domain) Checked(now time.Time, pinnedRoots ...fingerprint.Fingerprint) 
 }
 
 // CheckedMicrosoftManaged makes the checks of [Domain.Check], of which only
-// that of the key's size may and must fail. The error is the first refusal, or
+// that of the key's size may and must fail. The error is all other refusals, or
 // KF-TPD-NOT-MODE1 for a key that can become an HSM key.
 func (d *Domain) CheckedMicrosoftManaged(now time.Time, pinnedRoots ...fingerprint.Fingerprint) (*CheckedMicrosoftManaged, error) {
 	id := d.check(now, pinnedRoots, false)
@@ -174,7 +169,7 @@ func (d *Domain) CheckedMicrosoftManaged(now time.Time, pinnedRoots ...fingerpri
 }
 
 // CheckedKeyless makes the checks of [Domain.Check] on a keyless TPD: there
-// must be no key, and all else must hold. The error is the first refusal.
+// must be no key, and all else must hold. The error is all refusals, joined.
 func (d *Domain) CheckedKeyless(now time.Time, pinnedRoots ...fingerprint.Fingerprint) (*CheckedKeyless, error) {
 	id := d.check(now, pinnedRoots, true)
 	if err := id.report.Err(); err != nil {

@@ -5,7 +5,6 @@ package tpd
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -250,7 +249,14 @@ func TestEveryRefusalHasAHint(t *testing.T) {
 			t.Errorf("%s: hint %q, class %d", c.ID, c.Hint, c.Class)
 		}
 	}
-	if !errors.As((&Report{err: control.TPDMode.Refuse("x")}).Err(), new(*control.Refusal)) || (&Report{}).Err() != nil {
-		t.Error("Err of a report is wrong")
+	r := new(Report)
+	if r.Err() != nil {
+		t.Error(r.Err())
+	}
+	r.refuse(control.TPDMode.Refuse("x"))
+	r.warn(control.TPDExtra.Refuse("y"))
+	r.refuse(control.TPDKeyCRT.Refuse("z"))
+	if err := r.Err(); !control.Is(err, control.TPDMode) || !control.Is(err, control.TPDKeyCRT) || control.Is(err, control.TPDExtra) {
+		t.Errorf("not all refusals, or more: %v", err)
 	}
 }
