@@ -45,7 +45,7 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(s, path, *maxSize, func(h *history, v *bundle.Verified) error { return answer(io, s, h, v, *out) })
+				return withBundle(io, s, path, *maxSize, func(h *history, v *bundle.Verified) error { return answer(io, s, h, v, *out) })
 			})
 		}
 	},

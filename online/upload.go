@@ -83,7 +83,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(s, path, *maxSize, func(h *history, v *bundle.Verified) error { return o.run(ctx, io, s, h, v, path) })
+				return withBundle(io, s, path, *maxSize, func(h *history, v *bundle.Verified) error { return o.run(ctx, io, s, h, v, path) })
 			})
 		}
 	},

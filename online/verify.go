@@ -38,7 +38,7 @@ Example: online verify /media/stick/keyferry-vault-room-1.kfb
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(s, path, *maxSize, func(_ *history, v *bundle.Verified) error { return showBundle(io, s, v) })
+				return withBundle(io, s, path, *maxSize, func(_ *history, v *bundle.Verified) error { return showBundle(io, s, v) })
 			})
 		}
 	},
@@ -49,7 +49,7 @@ func addMaxSize(flags *pflag.FlagSet) *int64 {
 }
 
 // withBundle receives a bundle of the offline side and runs f on it.
-func withBundle(s *state.State, path string, maxSize int64, f func(h *history, v *bundle.Verified) error) error {
+func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h *history, v *bundle.Verified) error) error {
 	h, err := readHistory(s.Ledger)
 	if err != nil {
 		return err
@@ -71,8 +71,20 @@ func withBundle(s *state.State, path string, maxSize int64, f func(h *history, v
 			return err
 		}
 		h.approved = w.Who(v.Approvals)
+		warnOfGap(io, h, v)
 		return f(h, v)
 	})
+}
+
+// warnOfGap says which bundles can't be uploaded any more once this one is.
+func warnOfGap(io *cli.IO, h *history, v *bundle.Verified) {
+	last := uint64(0)
+	for _, a := range h.accepted {
+		last = max(last, a.Sequence)
+	}
+	if n := v.Manifest.Sequence; n > last+1 {
+		io.Warn("the bundles from number %d to %d were not uploaded here: once this one is, they are refused [%s]", last+1, n-1, control.BundleReplay.ID)
+	}
 }
 
 // takeCopy reads the copy of the sender's ledger, and refuses one that does not

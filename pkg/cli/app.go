@@ -271,10 +271,10 @@ func OneArgument(args []string, what string) (string, error) {
 	return args[0], nil
 }
 
-// Require refuses flags that were left out or are empty.
+// Require refuses flags that were left out.
 func Require(flags *pflag.FlagSet, names ...string) error {
 	for _, name := range names {
-		if !flags.Changed(name) || flags.Lookup(name).Value.String() == "" {
+		if !flags.Changed(name) {
 			return control.CommandLine.Refuse("--%s is missing", name)
 		}
 	}

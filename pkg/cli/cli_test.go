@@ -220,7 +220,8 @@ func TestRequire(t *testing.T) {
 	p.run(t, "test", "--a", "x", "--b", "y").done(t, "")
 	p.run(t, "test", "--b", "y").refusedBy(t, control.CommandLine, "--a is missing")
 	p.run(t, "test", "--a", "x").refusedBy(t, control.CommandLine, "--b is missing")
-	p.run(t, "test", "--a", "", "--b", "y").refusedBy(t, control.CommandLine, "--a is missing")
+	p.run(t, "test", "--a", "", "--b", "y").refusedBy(t, control.CommandLine, "--a is empty")
+	p.run(t, "test", "--a", "x", "--b", "").refusedBy(t, control.CommandLine, "--b is empty")
 }
 
 func TestOneArgument(t *testing.T) {
