@@ -8,14 +8,13 @@ import (
 	"strings"
 
 	"keyferry/pkg/airgap"
+	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/hsm"
 )
 
 // This file turns what doctor finds into text for people, 80 columns wide.
 // Programs read the JSON.
-
-const doctorWidth = 80
 
 // describeMachine writes the section "machine".
 func describeMachine(w *strings.Builder, found []airgap.Finding) {
@@ -25,7 +24,7 @@ func describeMachine(w *strings.Builder, found []airgap.Finding) {
 		if f.Connected {
 			label = "CONNECTED"
 		}
-		line(w, label, "%s", fold(f.Text, 16))
+		line(w, label, "%s", cli.Fold(f.Text, 16))
 	}
 	if airgap.Refuse(found) == nil {
 		line(w, "network", "none: nothing connects this machine now")
@@ -37,10 +36,10 @@ func (f programFinding) describe(w *strings.Builder) {
 	fmt.Fprintln(w, "\nThis program")
 	for _, held := range strings.Split(f.Sandbox.String(), "\n") {
 		label, text, _ := strings.Cut(held, ": ")
-		line(w, label, "%s", fold(text, 16))
+		line(w, label, "%s", cli.Fold(text, 16))
 	}
-	line(w, "memory", "%s", fold(string(f.Memory), 16))
-	line(w, "self-test", "%s", fold(cmp.Or(strings.Join(f.SelfTest, ", "), "a wrong answer, see below"), 16))
+	line(w, "memory", "%s", cli.Fold(string(f.Memory), 16))
+	line(w, "self-test", "%s", cli.Fold(cmp.Or(strings.Join(f.SelfTest, ", "), "a wrong answer, see below"), 16))
 	fmt.Fprintln(w)
 }
 
@@ -62,7 +61,7 @@ func (f hsmFinding) describe(w *strings.Builder, verbose bool) {
 	line(w, "goes out by", "%s", cmp.Or(f.Wrap, "--wrap software only: no mechanism is exact"))
 	signer := "in the token, or in a file (--signer)"
 	if !f.Signs {
-		signer = "in a file only, --signer file:\n" + fold(f.NoSigner, 16)
+		signer = "in a file only, --signer file:\n" + cli.Fold(f.NoSigner, 16)
 	}
 	line(w, "is signed", "%s", signer)
 }
@@ -89,7 +88,7 @@ func (f hsmFinding) describeMechanisms(w *strings.Builder, verbose bool) {
 			names = append(names, m.Name)
 		}
 	}
-	line(w, "mechanisms", "%d by its own word; of those that serve here:\n%s", len(f.Mechanisms), fold(dash(strings.Join(names, " ")), 16))
+	line(w, "mechanisms", "%d by its own word; of those that serve here:\n%s", len(f.Mechanisms), cli.Fold(dash(strings.Join(names, " ")), 16))
 	if !verbose {
 		return
 	}
@@ -106,24 +105,10 @@ func describeVerdicts(w *strings.Builder, title string, verdicts []hsm.Verdict) 
 		switch {
 		case v.Reason == "":
 			fmt.Fprintln(w, head)
-		case len(head)+len(": ")+len(v.Reason) <= doctorWidth:
+		case len(head)+len(": ")+len(v.Reason) <= cli.Width:
 			fmt.Fprintf(w, "%s: %s\n", head, v.Reason)
 		default:
-			fmt.Fprintf(w, "%s:\n%s%s\n", head, strings.Repeat(" ", 10), strings.ReplaceAll(fold(v.Reason, 10), "\n", "\n"+strings.Repeat(" ", 10)))
+			fmt.Fprintf(w, "%s:\n%s%s\n", head, strings.Repeat(" ", 10), strings.ReplaceAll(cli.Fold(v.Reason, 10), "\n", "\n"+strings.Repeat(" ", 10)))
 		}
 	}
-}
-
-// fold breaks text into lines that fit beside an indent of so many columns. A
-// word that is too long stays whole.
-func fold(text string, indent int) string {
-	var lines []string
-	for _, word := range strings.Fields(text) {
-		if last := len(lines) - 1; last >= 0 && indent+len(lines[last])+1+len(word) <= doctorWidth {
-			lines[last] += " " + word
-		} else {
-			lines = append(lines, word)
-		}
-	}
-	return strings.Join(lines, "\n")
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 
+	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/tpd"
@@ -59,7 +60,7 @@ func describeAll(w *strings.Builder, files []inspected, survey tpd.Survey, verbo
 		case f.Bits > 0:
 			line(w, "key", "RSA-%d, by the size of its field", f.Bits)
 		}
-		line(w, "verdict", "%s", fold(f.verdict(), 16))
+		line(w, "verdict", "%s", cli.Fold(f.verdict(), 16))
 	}
 	if len(files) > 1 {
 		describeTable(w, files)
@@ -88,7 +89,7 @@ func describe(w *strings.Builder, r *tpd.Report, verbose bool) {
 	line(w, "key", "RSA-%d, mode %d, GUID %s", r.Bits, r.Mode, dash(r.KeyGUID))
 	describeFingerprint(w, "fingerprint", r.Fingerprint)
 	if verbose { // as Azure shows it
-		line(w, "modulus", "%s", folded(r.ModulusBase64, 60))
+		line(w, "modulus", "%s", inLines(r.ModulusBase64, 60))
 	}
 	line(w, "derivation", "document %s, key %s", dash(string(r.Derivation.Document)), dash(string(r.Derivation.Key)))
 	line(w, "CSP", "type %d, %s\ncontainer %s, key number %d", r.CSPType, control.Quote(r.CSPName), control.Quote(r.KeyContainer), r.KeyNumber)
@@ -100,7 +101,7 @@ func describe(w *strings.Builder, r *tpd.Report, verbose bool) {
 		describeTemplate(w, t, verbose)
 	}
 	for _, f := range r.Findings {
-		line(w, findingLabel(r, f), "%s", fold(f.Message+" ["+f.Control+"]", 16))
+		line(w, findingLabel(r, f), "%s", cli.Fold(f.Message+" ["+f.Control+"]", 16))
 	}
 }
 
@@ -146,8 +147,8 @@ func describeSLC(w *strings.Builder, slc *xrml.SLC) {
 	line(w, "hierarchy", "%s; root key, %s:\n%s", slc.Hierarchy, pinned, groupedHex(slc.RootFingerprint))
 }
 
-// folded sets a text without spaces in lines of n characters.
-func folded(s string, n int) string {
+// inLines sets a text without spaces in lines of n characters.
+func inLines(s string, n int) string {
 	var lines []string
 	for ; len(s) > n; s = s[n:] {
 		lines = append(lines, s[:n])
@@ -180,7 +181,7 @@ func describeTemplate(w *strings.Builder, t xrml.Template, verbose bool) {
 		if t.Anyone {
 			text += " (ANYONE)"
 		}
-		lines = append(lines, fold("rights: "+text, 16))
+		lines = append(lines, cli.Fold("rights: "+text, 16))
 	}
 	line(w, "  template", "%s", strings.Join(lines, "\n"))
 }
@@ -201,7 +202,7 @@ func describeTable(w *strings.Builder, files []inspected) {
 	fmt.Fprintln(w)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "#\tFILE\tKEY\tBITS\tISSUED\tVERDICT")
-	room := doctorWidth - tableWidth - len(fmt.Sprint(len(files)))
+	room := cli.Width - tableWidth - len(fmt.Sprint(len(files)))
 	for i, f := range files {
 		key, bits, issued, verdict := "-", f.Bits, "-", verdicts[tpd.VerdictRefused]
 		if r := f.Report; r != nil {
@@ -228,7 +229,7 @@ func shorten(s string, n int) string {
 
 // entry writes a text of any length: its further lines are set in.
 func entry(w *strings.Builder, format string, args ...any) {
-	text := fold(fmt.Sprintf(format, args...), 6)
+	text := cli.Fold(fmt.Sprintf(format, args...), 6)
 	fmt.Fprintln(w, strings.ReplaceAll(text, "\n", "\n      "))
 }
 

@@ -261,39 +261,18 @@ func (d *doctor) report(s *state.State) error {
 	return nil
 }
 
-const (
-	columns = 80
-	indent  = 6 // below a line's result
-)
-
 // print writes the finding in lines of 80 columns, where its words allow it.
 func (f finding) print(b *strings.Builder) {
 	text := f.Name + ": " + f.Text
 	if f.Control != "" {
 		text += " [" + f.Control + "]"
 	}
-	fmt.Fprintf(b, "%-*s%s\n", indent, f.Result, folded(text))
+	const indent = "      " // below the result
+	add := func(head, text string) {
+		fmt.Fprintf(b, "%-*s%s\n", len(indent), head, strings.ReplaceAll(cli.Fold(text, len(indent)), "\n", "\n"+indent))
+	}
+	add(f.Result, text)
 	if f.Hint != "" {
-		fmt.Fprintf(b, "%-*s%s\n", indent, "", folded("hint: "+f.Hint))
+		add("", "hint: "+f.Hint)
 	}
-}
-
-// folded breaks a text between words, for what is indented.
-func folded(text string) string {
-	var b strings.Builder
-	at := indent
-	for i, word := range strings.Fields(text) {
-		switch {
-		case i == 0:
-		case at+1+len(word) > columns:
-			b.WriteString("\n" + strings.Repeat(" ", indent))
-			at = indent
-		default:
-			b.WriteByte(' ')
-			at++
-		}
-		b.WriteString(word)
-		at += len(word)
-	}
-	return b.String()
 }

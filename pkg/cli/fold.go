@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import "strings"
+
+// Width is that of what people read on a terminal, in columns.
+const Width = 80
+
+// Fold breaks text between words into lines that fit beside an indent of so many
+// columns, which it leaves to the caller. A word that is too long stays whole:
+// it may be a URL or a path.
+func Fold(text string, indent int) string {
+	var lines []string
+	for _, word := range strings.Fields(text) {
+		if last := len(lines) - 1; last >= 0 && indent+len(lines[last])+1+len(word) <= Width {
+			lines[last] += " " + word
+		} else {
+			lines = append(lines, word)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
