@@ -88,8 +88,8 @@ func newUploader(t *testing.T, made string) *uploader {
 // command's error.
 func (u *uploader) run(ctx context.Context, w way, through policy.Transporter, tenant rms.Tenant) (failed error) {
 	password := filepath.Join(u.dir, "pw")
-	run := func(ctx context.Context, io *cli.IO, s *state.State, h *history, v *bundle.Verified, o *uploadOptions) error {
-		plan, err := o.plan(ctx, io, v)
+	run := func(ctx context.Context, io *cli.IO, s *state.State, h *history, r received, o *uploadOptions) error {
+		plan, err := o.plan(ctx, io, r)
 		if err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func (u *uploader) run(ctx context.Context, w way, through policy.Transporter, t
 		o := &uploadOptions{active: "contoso-slc", password: cli.AddSecretFlags(flags, "protection-password", "protection password", true)}
 		return func(ctx context.Context, io *cli.IO, _ []string) error {
 			failed = withState(io, func(s *state.State) error {
-				return withBundle(io, s, filepath.Join(u.dir, "stick", "keyferry-offline-1.kfb"), bundle.DefaultMaxSize, func(h *history, v *bundle.Verified) error { return run(ctx, io, s, h, v, o) })
+				return withBundle(io, s, filepath.Join(u.dir, "stick", "keyferry-offline-1.kfb"), bundle.DefaultMaxSize, func(h *history, r received) error { return run(ctx, io, s, h, r, o) })
 			})
 			return failed
 		}

@@ -108,8 +108,6 @@ type answered struct {
 type history struct {
 	keks     []kekPackaged
 	accepted []accepted
-	copy     ledger.Mark       // of the ledger that came with the bundle at hand
-	approved []trust.Approver  // of that bundle
 	keys     []*bundle.Arrived // what became of each key, oldest first
 	refused  map[string]string // why a key's import or its TPD's stopped last, by ID
 	handed   []handedOver

@@ -53,7 +53,7 @@ Example: online package keyferry-vault-room-1.kfb --out transfer
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(_ *history, v *bundle.Verified) error { return writeTransfer(io, v, *out) })
+				return withBundle(io, s, path, *maxSize, func(_ *history, r received) error { return writeTransfer(io, r.Verified, *out) })
 			})
 		}
 	},

@@ -68,11 +68,11 @@ func (p *plan) clear() {
 }
 
 // plan checks all that can be known without the cloud.
-func (o *uploadOptions) plan(ctx context.Context, io *cli.IO, v *bundle.Verified) (*plan, error) {
-	if err := o.check(v.Index.Keys); err != nil {
+func (o *uploadOptions) plan(ctx context.Context, io *cli.IO, r received) (*plan, error) {
+	if err := o.check(r.Index.Keys); err != nil {
 		return nil, err
 	}
-	transfers, err := readTransfers(v)
+	transfers, err := readTransfers(r.Verified)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (o *uploadOptions) plan(ctx context.Context, io *cli.IO, v *bundle.Verified
 	if err != nil {
 		return nil, err
 	}
-	p, err := o.steps(v, transfers, passwords)
+	p, err := o.steps(r, transfers, passwords)
 	if err != nil {
 		for _, password := range passwords {
 			clear(password)
@@ -121,10 +121,10 @@ func (o *uploadOptions) passwords(ctx context.Context, io *cli.IO, transfers []t
 }
 
 // steps makes a step of each key, and reports the problems of all.
-func (o *uploadOptions) steps(v *bundle.Verified, transfers []transfer, passwords [][]byte) (*plan, error) {
-	p := &plan{manifest: v.Digest}
-	if !v.Again {
-		p.accept = acceptance(v)
+func (o *uploadOptions) steps(r received, transfers []transfer, passwords [][]byte) (*plan, error) {
+	p := &plan{manifest: r.Digest}
+	if !r.Again {
+		p.accept = acceptance(r)
 	}
 	var problems []error
 	for i, t := range transfers {
@@ -135,7 +135,7 @@ func (o *uploadOptions) steps(v *bundle.Verified, transfers []transfer, password
 		}
 		s.vaultName = o.vaultName(t.key.ID)
 		_, s.named = o.names[t.key.ID]
-		s.tags = map[string]string{"keyferry-bundle": v.Manifest.ID, "keyferry-slc": t.key.SLC}
+		s.tags = map[string]string{"keyferry-bundle": r.Manifest.ID, "keyferry-slc": t.key.SLC}
 		if t.key.ID == o.active {
 			p.active = s
 		}
@@ -187,9 +187,11 @@ func (o *uploadOptions) check(keys []bundle.Key) error {
 	return nil
 }
 
-func acceptance(v *bundle.Verified) *accepted {
-	a := &accepted{Bundle: v.Manifest.ID, Sequence: v.Manifest.Sequence, Manifest: v.Digest, Keys: []string{}}
-	for _, k := range v.Index.Keys {
+func acceptance(r received) *accepted {
+	a := &accepted{
+		Bundle: r.Manifest.ID, Sequence: r.Manifest.Sequence, Manifest: r.Digest, Copy: r.copy, Approved: r.approved, Keys: []string{},
+	}
+	for _, k := range r.Index.Keys {
 		a.Keys = append(a.Keys, k.ID)
 	}
 	return a

@@ -16,6 +16,7 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/ledger"
 	"keyferry/pkg/state"
 )
 
@@ -45,7 +46,7 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(h *history, v *bundle.Verified) error { return answer(io, s, h, v, *out) })
+				return withBundle(io, s, path, *maxSize, func(h *history, r received) error { return answer(io, s, h, r, *out) })
 			})
 		}
 	},
@@ -53,22 +54,22 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 
 // answer sends the receipt. If the last one says the same, it is that one again;
 // an older one would be refused where a later one was taken.
-func answer(io *cli.IO, s *state.State, h *history, v *bundle.Verified, out string) error {
-	keys, err := h.became(v)
+func answer(io *cli.IO, s *state.State, h *history, r received, out string) error {
+	keys, err := h.became(r.Verified)
 	if err != nil {
 		return err
 	}
-	want := answered{Answers: v.Digest, Keys: keys}
+	want := answered{Answers: r.Digest, Keys: keys}
 	var path string
 	if n := len(h.answers); n > 0 && h.answers[n-1].saysAs(want) {
 		path, err = dispatch.Deliver(s, h.answers[n-1].Sequence, out)
 	} else {
-		path, err = sendReceipt(io, s, h, want, out)
+		path, err = sendReceipt(io, s, h, r.copy, want, out)
 	}
 	if err != nil {
 		return err
 	}
-	return io.Result(map[string]any{"receipt": path, "answers": v.Digest, "keys": keys},
+	return io.Result(map[string]any{"receipt": path, "answers": r.Digest, "keys": keys},
 		fmt.Sprintf("Receipt: %s\nThe copy was read back and compared. The stick may be pulled.", path))
 }
 
@@ -78,12 +79,12 @@ func (a answered) saysAs(b answered) bool {
 
 // sendReceipt seals the receipt and sends it: behind one that says something
 // else, where a run that was stopped has sealed that under the next number.
-func sendReceipt(io *cli.IO, s *state.State, h *history, want answered, out string) (path string, err error) {
+func sendReceipt(io *cli.IO, s *state.State, h *history, theirs ledger.Mark, want answered, out string) (path string, err error) {
 	for {
 		var sent answered
 		path, sent, err = dispatch.Dispatch[answered]{
 			State: s, Out: out, Sequence: uint64(len(h.answers)) + 1, Event: eventReceipt,
-			Letter: func() (bundle.Letter, func() error, error) { return receiptLetter(s, h, want) },
+			Letter: func() (bundle.Letter, func() error, error) { return receiptLetter(s, h, theirs, want) },
 			Record: func(b *bundle.Sealed) answered {
 				return answered{b.Manifest.Sequence, b.Digest, want.Answers, want.Keys}
 			},
@@ -132,7 +133,7 @@ func (h *history) lastAnswer(bundle fingerprint.Fingerprint) *answered {
 	return nil
 }
 
-func receiptLetter(s *state.State, h *history, want answered) (l bundle.Letter, release func() error, err error) {
+func receiptLetter(s *state.State, h *history, theirs ledger.Mark, want answered) (l bundle.Letter, release func() error, err error) {
 	card, err := pinnedCard(s)
 	if err != nil {
 		return l, nil, err
@@ -145,7 +146,7 @@ func receiptLetter(s *state.State, h *history, want answered) (l bundle.Letter, 
 	if err != nil {
 		return l, nil, err
 	}
-	text, err := bundle.ReceiptText{Answers: want.Answers, Copy: h.copy, Ledger: s.Ledger.Mark(), Keys: want.Keys}.Encode()
+	text, err := bundle.ReceiptText{Answers: want.Answers, Copy: theirs, Ledger: s.Ledger.Mark(), Keys: want.Keys}.Encode()
 	if err != nil {
 		return l, nil, err
 	}

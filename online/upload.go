@@ -83,7 +83,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(h *history, v *bundle.Verified) error { return o.run(ctx, io, s, h, v, path) })
+				return withBundle(io, s, path, *maxSize, func(h *history, r received) error { return o.run(ctx, io, s, h, r, path) })
 			})
 		}
 	},
@@ -99,17 +99,17 @@ type uploadOptions struct {
 	signIn   *signIn
 }
 
-func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *history, v *bundle.Verified, path string) error {
+func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *history, r received, path string) error {
 	u := &upload{io: io, state: s, history: h, signIn: o.signIn, handover: o.handover, again: "online upload " + path}
 	if o.result != "" {
-		transfers, err := readTransfers(v)
+		transfers, err := readTransfers(r.Verified)
 		if err != nil {
 			return err
 		}
-		return u.takeResult(v.Digest, transfers, nextReceipt)
+		return u.takeResult(r.Digest, transfers, nextReceipt)
 	}
 	var err error
-	if u.plan, err = o.plan(ctx, io, v); err != nil {
+	if u.plan, err = o.plan(ctx, io, r); err != nil {
 		return err
 	}
 	if err := u.run(ctx, o.dryRun); err != nil {
@@ -259,7 +259,6 @@ func (u *upload) accept() error {
 		return nil
 	}
 	u.plan.accept = nil
-	a.Copy, a.Approved = u.history.copy, u.history.approved
 	return u.record(eventAccepted, *a)
 }
 

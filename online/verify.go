@@ -15,6 +15,7 @@ import (
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/ledger"
 	"keyferry/pkg/state"
+	"keyferry/pkg/trust"
 )
 
 var verifyCommand = cli.Command{
@@ -38,7 +39,7 @@ Example: online verify /media/stick/keyferry-vault-room-1.kfb
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(_ *history, v *bundle.Verified) error { return showBundle(io, s, v) })
+				return withBundle(io, s, path, *maxSize, func(_ *history, r received) error { return showBundle(io, s, r) })
 			})
 		}
 	},
@@ -48,8 +49,16 @@ func addMaxSize(flags *pflag.FlagSet) *int64 {
 	return cli.AddSizeFlag(flags, "max-size", bundle.DefaultMaxSize)
 }
 
+// received is a bundle from the stick that passed every check, and what this side
+// makes of it.
+type received struct {
+	*bundle.Verified
+	copy     ledger.Mark      // of the sender's ledger that came with it
+	approved []trust.Approver // who did, as the security world has them
+}
+
 // withBundle receives a bundle of the offline side and runs f on it.
-func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h *history, v *bundle.Verified) error) error {
+func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h *history, r received) error) error {
 	h, err := readHistory(s.Ledger)
 	if err != nil {
 		return err
@@ -60,7 +69,8 @@ func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h
 	}
 	pins.MaxSize = maxSize
 	return dispatch.Receive(s, path, pins, func(v *bundle.Verified) error {
-		if err := h.takeCopy(v); err != nil {
+		r := received{Verified: v}
+		if r.copy, err = h.readCopy(v); err != nil {
 			return err
 		}
 		if err := checkGUIDs(v.Index.Keys); err != nil {
@@ -70,9 +80,9 @@ func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h
 		if err != nil {
 			return err
 		}
-		h.approved = w.Who(v.Approvals)
+		r.approved = w.Who(v.Approvals)
 		warnOfGap(io, h, v)
-		return f(h, v)
+		return f(h, r)
 	})
 }
 
@@ -87,12 +97,12 @@ func warnOfGap(io *cli.IO, h *history, v *bundle.Verified) {
 	}
 }
 
-// takeCopy reads the copy of the sender's ledger, and refuses one that does not
+// readCopy reads the copy of the sender's ledger, and refuses one that does not
 // go on where that of the bundle before ended (KF-BUNDLE-TRANSCRIPT).
-func (h *history) takeCopy(v *bundle.Verified) error {
+func (h *history) readCopy(v *bundle.Verified) (ledger.Mark, error) {
 	data, err := v.ReadFile(bundle.TranscriptName)
 	if err != nil {
-		return err
+		return ledger.Mark{}, err
 	}
 	l, err := ledger.ReadCopy(data)
 	for _, a := range h.accepted {
@@ -101,10 +111,9 @@ func (h *history) takeCopy(v *bundle.Verified) error {
 		}
 	}
 	if err != nil {
-		return control.BundleTranscript.Refuse("the sender's ledger: %w", err)
+		return ledger.Mark{}, control.BundleTranscript.Refuse("the sender's ledger: %w", err)
 	}
-	h.copy = l.Mark()
-	return nil
+	return l.Mark(), nil
 }
 
 // checkGUIDs refuses two keys with one GUID: the tenant would take the first, and
@@ -139,16 +148,16 @@ func bundlePins(s *state.State, h *history) (bundle.Pins, error) {
 	}, nil
 }
 
-func showBundle(io *cli.IO, s *state.State, v *bundle.Verified) error {
+func showBundle(io *cli.IO, s *state.State, r received) error {
 	w, _, err := ownWorld(s)
 	if err != nil {
 		return err
 	}
-	m, approved := v.Manifest, w.Who(v.Approvals)
+	m := r.Manifest
 	var text strings.Builder
 	fmt.Fprintf(&text, "Bundle %s, number %d of %s, sealed %s\n", m.ID, m.Sequence, m.Sender.Name, m.Created.Format("2006-01-02 15:04 MST"))
-	fmt.Fprintf(&text, "The manifest's fingerprint:\n%s\n%s\n", v.Digest.Grouped(), v.Digest.Words())
-	for _, k := range v.Index.Keys {
+	fmt.Fprintf(&text, "The manifest's fingerprint:\n%s\n%s\n", r.Digest.Grouped(), r.Digest.Words())
+	for _, k := range r.Index.Keys {
 		if k.MicrosoftManaged() {
 			fmt.Fprintf(&text, "%s: key of SLC %s, in its TPD, to be Microsoft-managed\n", k.ID, k.SLC)
 			continue
@@ -158,17 +167,17 @@ func showBundle(io *cli.IO, s *state.State, v *bundle.Verified) error {
 	if len(m.Warnings) > 0 {
 		fmt.Fprintf(&text, "Recorded on the way: %s\n", strings.Join(m.Warnings, ", "))
 	}
-	for _, a := range approved {
+	for _, a := range r.approved {
 		fmt.Fprintf(&text, "Approved by %s\n", a)
 	}
 	if w.Threshold > 0 {
-		fmt.Fprintf(&text, "%d approvals of the %d that the security world asks for\n", len(approved), w.Threshold)
+		fmt.Fprintf(&text, "%d approvals of the %d that the security world asks for\n", len(r.approved), w.Threshold)
 	}
-	if v.Again {
+	if r.Again {
 		text.WriteString("This bundle was taken before; an upload goes on where it stopped.\n")
 	}
 	text.WriteString("Every check holds; nothing was changed.")
 	return io.Result(map[string]any{
-		"result": "SUCCESS", "manifest": m, "digest": v.Digest, "keys": v.Index.Keys, "approvals": len(approved), "approved_by": approved, "threshold": w.Threshold, "again": v.Again,
+		"result": "SUCCESS", "manifest": m, "digest": r.Digest, "keys": r.Index.Keys, "approvals": len(r.approved), "approved_by": r.approved, "threshold": w.Threshold, "again": r.Again,
 	}, text.String())
 }
