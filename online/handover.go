@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -22,55 +21,24 @@ import (
 	"keyferry/pkg/rms"
 )
 
-// handover are the flags about the way into the tenant.
-type handover struct {
+// tenantFlags are the flags about the way into the tenant.
+type tenantFlags struct {
 	tenant string // --tenant
 	out    string // --out: of the kit
 	result string // --result: what its script wrote
 }
 
-func (h *handover) addFlags(flags *pflag.FlagSet) {
+func (h *tenantFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&h.tenant, "tenant", "", "")
 	flags.StringVar(&h.out, "out", "", "")
 	flags.StringVar(&h.result, "result", "", "")
 }
 
-// describe lists the steps of the plan.
-func (u *upload) describe() []string {
-	var lines []string
-	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
-	for _, s := range u.plan.steps {
-		if !s.key.MicrosoftManaged() {
-			add("import %s into the vault as %s", s.key.ID, s.vaultName)
-		}
-	}
-	if grants := u.grants(); !u.state.Rehearsal && grants != "" {
-		add("let Azure RMS get, decrypt and sign with the keys, if it may not yet, which cannot be seen from here:\n%s", grants)
-	}
-	if u.way == byKit {
-		add("write the hand-over kit, and stop: a person takes the following steps on a Windows machine and brings the result back")
-	}
-	for _, s := range u.plan.steps {
-		how := "with the key's URL"
-		if s.key.MicrosoftManaged() {
-			how = "key included, to be Microsoft-managed"
-		}
-		add("import the TPD of %s (SLC %s) into the tenant as %s, %s", s.key.ID, s.key.SLC, control.Quote(s.friendlyName), how)
-	}
-	if u.plan.active != nil {
-		add("make %s active", u.plan.active.key.ID)
-	}
-	if u.way == byPowerShell {
-		add("sign out of Azure RMS")
-	}
-	return lines
-}
-
-// handedOver is what the ledger keeps of the plan's kit. A key that is not in
+// kitRecord is what the ledger keeps of the plan's kit. A key that is not in
 // the vault yet has a key URL of the right form, so that all the rest can be
 // checked before anything is changed.
-func (u *upload) handedOver() (*handedOver, error) {
-	h := &handedOver{Manifest: u.plan.manifest, Cloud: cmp.Or(u.cloud.azure, "public"), Rehearsal: u.state.Rehearsal}
+func (u *upload) kitRecord() (*kitRecord, error) {
+	h := &kitRecord{Manifest: u.plan.manifest, Cloud: cmp.Or(u.cloud.azure, "public"), Rehearsal: u.state.Rehearsal}
 	if u.plan.active != nil {
 		h.Active = u.plan.active.key.SLC
 	}
@@ -89,7 +57,7 @@ func (u *upload) handedOver() (*handedOver, error) {
 }
 
 // kit is the kit of these keys, with their TPDs by key identifier.
-func (h *handedOver) kit(transfers []transfer) (*rms.Kit, error) {
+func (h *kitRecord) kit(transfers []transfer) (*rms.Kit, error) {
 	k := &rms.Kit{Cloud: h.Cloud, Active: h.Active, Rehearsal: h.Rehearsal}
 	for _, key := range h.Keys {
 		i := slices.IndexFunc(transfers, func(t transfer) bool { return t.key.ID == key.ID })
@@ -105,8 +73,8 @@ func (h *handedOver) kit(transfers []transfer) (*rms.Kit, error) {
 }
 
 // kit is the plan's part in the tenant, to be handed over.
-func (u *upload) kit() (*handedOver, *rms.Kit, error) {
-	handed, err := u.handedOver()
+func (u *upload) kit() (*kitRecord, *rms.Kit, error) {
+	handed, err := u.kitRecord()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -136,7 +104,7 @@ func (u *upload) handOver() error {
 	if err := writeKit(dir, kit); err != nil {
 		return err
 	}
-	if last := u.history.handover(handed.Manifest, handed.Keys[0].ID); last == nil || last.Kit != handed.Kit {
+	if last := u.history.lastKit(handed.Manifest, handed.Keys[0].ID); last == nil || last.Kit != handed.Kit {
 		if err := u.record(eventHandedOver, handed); err != nil {
 			return err
 		}
@@ -199,7 +167,7 @@ func (u *upload) instructions(dir string) string {
 // takeResult takes back what the kit's script wrote: what the tenant then had,
 // as that machine says.
 func (u *upload) takeResult(manifest fingerprint.Fingerprint, transfers []transfer, next string) error {
-	handed := u.history.handover(manifest, transfers[0].key.ID)
+	handed := u.history.lastKit(manifest, transfers[0].key.ID)
 	if handed == nil {
 		return control.RMSResult.Refuse("no hand-over kit was written for these keys").
 			WithHint("run the command without --result first")

@@ -21,7 +21,7 @@ const (
 	eventAccepted    = "accepted"     // accepted: an upload began
 	eventKeyImported = "key-imported" // keyImported
 	eventKeyRefused  = "key-refused"  // keyRefused
-	eventHandedOver  = "handed-over"  // handedOver: a kit was written
+	eventHandedOver  = "handed-over"  // kitRecord: a kit was written
 	eventTPDImported = "tpd-imported" // tpdImported
 	eventActivated   = "activated"    // activated
 	eventReceipt     = "receipt"      // answered
@@ -61,8 +61,8 @@ type keyRefused struct {
 	Reason string `json:"reason"` // control ID and message
 }
 
-// handedOver is what a hand-over kit was made of, beside the TPDs.
-type handedOver struct {
+// kitRecord is what a hand-over kit was made of, beside the TPDs.
+type kitRecord struct {
 	Manifest  fingerprint.Fingerprint `json:"manifest"` // of the bundle; zero without one
 	Kit       string                  `json:"kit"`
 	Cloud     string                  `json:"cloud"` // of Azure
@@ -110,7 +110,7 @@ type history struct {
 	accepted []accepted
 	keys     []*bundle.Arrived // what became of each key, oldest first
 	refused  map[string]string // why a key's import or its TPD's stopped last, by ID
-	handed   []handedOver
+	kits     []kitRecord
 	answers  []answered
 }
 
@@ -126,7 +126,7 @@ func (h *history) take(e ledger.Entry) error {
 	case eventAccepted:
 		return collect(e, &h.accepted)
 	case eventHandedOver:
-		return collect(e, &h.handed)
+		return collect(e, &h.kits)
 	case eventReceipt:
 		return collect(e, &h.answers)
 	case eventKeyRefused:
@@ -221,10 +221,10 @@ func (h *history) key(id string) *bundle.Arrived {
 	return h.keys[i]
 }
 
-// handover is the last kit with a key that came in a bundle, nil if there is
+// lastKit is the last kit with a key that came in a bundle, nil if there is
 // none.
-func (h *history) handover(manifest fingerprint.Fingerprint, id string) *handedOver {
-	for _, o := range slices.Backward(h.handed) {
+func (h *history) lastKit(manifest fingerprint.Fingerprint, id string) *kitRecord {
+	for _, o := range slices.Backward(h.kits) {
 		if o.Manifest == manifest && slices.ContainsFunc(o.Keys, func(k handedKey) bool { return k.ID == id }) {
 			return &o
 		}

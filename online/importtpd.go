@@ -69,7 +69,7 @@ Example: online import-tpd --tpd-file no_key_tpd_contoso-slc.xml --active true
 type importTPDOptions struct {
 	tpd, blob, active, name string
 	dryRun                  bool
-	handover
+	tenantFlags
 	password *cli.SecretFlags
 	signIn   *signIn
 }
@@ -85,7 +85,7 @@ func (o *importTPDOptions) run(ctx context.Context, io *cli.IO, s *state.State) 
 	}
 	const next = "No receipt is given without a bundle."
 	again := fmt.Sprintf("online import-tpd --tpd-file %s --hsm-key-file %s", o.tpd, o.blob)
-	u := &upload{io: io, state: s, history: h, signIn: o.signIn, handover: o.handover, again: again}
+	u := &upload{io: io, state: s, history: h, signIn: o.signIn, tenantFlags: o.tenantFlags, again: again}
 	if o.result != "" {
 		return u.takeResult(fingerprint.Fingerprint{}, []transfer{t}, next)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -65,6 +66,37 @@ func (p *plan) clear() {
 	for _, s := range p.steps {
 		clear(s.password)
 	}
+}
+
+// describe lists the steps of the plan.
+func (u *upload) describe() []string {
+	var lines []string
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	for _, s := range u.plan.steps {
+		if !s.key.MicrosoftManaged() {
+			add("import %s into the vault as %s", s.key.ID, s.vaultName)
+		}
+	}
+	if grants := u.grants(); !u.state.Rehearsal && grants != "" {
+		add("let Azure RMS get, decrypt and sign with the keys, if it may not yet, which cannot be seen from here:\n%s", grants)
+	}
+	if u.way == byKit {
+		add("write the hand-over kit, and stop: a person takes the following steps on a Windows machine and brings the result back")
+	}
+	for _, s := range u.plan.steps {
+		how := "with the key's URL"
+		if s.key.MicrosoftManaged() {
+			how = "key included, to be Microsoft-managed"
+		}
+		add("import the TPD of %s (SLC %s) into the tenant as %s, %s", s.key.ID, s.key.SLC, control.Quote(s.friendlyName), how)
+	}
+	if u.plan.active != nil {
+		add("make %s active", u.plan.active.key.ID)
+	}
+	if u.way == byPowerShell {
+		add("sign out of Azure RMS")
+	}
+	return lines
 }
 
 // plan checks all that can be known without the cloud.

@@ -70,7 +70,7 @@ func showStatus(io *cli.IO, s *state.State) error {
 
 // tenantOf says what is known of a key in the tenant.
 func (h *history) tenantOf(k bundle.Arrived) string {
-	for _, o := range h.handed {
+	for _, o := range h.kits {
 		if k.Tenant == "" && slices.ContainsFunc(o.Keys, func(key handedKey) bool { return key.ID == k.ID }) {
 			return "handed over"
 		}

@@ -94,13 +94,13 @@ type uploadOptions struct {
 	unsafe1024 bool
 	names      map[string]string // vault key name by key identifier
 	dryRun     bool
-	handover
+	tenantFlags
 	password *cli.SecretFlags
 	signIn   *signIn
 }
 
 func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *history, r received, path string) error {
-	u := &upload{io: io, state: s, history: h, signIn: o.signIn, handover: o.handover, again: "online upload " + path}
+	u := &upload{io: io, state: s, history: h, signIn: o.signIn, tenantFlags: o.tenantFlags, again: "online upload " + path}
 	if o.result != "" {
 		transfers, err := readTransfers(r.Verified)
 		if err != nil {
@@ -128,7 +128,7 @@ type upload struct {
 	cloud   cloud
 	plan    *plan
 	signIn  *signIn
-	handover
+	tenantFlags
 	way   way    // into the tenant
 	again string // the command, as --result follows it
 }
