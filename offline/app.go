@@ -23,6 +23,7 @@
 //	status.go     shows the ledger: as keys, and as transcript
 //	sheet.go      the transcript as a sheet to sign
 //	selftest.go   known answers
+//	state.go      the state directory: who this side is, whom it has pinned
 //	history.go    what the ledger's events add up to
 package main
 

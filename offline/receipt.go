@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,9 +17,7 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
-	"keyferry/pkg/trust"
 )
 
 var receiptCommand = cli.Command{
@@ -133,20 +130,6 @@ func receiptPins(s *state.State, h *history) (bundle.Pins, error) {
 		Purpose: bundle.Receipt, Receiver: self.Fingerprint(), SenderName: w.Name, Sender: w.Signer,
 		Rehearsal: s.Rehearsal, Identity: identity, Taken: h.receipts, MaxSize: bundle.MaxReceipt,
 	}, nil
-}
-
-// ownKey is this side's public signing key, as its card has it: a receipt can
-// be taken without the HSM.
-func ownKey(s *state.State) (sshsig.PublicKey, error) {
-	file, err := os.ReadFile(s.Path(trust.CardName(s.Name)))
-	if err != nil {
-		return sshsig.PublicKey{}, control.StateDamaged.Refuse("this side's card can't be read: %w", err)
-	}
-	card, err := trust.OpenCard(file)
-	if err != nil {
-		return sshsig.PublicKey{}, err
-	}
-	return card.Signer, nil
 }
 
 // compare holds a receipt against what was sent.

@@ -6,9 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -47,30 +44,6 @@ Example: offline trust /media/stick/BYOK-SecurityWorld-pkg-NA-1
 	},
 }
 
-// worldFile is where the pinned security world's package is kept.
-const worldFile = "security-world"
-
-// withState runs f in the open state directory.
-func withState(io *cli.IO, f func(s *state.State) error) error {
-	err := io.InState(state.Offline, thisSide, f)
-	if control.Is(err, control.StateMissing) {
-		if j, e := readJournal(filepath.Clean(io.State)); e == nil && j != nil && j.SignerID != nil {
-			return leftSigner(j)
-		}
-	}
-	return err
-}
-
-// thisSide is who this side is, as its card and its token's settings have it.
-func thisSide(s *state.State) (state.Self, error) {
-	key, err := ownKey(s)
-	if err != nil {
-		return state.Self{}, err
-	}
-	settings, err := readTokenSettings(s)
-	return state.Self{Key: key, SignerElsewhere: settings.Signer == signerHSM}, err
-}
-
 func pinWorld(io *cli.IO, s *state.State, path, expected string) error {
 	file, err := cli.ReadInput(path)
 	if err != nil {
@@ -94,19 +67,6 @@ func pinWorld(io *cli.IO, s *state.State, path, expected string) error {
 func worldDoc(w *trust.World, print fingerprint.Fingerprint) map[string]any {
 	return map[string]any{"fingerprint": print, "name": w.Name, "region": w.Region, "vault": w.Vault, "signer": w.Signer, "kind": state.KindName(w.Rehearsal),
 		"approvers": w.Approvers, "threshold": w.Threshold}
-}
-
-// pinnedWorld returns the pinned security world and its fingerprint.
-func pinnedWorld(s *state.State) (*trust.World, fingerprint.Fingerprint, error) {
-	file, err := os.ReadFile(s.Path(worldFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fingerprint.Fingerprint{}, control.TrustNone.Refuse("no security world is pinned")
-	}
-	if err != nil {
-		return nil, fingerprint.Fingerprint{}, err
-	}
-	w, err := trust.OpenWorld(file)
-	return w, trust.Fingerprint(file), err
 }
 
 var packagesCommand = cli.Command{

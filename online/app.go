@@ -24,6 +24,7 @@
 //	practice.go   serves the practice vault to other clients
 //	cloud.go      the vault: Azure, or the practice cloud; tenant.go, the ways
 //	              into the tenant
+//	state.go      the state directory: who this side is, whom it has pinned
 //	history.go    what the ledger's events add up to
 package main
 

@@ -5,42 +5,15 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/pkg/cli"
-	"keyferry/pkg/control"
 	"keyferry/pkg/practice"
 	"keyferry/pkg/rms"
 	"keyferry/pkg/state"
-	"keyferry/pkg/trust"
 	"keyferry/pkg/vault"
 )
-
-// withState runs f in the open state directory.
-func withState(io *cli.IO, f func(s *state.State) error) error {
-	return io.InState(state.Online, thisSide, f)
-}
-
-// thisSide is who this side is, as its security world has it.
-func thisSide(s *state.State) (state.Self, error) {
-	w, _, err := ownWorld(s)
-	if err != nil {
-		return state.Self{}, err
-	}
-	return state.Self{Key: w.Signer}, nil
-}
-
-// ownWorld is this side's security world, and its package.
-func ownWorld(s *state.State) (*trust.World, []byte, error) {
-	file, err := os.ReadFile(s.Path(worldFile))
-	if err != nil {
-		return nil, nil, control.StateDamaged.Refuse("the security world can't be read: %w", err)
-	}
-	w, err := trust.OpenWorld(file)
-	return w, file, err
-}
 
 // cloud is the vault, and the tenant where there is one to drive.
 type cloud struct {

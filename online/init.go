@@ -82,9 +82,6 @@ type initOptions struct {
 	listed                      []trust.Approver
 }
 
-// worldFile is where this side's own security world package is kept.
-const worldFile = "security-world"
-
 func (o *initOptions) run(io *cli.IO) error {
 	if err := o.check(); err != nil {
 		return err

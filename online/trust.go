@@ -4,15 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/pkg/cli"
-	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
@@ -45,9 +41,6 @@ Example: online trust /media/stick/offline-card-vault-room.json
 	},
 }
 
-// cardFile is where the pinned card is kept.
-const cardFile = "offline-card"
-
 func pinCard(io *cli.IO, s *state.State, path, expected string) error {
 	file, err := cli.ReadInput(path)
 	if err != nil {
@@ -69,16 +62,4 @@ func pinCard(io *cli.IO, s *state.State, path, expected string) error {
 
 func cardDoc(c *trust.Card, print fingerprint.Fingerprint) map[string]any {
 	return map[string]any{"fingerprint": print, "name": c.Name, "signer": c.Signer, "recipient": c.Recipient, "kind": state.KindName(c.Rehearsal)}
-}
-
-// pinnedCard returns the pinned card.
-func pinnedCard(s *state.State) (*trust.Card, error) {
-	file, err := os.ReadFile(s.Path(cardFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, control.TrustNone.Refuse("no offline card is pinned")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return trust.OpenCard(file)
 }
