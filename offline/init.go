@@ -12,6 +12,7 @@ import (
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
@@ -95,7 +96,7 @@ func (o *initOptions) check() error {
 		return control.CommandLine.Refuse("a real ceremony needs its HSM: --hsm-module, and --hsm-token, --hsm-serial or --hsm-uri").
 			WithHint("for a rehearsal, which needs neither, add --rehearsal")
 	case o.out != "":
-		return cli.CheckOut(o.out)
+		return durable.CheckDir(o.out)
 	}
 	return nil
 }
@@ -143,7 +144,7 @@ func (o *initOptions) report(io *cli.IO, dir string, file []byte) error {
 	if err != nil {
 		return err
 	}
-	print := trust.Fingerprint(file)
+	print := fingerprint.Of(file)
 	path := filepath.Join(dir, trust.CardName(o.name))
 	if o.out != "" {
 		path = o.cardOut()

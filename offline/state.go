@@ -67,5 +67,5 @@ func pinnedWorld(s *state.State) (*trust.World, fingerprint.Fingerprint, error) 
 		return nil, fingerprint.Fingerprint{}, err
 	}
 	w, err := trust.OpenWorld(file)
-	return w, trust.Fingerprint(file), err
+	return w, fingerprint.Of(file), err
 }

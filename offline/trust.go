@@ -55,7 +55,7 @@ func pinWorld(io *cli.IO, s *state.State, path, expected string) error {
 	}
 	pin := cli.Pin{
 		What: "security world", Path: path, File: file, Rehearsal: w.Rehearsal, Keep: worldFile,
-		Event: eventTrust, Data: worldPinned{trust.Fingerprint(file), w.Name, w.Region, w.Vault},
+		Event: eventTrust, Data: worldPinned{fingerprint.Of(file), w.Name, w.Region, w.Vault},
 	}
 	io.Note("security world of %s, region %s, vault %s\n%s", w.Name, w.Region, w.Vault, w.ApprovalRule())
 	if err := io.Pin(s, pin, expected); err != nil {
@@ -129,7 +129,7 @@ func verifyPackages(s *state.State, kekPath, worldPath string) (*trust.VerifiedK
 		if _, err := trust.OpenWorld(file); err != nil {
 			return nil, err
 		}
-		if got := trust.Fingerprint(file); got != pin {
+		if got := fingerprint.Of(file); got != pin {
 			return nil, control.TrustFingerprint.Refuse("the security world's fingerprint is %s, the pinned one's %s", got, pin)
 		}
 	}

@@ -127,7 +127,7 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	if err != nil {
 		return err
 	}
-	pin, number := trust.Fingerprint(worldPackage), len(h.keks)+1
+	pin, number := fingerprint.Of(worldPackage), len(h.keks)+1
 	world := durable.File{Path: filepath.Join(o.out, trust.WorldName(w.Region, w.Number)), Data: worldPackage}
 	out := durable.File{Path: filepath.Join(o.out, trust.KEKName(w.Region, number))}
 	missing, err := o.missing(world)
@@ -163,7 +163,7 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	if err := durable.CreateAll(missing, 0o644); err != nil {
 		return err
 	}
-	if err := s.Ledger.Append(time.Now(), eventKEK, kekPackaged{kek.KID, number, trust.Fingerprint(out.Data)}); err != nil {
+	if err := s.Ledger.Append(time.Now(), eventKEK, kekPackaged{kek.KID, number, fingerprint.Of(out.Data)}); err != nil {
 		return err
 	}
 	return o.report(io, out.Path, world.Path, kek, pin)
@@ -172,7 +172,7 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 // missing refuses places that are taken, and returns what is to be written
 // beside the KEK package: the security world's, unless it is there already.
 func (o *kekOptions) missing(world durable.File) ([]durable.File, error) {
-	if err := cli.CheckOut(o.out); err != nil {
+	if err := durable.CheckDir(o.out); err != nil {
 		return nil, err
 	}
 	if there, err := os.ReadFile(world.Path); err == nil && bytes.Equal(there, world.Data) {

@@ -49,7 +49,7 @@ Example: online package keyferry-vault-room-1.kfb --out transfer
 			if err := cli.Require(flags, "out"); err != nil {
 				return err
 			}
-			if err := cli.CheckOut(*out); err != nil {
+			if err := durable.CheckDir(*out); err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error {

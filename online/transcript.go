@@ -32,7 +32,7 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	}
 	ceremony := sheet.Section{Title: "Ceremony"}
 	ceremony.Add("vault", w.Vault+", region "+w.Region)
-	ceremony.AddPrint("security world", trust.Fingerprint(file), true)
+	ceremony.AddPrint("security world", fingerprint.Of(file), true)
 	if card, err := pinnedCard(s); err == nil {
 		ceremony.Add("offline side", card.Name)
 		ceremony.AddPrint("it signs", card.Signer.Fingerprint(), false)

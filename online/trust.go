@@ -52,7 +52,7 @@ func pinCard(io *cli.IO, s *state.State, path, expected string) error {
 	}
 	pin := cli.Pin{
 		What: "offline card", Path: path, File: file, Rehearsal: card.Rehearsal, Keep: cardFile,
-		Event: eventTrust, Data: cardPinned{trust.Fingerprint(file), card.Name},
+		Event: eventTrust, Data: cardPinned{fingerprint.Of(file), card.Name},
 	}
 	if err := io.Pin(s, pin, expected); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/trust"
 )
@@ -67,7 +68,7 @@ func (w *World) sealKEK(signer ed25519.PrivateKey) ([]byte, error) {
 		return nil, err
 	}
 	return trust.KEK{
-		World: trust.Fingerprint(w.Package), Region: "EU", Number: 1, KID: worldVault + "/keys/kek/0123456789abcdef",
+		World: fingerprint.Of(w.Package), Region: "EU", Number: 1, KID: worldVault + "/keys/kek/0123456789abcdef",
 		KeyOps: []string{"import"}, PublicKey: der,
 	}.Seal(signer)
 }
@@ -80,5 +81,5 @@ func world(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	w, err := NewWorld(ts.MkAbs(args[0]))
 	ts.Check(err)
-	ts.Setenv("WORLD", trust.Fingerprint(w.Package).String())
+	ts.Setenv("WORLD", fingerprint.Of(w.Package).String())
 }

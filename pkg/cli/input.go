@@ -4,11 +4,9 @@ package cli
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
@@ -46,22 +44,6 @@ func plainPath(err error) error {
 		return &fs.PathError{Op: at.Op, Path: control.Plain(at.Path), Err: at.Err}
 	}
 	return err
-}
-
-// CheckOut refuses a directory that a person named for output and that is
-// neither there nor to be made in one that is.
-func CheckOut(path string) error {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		info, err = os.Stat(filepath.Dir(filepath.Clean(path)))
-	}
-	if err != nil {
-		return control.InputFile.Refuse("--out: %w", err)
-	}
-	if !info.IsDir() {
-		return control.InputFile.Refuse("--out: %s is not a directory", path)
-	}
-	return nil
 }
 
 // compareFingerprint holds the fingerprint of what is about to be pinned against

@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"keyferry/bundle"
-	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/state"
@@ -46,7 +45,7 @@ type Dispatch[T any] struct {
 // Check refuses what would stop Send at the stick: no place for it, or a file
 // in the bundle's place that is not this bundle.
 func Check(s *state.State, sequence uint64, out string) error {
-	if err := cli.CheckOut(out); err != nil {
+	if err := durable.CheckDir(out); err != nil {
 		return err
 	}
 	name := FileName(s, sequence)
@@ -132,7 +131,7 @@ func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) error {
 // Deliver copies a bundle that was sealed to the stick, and returns its path
 // there. The very same file on the stick is what an earlier run has written.
 func Deliver(s *state.State, sequence uint64, out string) (string, error) {
-	if err := cli.CheckOut(out); err != nil {
+	if err := durable.CheckDir(out); err != nil {
 		return "", err
 	}
 	name := FileName(s, sequence)

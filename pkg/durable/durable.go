@@ -251,6 +251,22 @@ func CheckAbsent(path string) error {
 	return err
 }
 
+// CheckDir refuses (KF-RUN-INPUT) a directory that a person named for output and
+// that is neither there nor to be made in one that is.
+func CheckDir(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = os.Stat(filepath.Dir(filepath.Clean(path)))
+	}
+	if err != nil {
+		return control.InputFile.Refuse("the place for output: %w", err)
+	}
+	if !info.IsDir() {
+		return control.InputFile.Refuse("the place for output, %s, is not a directory", path)
+	}
+	return nil
+}
+
 // RemoveIfThere is [Remove] for what may not exist.
 func RemoveIfThere(path string) error {
 	if err := Remove(path); !errors.Is(err, fs.ErrNotExist) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 )
 
 // golden is a file of testdata: packages and card as they were made once, by the
@@ -33,7 +34,7 @@ func FuzzPackages(f *testing.F) {
 	good := [][]byte{worldFile, kekFile, card}
 	open := func(file []byte) (opened int, errs []error) {
 		_, worldErr := OpenWorld(file)
-		_, kekErr := w.OpenKEK(file, Fingerprint(worldFile), now)
+		_, kekErr := w.OpenKEK(file, fingerprint.Of(worldFile), now)
 		_, cardErr := OpenCard(file)
 		for _, err := range []error{worldErr, kekErr, cardErr} {
 			if err == nil {

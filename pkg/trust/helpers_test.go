@@ -17,6 +17,7 @@ import (
 	"filippo.io/age"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 )
 
@@ -87,7 +88,7 @@ func pinned(t testing.TB) (*World, KEK) {
 		t.Fatal(err)
 	}
 	return w, KEK{
-		World: Fingerprint(file), Region: w.Region, Number: 1, Created: now,
+		World: fingerprint.Of(file), Region: w.Region, Number: 1, Created: now,
 		KID: w.Vault + "/keys/kek/0123456789abcdef0123456789abcdef", KeyOps: []string{"import"},
 		PublicKey: kekPKIX(t, rsaKey(t, 2048)),
 	}

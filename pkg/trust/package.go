@@ -30,7 +30,6 @@ import (
 	"slices"
 
 	"keyferry/pkg/control"
-	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/strictjson"
 )
@@ -108,7 +107,3 @@ func WorldName(region string, number int) string {
 func KEKName(region string, number int) string {
 	return fmt.Sprintf("BYOK-KEK-pkg-%s-%d", region, number)
 }
-
-// Fingerprint is what stands for a package or card when people compare: the
-// SHA-256 of its file.
-func Fingerprint(file []byte) fingerprint.Fingerprint { return fingerprint.Of(file) }
