@@ -12,14 +12,19 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
 	"keyferry/bundle"
+	"keyferry/internal/testbin"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
+	"keyferry/pkg/trust"
 )
+
+func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }
 
 func TestSealedByStockTools(t *testing.T) {
 	for _, tool := range []string{"tar", "zstd", "age", "ssh-keygen", "sha256sum", "xxd", "base64"} {
@@ -55,6 +60,40 @@ func TestSealedByStockTools(t *testing.T) {
 	}
 }
 
+// The connected side takes such a bundle as it takes ours.
+func TestOnlineTakesIt(t *testing.T) {
+	c := newCase(t, "ed25519")
+	online := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("online", append(args, "--state", c.path("T"))...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("online %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	online("init", "--vault-url", "https://contoso.vault.azure.net", "--classic-recipient", "--tenant", "kit")
+	file, err := os.ReadFile(c.path("T/security-world"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	world, err := trust.OpenWorld(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card, err := trust.Card{Name: "stock", Created: time.Now(), Signer: c.sender(), Recipient: c.recipient}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.path("card"), card, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	online("trust", c.path("card"), "--fingerprint", fingerprint.Of(card).String())
+	c.receiver, c.recipient = world.Signer.Fingerprint(), world.Recipient
+	if out := online("verify", c.seal()); !strings.Contains(out, "Every check holds") {
+		t.Errorf("online verify says\n%s", out)
+	}
+}
+
 // A stock tar without the options that make its headers canonical is refused.
 func TestOtherStockTars(t *testing.T) {
 	c := newCase(t, "ed25519")
@@ -79,6 +118,8 @@ type sealing struct {
 	files    map[string][]byte
 	identity *age.X25519Identity
 	receiver fingerprint.Fingerprint
+
+	recipient string // age
 }
 
 func newCase(t *testing.T, kind string) *sealing {
@@ -87,12 +128,13 @@ func newCase(t *testing.T, kind string) *sealing {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &sealing{t, t.TempDir(), map[string][]byte{"transcript.jsonl": []byte("{}\n")}, identity, fingerprint.Of([]byte("the receiver"))}
+	c := &sealing{t, t.TempDir(), map[string][]byte{"transcript.jsonl": nil}, identity, fingerprint.Of([]byte("the receiver")), identity.Recipient().String()}
 	for _, id := range []string{"one", "two"} {
 		c.files["keys/"+id+"/wrapped.bin"] = bytes.Repeat([]byte(id), 500)
 		c.files["keys/"+id+"/no_key_tpd_"+id+".xml"] = []byte("<ArrayOfTrustedDocDomain/>")
 		c.files["keys/"+id+"/key.json"] = []byte("{}\n")
 		c.files["public/"+id+".der"] = []byte{0x30, 0x00}
+		c.files["public/"+id+".slc"] = fmt.Appendf(nil, "%032x", id)
 	}
 	for path, content := range c.files {
 		full := filepath.Join(c.dir, "in", path)
@@ -118,11 +160,15 @@ func (c *sealing) run(name string, args ...string) {
 
 func (c *sealing) seal() (path string) {
 	c.t.Helper()
-	c.run("./seal", c.path("in"), c.path("key"), c.identity.Recipient().String(), c.receiver.String(), "stock", c.path("stock.kfb"))
+	c.run("./seal", c.path("in"), c.path("key"), c.recipient, c.receiver.String(), "stock", c.path("stock.kfb"))
 	return c.path("stock.kfb")
 }
 
 func (c *sealing) pins() bundle.Pins {
+	return bundle.Pins{Purpose: bundle.KeyTransfer, Receiver: c.receiver, SenderName: "stock", Sender: c.sender(), Identity: c.identity}
+}
+
+func (c *sealing) sender() sshsig.PublicKey {
 	c.t.Helper()
 	line, err := os.ReadFile(c.path("key.pub"))
 	if err != nil {
@@ -132,7 +178,7 @@ func (c *sealing) pins() bundle.Pins {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return bundle.Pins{Purpose: bundle.KeyTransfer, Receiver: c.receiver, SenderName: "stock", Sender: sender, Identity: c.identity}
+	return sender
 }
 
 func (c *sealing) open(path string, pins bundle.Pins) (*bundle.Verified, error) {
