@@ -60,7 +60,7 @@ func describeAll(w *strings.Builder, files []inspected, survey tpd.Survey, verbo
 		case f.Bits > 0:
 			line(w, "key", "RSA-%d, by the size of its field", f.Bits)
 		}
-		line(w, "verdict", "%s", cli.Fold(f.verdict(), 16))
+		line(w, "verdict", "%s", cli.Fold(f.verdict()+f.because(), 16))
 	}
 	if len(files) > 1 {
 		describeTable(w, files)
@@ -68,15 +68,27 @@ func describeAll(w *strings.Builder, files []inspected, survey tpd.Survey, verbo
 	}
 }
 
-// verdict says what can become of a file, and what stands in the way.
+// verdict says what can become of a file. With another password, or from another
+// place, it may turn out to be sound.
 func (f inspected) verdict() string {
 	switch {
-	case f.Error != "":
-		return verdicts[tpd.VerdictRefused] + ": " + f.Error
-	case f.Report.Reason != "":
-		return verdicts[f.Report.Verdict] + ": " + f.Report.Reason
+	case f.Error == "":
+		return verdicts[f.Report.Verdict]
+	case f.Control == control.TPDPassword.ID || f.Control == control.InputFile.ID:
+		return "not opened"
 	}
-	return verdicts[f.Report.Verdict]
+	return verdicts[tpd.VerdictRefused]
+}
+
+// because is what stands in the way, or "".
+func (f inspected) because() string {
+	switch {
+	case f.Error != "":
+		return ": " + f.Error
+	case f.Report.Reason != "":
+		return ": " + f.Report.Reason
+	}
+	return ""
 }
 
 // line writes a label and a text, whose further lines are set in as well.
@@ -204,17 +216,14 @@ func describeTable(w *strings.Builder, files []inspected) {
 	fmt.Fprintln(table, "#\tFILE\tKEY\tBITS\tISSUED\tVERDICT")
 	room := cli.Width - tableWidth - len(fmt.Sprint(len(files)))
 	for i, f := range files {
-		key, bits, issued, verdict := "-", f.Bits, "-", verdicts[tpd.VerdictRefused]
+		key, bits, issued := "-", f.Bits, "-"
 		if r := f.Report; r != nil {
 			key, bits = dash(shorten(r.KeyGUID, 8)), cmp.Or(r.Bits, f.Bits)
 			if r.SLC != nil {
 				issued = day(r.SLC.Issued)
 			}
-			if f.Error == "" {
-				verdict = verdicts[r.Verdict]
-			}
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, shortName(f.File, room), key, dash(number(uint64(bits))), issued, verdict)
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, shortName(f.File, room), key, dash(number(uint64(bits))), issued, f.verdict())
 	}
 	table.Flush() // into memory: can't fail
 }
@@ -236,6 +245,10 @@ func entry(w *strings.Builder, format string, args ...any) {
 func describeSurvey(w *strings.Builder, files []inspected, survey tpd.Survey) {
 	for _, g := range survey.Groups {
 		describeGroup(w, files, g)
+	}
+	if len(survey.Unread) > 0 {
+		fmt.Fprintln(w)
+		entry(w, "Not read: %s; what is said of the others leaves them out", numbers(survey.Unread))
 	}
 	for _, c := range survey.Conflicts {
 		fmt.Fprintln(w)
