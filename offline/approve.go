@@ -137,7 +137,7 @@ func reportApprovals(io *cli.IO, w *trust.World, path string, b sealed, who []tr
 	for _, a := range who {
 		lines = append(lines, "Approved by "+a.String())
 	}
-	lines = append(lines, fmt.Sprintf("%d approvals of the %d that the security world asks for", len(who), w.Threshold),
+	lines = append(lines, fmt.Sprintf("Approvals: %d of the %d that the security world asks for", len(who), w.Threshold),
 		"The copy was read back and compared. The stick may be pulled.")
 	doc := map[string]any{"bundle": path, "sequence": b.Sequence, "manifest": b.Manifest, "approved_by": who, "threshold": w.Threshold}
 	return io.Result(doc, strings.Join(lines, "\n"))

@@ -84,7 +84,7 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 		return err
 	}
 	if left > 0 {
-		io.Warn("%d keys more are staged than a bundle may hold: run offline seal again for them", left)
+		io.Warn("staged keys for which the bundle has no room: %d; run offline seal again for them", left)
 	}
 	return o.report(io, s, path, done, false)
 }

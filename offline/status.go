@@ -46,7 +46,7 @@ func showStatus(io *cli.IO, s *state.State) error {
 	}
 	keys := append([]*keyState{}, h.keys...)
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s (%s), %d records in the ledger, head %s\n", s.Name, s.Kind(), len(s.Ledger.Entries()), s.Ledger.Head())
+	fmt.Fprintf(&text, "%s (%s), records in the ledger: %d, head %s\n", s.Name, s.Kind(), len(s.Ledger.Entries()), s.Ledger.Head())
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "KEY\tSTAGE\tSLC\tBUNDLE\tTENANT\tKEY URL")
 	for _, k := range keys {

@@ -137,7 +137,7 @@ func (d *doctor) lookAtState(s *state.State) error {
 	if err != nil {
 		return err
 	}
-	d.say("state directory", nil, "%s, of %s, %d records in the ledger, whose chain holds", s.Kind(), s.Name, len(s.Ledger.Entries()))
+	d.say("state directory", nil, "%s, of %s; records in the ledger: %d, in a whole chain", s.Kind(), s.Name, len(s.Ledger.Entries()))
 	d.say("room on the disk", durable.CheckRoom(s.Dir, room), "there is enough")
 	switch card, err := pinnedCard(s); {
 	case control.Is(err, control.TrustNone):

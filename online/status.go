@@ -45,7 +45,7 @@ func showStatus(io *cli.IO, s *state.State) error {
 		return err
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s (%s), %d records in the ledger, head %s\n", s.Name, s.Kind(), len(s.Ledger.Entries()), s.Ledger.Head())
+	fmt.Fprintf(&text, "%s (%s), records in the ledger: %d, head %s\n", s.Name, s.Kind(), len(s.Ledger.Entries()), s.Ledger.Head())
 	for _, k := range h.keks {
 		fmt.Fprintf(&text, "KEK package %d: %s\n", k.Number, k.KID)
 	}

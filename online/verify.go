@@ -171,7 +171,7 @@ func showBundle(io *cli.IO, s *state.State, r received) error {
 		fmt.Fprintf(&text, "Approved by %s\n", a)
 	}
 	if w.Threshold > 0 {
-		fmt.Fprintf(&text, "%d approvals of the %d that the security world asks for\n", len(r.approved), w.Threshold)
+		fmt.Fprintf(&text, "Approvals: %d of the %d that the security world asks for\n", len(r.approved), w.Threshold)
 	}
 	if r.Again {
 		text.WriteString("This bundle was taken before; an upload goes on where it stopped.\n")

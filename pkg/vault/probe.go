@@ -70,7 +70,7 @@ func (c *Client) Probe(ctx context.Context, names ...string) *Probe {
 	if err != nil && !control.Is(err, control.VaultRights) {
 		return p
 	}
-	p.say("right to list keys", err, "%d keys", len(p.Keys))
+	p.say("right to list keys", err, "keys: %d", len(p.Keys))
 	hardware := c.hsm
 	for _, name := range names {
 		if key := c.probeName(ctx, p, name); key != nil && strings.HasSuffix(key.Type, "-HSM") {
