@@ -229,15 +229,9 @@ func Parse(data []byte) (*Document, error) {
 	return d, d.parse(text, enc)
 }
 
-// ParseText reads a document that is already a string of characters; an
-// encoding that it declares says nothing about it, as in .NET.
-func ParseText(text string) (*Document, error) {
-	d := &Document{}
-	return d, d.ParseText(text)
-}
-
-// ParseText reads another document, as the function of that name does, into
-// the memory of this one.
+// ParseText reads a document that is already a string of characters into d, in
+// the memory of what that held; an encoding that it declares says nothing about
+// it, as in .NET.
 func (d *Document) ParseText(text string) error { return d.parse(text, encoding{}) }
 
 // parse fills in the tree.

@@ -12,6 +12,11 @@ import (
 	"unicode/utf16"
 )
 
+func parseText(text string) (*Document, error) {
+	d := new(Document)
+	return d, d.ParseText(text)
+}
+
 func toUTF16(order binary.AppendByteOrder, text string) []byte {
 	var b []byte
 	for _, unit := range utf16.Encode([]rune("\uFEFF" + text)) {
@@ -65,7 +70,7 @@ func TestParseAccepts(t *testing.T) {
 
 // The prefix xml needs no declaration: XmlSerializer writes xml:space.
 func TestPrefixXML(t *testing.T) {
-	d, err := ParseText(`<a xml:space="preserve"> </a>`)
+	d, err := parseText(`<a xml:space="preserve"> </a>`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +100,7 @@ func TestPlainUntil(t *testing.T) {
 // Faults in a long text are found where they are, the first one first.
 func TestLongTexts(t *testing.T) {
 	long := strings.Repeat("&lt;é&gt;\r\n", 1000)
-	d, err := ParseText("<a><b>" + long + "</b><c>" + long + "x</c></a>")
+	d, err := parseText("<a><b>" + long + "</b><c>" + long + "x</c></a>")
 	if want := strings.Repeat("<é>\n", 1000); err != nil || d.Root().TextOf("b") != want || d.Root().TextOf("c") != want+"x" {
 		t.Fatalf("%v: b has %d bytes", err, len(d.Root().TextOf("b")))
 	}
@@ -103,7 +108,7 @@ func TestLongTexts(t *testing.T) {
 		because string
 		at      int
 	}{"&e;": {"entity", 0}, "\x01": {"illegal character", 0}, "\xff": {"UTF-8", 0}, "]]>": {"]]>", 2}} {
-		_, err := ParseText("<a><b>" + long + fault + "</b><c>" + long + "&other;</c></a>")
+		_, err := parseText("<a><b>" + long + fault + "</b><c>" + long + "&other;</c></a>")
 		at := fmt.Sprintf("at byte %d:", len("<a><b>"+long)+c.at)
 		if err == nil || !strings.Contains(err.Error(), c.because) || !strings.Contains(err.Error(), at) {
 			t.Errorf("got %v, expected %q %s", err, c.because, at)
@@ -113,7 +118,7 @@ func TestLongTexts(t *testing.T) {
 
 // An element in a namespace is found by no name.
 func TestNamespaces(t *testing.T) {
-	d, err := ParseText("<a xmlns:p='urn:p'><b xmlns='urn:b'><b>1</b><c xmlns=''><b>2</b></c></b><p:b>3</p:b><b xmlns=''>4</b ><é>5</é></a>")
+	d, err := parseText("<a xmlns:p='urn:p'><b xmlns='urn:b'><b>1</b><c xmlns=''><b>2</b></c></b><p:b>3</p:b><b xmlns=''>4</b ><é>5</é></a>")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +153,7 @@ func TestPassed(t *testing.T) {
 
 func TestParseTextTakesAnyDeclaredEncoding(t *testing.T) {
 	const doc = `<?xml version="1.0" encoding="utf-16"?><a/>`
-	if _, err := ParseText(doc); err != nil {
+	if _, err := parseText(doc); err != nil {
 		t.Error(err)
 	}
 	if _, err := Parse([]byte(doc)); err == nil {
@@ -297,7 +302,7 @@ func TestErrorsAreShort(t *testing.T) {
 }
 
 func TestSearchesAreExact(t *testing.T) {
-	d, err := ParseText("<a><b><c>1</c></b><d>2</d><d>3</d><e xmlns=''>4</e></a>")
+	d, err := parseText("<a><b><c>1</c></b><d>2</d><d>3</d><e xmlns=''>4</e></a>")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +337,7 @@ func TestBoundsAreInclusive(t *testing.T) {
 		"ASCII names": "<" + strings.Repeat("a", 2*maxName) + "/>",
 		"references":  "<a>&#0000000000000065;&#x10FFFF;&#xFFFD;&#9;</a>",
 	} {
-		if _, err := ParseText(doc); err != nil {
+		if _, err := parseText(doc); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
