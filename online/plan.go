@@ -45,7 +45,7 @@ type step struct {
 	named        bool              // by the operator
 	tags         map[string]string // in the vault: they tell a resumed import from a foreign key
 	keyURL       string            // once the key is in the vault
-	refusal      error             // the vault's, before anything is changed
+	refusal      error             // the vault's or the tenant's, before anything is changed
 }
 
 func (s *step) vaultImport() vault.Import {

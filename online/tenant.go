@@ -109,24 +109,25 @@ func startPowerShell(ctx context.Context, io *cli.IO) (*rms.PowerShell, error) {
 	return rms.Start(ctx, path, func(line string) { io.Detail("AIPService: %s", control.Quote(line)) })
 }
 
-// foreseeTenant asks the tenant which of the keys it has. One that it has
-// otherwise than this upload brings it is told, and refused in its turn, so that
-// the receipt says so.
+// foreseeTenant asks the tenant which of the keys it has, and refuses one that it
+// has otherwise than this upload brings it.
 func (u *upload) foreseeTenant(ctx context.Context) error {
 	keys, err := u.cloud.tenant.Keys(ctx)
 	if err != nil {
 		return err
 	}
+	var problems []error
 	for _, step := range u.plan.steps {
 		switch there := find(keys, step.key.SLC); {
 		case there == nil:
 		case u.isOurs(step, there):
 			u.io.Note("the TPD of %s is in the tenant already, %s", step.key.ID, strings.ToLower(string(there.Status)))
 		default:
-			u.io.Warn("%v", step.otherwise(there))
+			step.refusal = step.otherwise(there)
+			problems = append(problems, step.refusal)
 		}
 	}
-	return nil
+	return errors.Join(problems...)
 }
 
 // withGrant gives the exact command where the service cannot use a key.
