@@ -63,6 +63,7 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if err := clearOutbox(s, h.inBundles()); err != nil { // an earlier run may have been stopped before it did
 		return err
 	}
+	io.WarnOfNewDir(o.out)
 	staged, left, err := fitting(s, h.staged())
 	if err != nil {
 		return err

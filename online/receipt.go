@@ -59,6 +59,7 @@ func answer(io *cli.IO, s *state.State, h *history, r received, out string) erro
 	if err != nil {
 		return err
 	}
+	io.WarnOfNewDir(out)
 	want := answered{Answers: r.Digest, Keys: keys}
 	var path string
 	if n := len(h.answers); n > 0 && h.answers[n-1].saysAs(want) {

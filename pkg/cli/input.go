@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 )
 
@@ -44,6 +45,14 @@ func plainPath(err error) error {
 		return &fs.PathError{Op: at.Op, Path: control.Plain(at.Path), Err: at.Err}
 	}
 	return err
+}
+
+// WarnOfNewDir warns of a directory for output that is not there: it will be made,
+// and where a stick was meant that is on this machine's own disk.
+func (o *IO) WarnOfNewDir(path string) {
+	if durable.CheckAbsent(path) == nil {
+		o.Warn("%s is not there and will be made: if it was to be a stick, that is not mounted", path)
+	}
 }
 
 // compareFingerprint holds the fingerprint of what is about to be pinned against
