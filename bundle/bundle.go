@@ -26,13 +26,14 @@
 // # Manifest
 //
 // See [Manifest]. Every field is present, in that order, and spelled as
-// encoding/json does; anything else is refused. sequence counts a sender's
-// bundles from 1; previous is the SHA-256 of the sender's manifest before, or 32
-// zero bytes in the first. index is the SHA-256 of index.json, which holds a
-// random salt: so the manifest commits to the contents without telling anything
-// of them. Only warnings does: it has the IDs of the controls that a person
-// overrode, or that hold weakly for a key, sorted, once each, for approvers to
-// see before they sign. Those of a key are in the index too.
+// encoding/json does, but for < > and &, which are not escaped; anything else is
+// refused. sequence counts a sender's bundles from 1; previous is the SHA-256 of
+// the sender's manifest before, or 32 zero bytes in the first. index is the
+// SHA-256 of index.json, which holds a random salt: so the manifest commits to the
+// contents without telling anything of them. Only warnings does: it has the IDs of
+// the controls that a person overrode, or that hold weakly for a key, sorted, once
+// each, for approvers to see before they sign. Those of a key are in the index
+// too.
 //
 // # Payload
 //
