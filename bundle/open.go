@@ -242,7 +242,7 @@ func (o *outer) checkSignatures(pins Pins) ([]sshsig.PublicKey, error) {
 		last = name
 	}
 	if len(approvals) < pins.Threshold {
-		return nil, control.BundleApproval.Refuse("%d approvals were given, the security world asks for %d", len(approvals), pins.Threshold)
+		return nil, control.BundleApproval.Refuse("approvals that were given: %d, the security world asks for %d", len(approvals), pins.Threshold)
 	}
 	return approvals, nil
 }

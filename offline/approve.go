@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -99,7 +100,7 @@ func sealedAt(s *state.State, path string, self sshsig.PublicKey) (sealed, error
 	}
 	digest, err := dispatch.Digest(path, self)
 	is := func(b sealed) bool { return b.Manifest == digest }
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, noDir := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) && noDir == nil {
 		is = func(b sealed) bool { return dispatch.FileName(s, b.Sequence) == filepath.Base(path) }
 	} else if err != nil {
 		return sealed{}, err

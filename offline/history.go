@@ -243,8 +243,11 @@ func (h *history) takeReceipt(e ledger.Entry) error {
 		if k := h.key(a.ID); k != nil && i >= 0 && k.Bundle == h.bundles[i].Sequence {
 			k.Stage, k.KeyURL, k.Tenant, k.TenantBy = stageArrived, a.KeyURL, a.Tenant, a.TenantBy
 			k.paper.arrived, k.paper.arrivedAt, k.paper.theirs = &a, e.Time, d.Ledger
-			if a.Refused != "" {
+			switch {
+			case a.Refused != "":
 				k.Stage = stageReturned
+			case a.KeyURL == "" && a.Tenant == "": // handed over, and not known to have arrived
+				k.Stage = stageSealed
 			}
 		}
 	}
@@ -294,4 +297,19 @@ func (h *history) lastBundle() sealed {
 // of what became of it.
 func (h *history) sealedLast(k *keyState) bool {
 	return k.Stage == stageSealed && k.Bundle == h.lastBundle().Sequence
+}
+
+// approvers are those who have approved a bundle; none is not nil.
+func (h *history) approvers(b sealed) []trust.Approver {
+	who := []trust.Approver{}
+	for _, k := range h.keys {
+		if k.paper.bundle.Manifest != b.Manifest {
+			continue
+		}
+		for _, a := range k.paper.approvals {
+			who = append(who, a.by)
+		}
+		break
+	}
+	return who
 }

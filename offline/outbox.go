@@ -94,19 +94,19 @@ func (c *carrier) staged(e *export) imported {
 }
 
 // fitting takes as many of the staged keys, one at least, as may be in a bundle
-// together, and returns how many are left.
-func fitting(s *state.State, ids []string) (fit []string, left int, err error) {
+// together.
+func fitting(s *state.State, ids []string) ([]string, error) {
 	var total int64
 	for i, id := range ids {
 		size, err := stagedSize(s, id)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		if total += size; i > 0 && total > bundle.MaxKeys {
-			return ids[:i], len(ids) - i, nil
+			return ids[:i:i], nil
 		}
 	}
-	return ids, 0, nil
+	return ids, nil
 }
 
 func stagedSize(s *state.State, id string) (total int64, err error) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/hsm"
 	"keyferry/pkg/state"
+	"keyferry/pkg/trust"
 )
 
 var sealCommand = cli.Command{
@@ -64,7 +66,8 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 		return err
 	}
 	io.WarnOfNewDir(o.out)
-	staged, left, err := fitting(s, h.staged())
+	all := h.staged()
+	staged, err := fitting(s, all)
 	if err != nil {
 		return err
 	}
@@ -84,10 +87,11 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if err := clearOutbox(s, done.Keys); err != nil {
 		return err
 	}
-	if left > 0 {
-		io.Warn("staged keys for which the bundle has no room: %d; run offline seal again for them", left)
+	left := slices.DeleteFunc(slices.Clone(all), func(id string) bool { return slices.Contains(done.Keys, id) })
+	if len(left) > 0 { // it had no room, or was sealed before they were staged by a run that was stopped
+		io.Warn("not in this bundle: %s; run offline seal again", strings.Join(left, ", "))
 	}
-	return o.report(io, s, path, done, false)
+	return o.report(io, s, path, done, nil)
 }
 
 // again writes the last bundle once more, from the copy in the state directory:
@@ -108,7 +112,7 @@ func (o *sealOptions) again(io *cli.IO, s *state.State, h *history) error {
 	if err != nil {
 		return err
 	}
-	return o.report(io, s, path, last, true)
+	return o.report(io, s, path, last, h.approvers(last))
 }
 
 // letter gathers what is sealed. release lets the signing key go.
@@ -147,22 +151,30 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 	return l, release, err
 }
 
-func (o *sealOptions) report(io *cli.IO, s *state.State, path string, done sealed, again bool) error {
+// report says what was sealed. approved, not nil, are those who have approved
+// what was sealed before.
+func (o *sealOptions) report(io *cli.IO, s *state.State, path string, done sealed, approved []trust.Approver) error {
 	w, _, err := pinnedWorld(s)
 	if err != nil {
 		return err
 	}
 	doc := map[string]any{
 		"bundle": path, "id": done.Bundle, "sequence": done.Sequence, "manifest": done.Manifest, "keys": done.Keys,
-		"threshold": w.Threshold, "again": again,
+		"threshold": w.Threshold, "again": approved != nil,
 	}
-	what, rule := "Sealed", ""
-	if again {
+	what := "Sealed"
+	if approved != nil {
 		what = "Sealed before, and written again"
 	}
-	if w.Threshold > 0 {
-		rule = "\n" + w.ApprovalRule() + "\nNext: offline approve, for each of them"
+	lines := []string{
+		fmt.Sprintf("%s: %s, with %s", what, path, strings.Join(done.Keys, ", ")),
+		"The manifest's fingerprint:", done.Manifest.Grouped(), done.Manifest.Words(),
 	}
-	return io.Result(doc, fmt.Sprintf("%s: %s, with %s\nThe manifest's fingerprint:\n%s\n%s%s\nThe copy was read back and compared. The stick may be pulled.",
-		what, path, strings.Join(done.Keys, ", "), done.Manifest.Grouped(), done.Manifest.Words(), rule))
+	for _, a := range approved {
+		lines = append(lines, "Approved by "+a.String())
+	}
+	if len(approved) < w.Threshold {
+		lines = append(lines, w.ApprovalRule(), "Next: offline approve, for each of them who has not yet")
+	}
+	return io.Result(doc, strings.Join(append(lines, "The copy was read back and compared. The stick may be pulled."), "\n"))
 }

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"keyferry/pkg/ledger"
@@ -32,14 +33,16 @@ func (o *IO) InState(side state.Side, self func(*state.State) (state.Self, error
 	return errors.Join(err, s.Close())
 }
 
-// controls lists what ended a run.
+// controls lists what ended a run, each once.
 func controls(err error) []string {
 	ids := []string{}
 	if err == nil {
 		return ids
 	}
 	for _, r := range Refusals(err) {
-		ids = append(ids, r.Control.ID)
+		if !slices.Contains(ids, r.Control.ID) {
+			ids = append(ids, r.Control.ID)
+		}
 	}
 	return ids
 }
