@@ -240,3 +240,12 @@ func (h *history) taken() []bundle.Taken {
 	}
 	return taken
 }
+
+// lastAccepted is the number of the newest bundle whose upload was begun; 0 of none.
+func (h *history) lastAccepted() uint64 {
+	last := uint64(0)
+	for _, a := range h.accepted {
+		last = max(last, a.Sequence)
+	}
+	return last
+}

@@ -73,7 +73,11 @@ func (u *upload) describe() []string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for _, s := range u.plan.steps {
-		if !s.key.MicrosoftManaged() {
+		switch {
+		case s.key.MicrosoftManaged():
+		case s.keyURL != "":
+			add("%s is in the vault already, by this ceremony, as %s", s.key.ID, s.vaultName)
+		default:
 			add("import %s into the vault as %s", s.key.ID, s.vaultName)
 		}
 	}

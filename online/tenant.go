@@ -119,7 +119,7 @@ func (u *upload) foreseeTenant(ctx context.Context) error {
 	var problems []error
 	for _, step := range u.plan.steps {
 		switch there := find(keys, step.key.SLC); {
-		case there == nil:
+		case there == nil || step.refusal != nil: // by the vault: where the key is there is not known
 		case u.isOurs(step, there):
 			u.io.Note("the TPD of %s is in the tenant already, %s", step.key.ID, strings.ToLower(string(there.Status)))
 		default:

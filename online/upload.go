@@ -101,6 +101,9 @@ type uploadOptions struct {
 
 func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *history, r received, path string) error {
 	u := &upload{io: io, state: s, history: h, signIn: o.signIn, tenantFlags: o.tenantFlags, again: "online upload " + path}
+	if o.result != "" && o.dryRun {
+		return control.CommandLine.Refuse("--dry-run does not go with --result, which only takes down what was done")
+	}
 	if o.result != "" {
 		transfers, err := readTransfers(r.Verified)
 		if err != nil {
@@ -168,19 +171,34 @@ func (u *upload) work(ctx context.Context, dryRun bool) error {
 	return u.carryOut(ctx)
 }
 
-// foresee shows the plan and asks the cloud what of it is done already, or
-// would be refused. It changes nothing.
+// foresee asks the cloud what of the plan is done already, or would be refused,
+// and shows the plan. It changes nothing.
 func (u *upload) foresee(ctx context.Context) error {
+	problems := u.foreseeVault(ctx)
 	for _, line := range u.describe() {
 		u.io.Note("plan: %s", line)
 	}
+	for _, step := range u.plan.steps {
+		if !step.key.MicrosoftManaged() {
+			continue
+		}
+		u.io.Warn("the key %s has 1024 bits and goes into no vault: this side and Microsoft see it [%s]", step.key.ID, control.TPDMode1.ID)
+		if step == u.plan.active {
+			u.io.Warn("the key %s has 1024 bits and, as the active key, will protect all new content; this is recorded [%s]", step.key.ID, control.RMSActive1024.ID)
+		}
+	}
+	if u.cloud.tenant == nil {
+		_, _, err := u.kit()
+		return errors.Join(problems, err)
+	}
+	return errors.Join(problems, u.foreseeTenant(ctx))
+}
+
+// foreseeVault asks the vault about the keys that go into it.
+func (u *upload) foreseeVault(ctx context.Context) error {
 	var problems []error
 	for _, step := range u.plan.steps {
 		if step.key.MicrosoftManaged() {
-			u.io.Warn("the key %s has 1024 bits and goes into no vault: this side and Microsoft see it [%s]", step.key.ID, control.TPDMode1.ID)
-			if step == u.plan.active {
-				u.io.Warn("the key %s has 1024 bits and, as the active key, will protect all new content; this is recorded [%s]", step.key.ID, control.RMSActive1024.ID)
-			}
 			continue
 		}
 		done, err := u.checkImport(ctx, step)
@@ -190,14 +208,9 @@ func (u *upload) foresee(ctx context.Context) error {
 			problems = append(problems, err)
 		case done != nil:
 			step.keyURL = done.KID
-			u.io.Note("%s is in the vault already, by this ceremony", step.key.ID)
 		}
 	}
-	if u.cloud.tenant == nil {
-		_, _, err := u.kit()
-		return errors.Join(append(problems, err)...)
-	}
-	return errors.Join(append(problems, u.foreseeTenant(ctx))...)
+	return errors.Join(problems...)
 }
 
 // checkImport asks the vault for the key under the name that it was imported by
@@ -214,8 +227,10 @@ func (u *upload) checkImport(ctx context.Context, step *step) (*vault.Imported, 
 	in.Name = before
 	done, err := u.cloud.vault.CheckImport(ctx, in)
 	switch {
-	case err != nil || done == nil: // it is there no more, or another key: so a new name is what helps
-		return u.cloud.vault.CheckImport(ctx, step.vaultImport())
+	case control.Is(err, control.VaultKeyExists), control.Is(err, control.VaultKeyDeleted), err == nil && done == nil:
+		return u.cloud.vault.CheckImport(ctx, step.vaultImport()) // it is there no more, or another key: so a new name is what helps
+	case err != nil:
+		return nil, err
 	case step.named:
 		return nil, control.VaultKeyExists.Refuse("the key %s is in the vault already, by this ceremony, under the name %s", step.key.ID, before).
 			WithHint("leave out --vault-key-name: the upload goes on under the name that the key has")
@@ -262,18 +277,19 @@ func (u *upload) accept() error {
 	return u.record(eventAccepted, *a)
 }
 
-// recordForeseen records which keys of a bundle the vault refused before anything
-// was changed. What only stopped the run, no rights or no network, is no answer
-// to the other side: the same command goes on. Nor is a later run with another
-// name for a key that has arrived.
+// recordForeseen records which keys of a bundle were refused before anything was
+// changed, so that a receipt can say so. What only stopped the run, no rights or no
+// network, is no answer to the other side: the same command goes on. Nor is a
+// later run about a key that has arrived, or a bundle with others before it that
+// could not be uploaded any more once it was answered.
 func (u *upload) recordForeseen() error {
-	if u.plan.manifest == (fingerprint.Fingerprint{}) { // no bundle, no receipt
+	a := u.plan.accept
+	if u.plan.manifest == (fingerprint.Fingerprint{}) || a != nil && a.Sequence > u.history.lastAccepted()+1 {
 		return nil
 	}
-	again := u.plan.accept == nil
+	again := a == nil
 	for _, step := range u.plan.steps {
-		known := u.history.key(step.key.ID)
-		arrived := again && known != nil && known.Tenant != ""
+		arrived := again && u.history.key(step.key.ID) != nil
 		if step.refusal == nil || arrived || cli.Refusals(step.refusal)[0].Control.Class != control.Refused {
 			continue
 		}
@@ -340,7 +356,8 @@ func (u *upload) importKey(ctx context.Context, step *step) error {
 	}
 	step.keyURL = done.KID
 	u.io.Note("%s: in the vault as %s, and it is the key that travelled", step.key.ID, done.KID)
-	if known := u.history.key(step.key.ID); known != nil && known.KeyURL == done.KID {
+	told := u.cloud.tenant != nil || u.history.refused[step.key.ID] == "" // else this is what ends a refusal
+	if known := u.history.key(step.key.ID); known != nil && known.KeyURL == done.KID && told {
 		return nil
 	}
 	public, err := x509.MarshalPKIXPublicKey(done.Public)

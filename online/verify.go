@@ -88,14 +88,17 @@ func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h
 
 // warnOfGap says which bundles can't be uploaded any more once this one is.
 func warnOfGap(io *cli.IO, h *history, v *bundle.Verified) {
-	last := uint64(0)
-	for _, a := range h.accepted {
-		last = max(last, a.Sequence)
-	}
-	if n := v.Manifest.Sequence; n > last+1 {
-		io.Warn("the bundles from number %d to %d were not uploaded here: once this one is, they are refused [%s]", last+1, n-1, control.BundleReplay.ID)
+	for n := h.lastAccepted() + 1; n < v.Manifest.Sequence; n++ {
+		if n == h.lastAccepted()+maxGap {
+			io.Warn("nor were others before this one")
+			return
+		}
+		io.Warn("bundle number %d was not uploaded here: once this one is, it is refused [%s]", n, control.BundleReplay.ID)
 	}
 }
+
+// maxGap bounds how many bundles are named.
+const maxGap = 5
 
 // readCopy reads the copy of the sender's ledger, and refuses one that does not
 // go on where that of the bundle before ended (KF-BUNDLE-TRANSCRIPT).
