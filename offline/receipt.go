@@ -77,6 +77,8 @@ func describeReceipt(r *bundle.ReceiptText) string {
 				how = fmt.Sprintf("arrived in the vault as %s, but", k.KeyURL)
 			}
 			lines = append(lines, fmt.Sprintf("%s: %s: %s", k.ID, how, k.Refused))
+		case k.KeyURL == "" && k.Tenant == "":
+			lines = append(lines, fmt.Sprintf("%s: handed over in its TPD, to be Microsoft-managed; of the tenant nothing is known", k.ID))
 		case k.KeyURL == "":
 			lines = append(lines, fmt.Sprintf("%s: arrived in the tenant as a Microsoft-managed key, %s", k.ID, strings.ToLower(k.Tenant)))
 		case k.Tenant == "":
@@ -95,7 +97,7 @@ func ending(keys []bundle.Arrived) string {
 	case slices.ContainsFunc(keys, func(k bundle.Arrived) bool { return k.Refused != "" }):
 		return "Not all that was sent has arrived. A later receipt may tell more."
 	case slices.ContainsFunc(keys, func(k bundle.Arrived) bool { return k.Tenant == "" }):
-		return "What was sent is what arrived in the vault. Whether it is in the tenant is open:\nonce the upload is done, let the connected side seal another receipt, and take it here."
+		return "What was sent is what arrived, as far as it has. Whether it is in the tenant is open:\nonce the upload is done, let the connected side seal another receipt, and take it here."
 	}
 	return "What was sent is what arrived. The ledger is closed for this bundle."
 }

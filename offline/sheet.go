@@ -112,7 +112,11 @@ func (k *keyState) addReceipt(s *sheet.Section) {
 	s.AddBrief("refused", a.Refused)
 	s.Add("key URL", a.KeyURL)
 	s.Add("HSM platform", a.HSMPlatform)
-	s.Add("tenant", sheet.Tenant(a.Tenant, a.TenantBy))
+	tenant := sheet.Tenant(a.Tenant, a.TenantBy)
+	if tenant == "" && a.Refused == "" {
+		tenant = "nothing is known of it yet"
+	}
+	s.Add("tenant", tenant)
 }
 
 // checks say what let the key through: a control that refuses ends the run before

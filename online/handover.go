@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -54,6 +55,12 @@ func (u *upload) kitRecord() (*kitRecord, error) {
 		h.Keys = append(h.Keys, handedKey{s.key.ID, tpdName(s.key), s.key.SLC, fingerprint.Of(public), url, s.friendlyName})
 	}
 	return h, nil
+}
+
+// key is the digest of one of its public keys.
+func (h *kitRecord) key(id string) fingerprint.Fingerprint {
+	i := slices.IndexFunc(h.Keys, func(k handedKey) bool { return k.ID == id })
+	return h.Keys[i].Key
 }
 
 // kit is the kit of these keys, with their TPDs by key identifier.
@@ -109,8 +116,19 @@ func (u *upload) handOver() error {
 			return err
 		}
 	}
+	u.warnOfKeysIn(dir)
 	return control.RMSByHand.Refuse("the keys are in the vault; a person must import their TPDs into the tenant, by the hand-over kit in %s", dir).
 		WithHint("%s", u.instructions(dir))
+}
+
+// warnOfKeysIn names the TPDs in the kit that hold their keys.
+func (u *upload) warnOfKeysIn(dir string) {
+	for _, s := range u.plan.steps {
+		if s.key.MicrosoftManaged() {
+			u.io.Warn("%s holds the key %s: whoever has it and the export's password has the key; delete it, and each copy of it, once it is in the tenant [%s]",
+				filepath.Join(dir, tpdName(s.key)), s.key.ID, control.TPDMode1.ID)
+		}
+	}
 }
 
 // inTenant reports whether the tenant is known to hold every key as planned.
@@ -190,6 +208,9 @@ func (u *upload) takeResult(manifest fingerprint.Fingerprint, transfers []transf
 		u.io.Note("%s: its TPD is in the tenant, %s, as the kit's result says", key.ID, strings.ToLower(status))
 		if err := u.recordTenant(tpdImported{key.ID, key.SLC, key.Key, status, byKit}); err != nil {
 			return err
+		}
+		if key.KeyURL == "" {
+			u.io.Warn("%s of the kit holds the key %s: delete the kit, and each copy of it [%s]", key.File, key.ID, control.TPDMode1.ID)
 		}
 		ids = append(ids, key.ID)
 	}

@@ -111,6 +111,8 @@ func (h *history) became(v *bundle.Verified) ([]bundle.Arrived, error) {
 		}
 		if done := h.key(k.ID); done != nil {
 			arrived = *done
+		} else if kit := h.lastKit(v.Digest, k.ID); kit != nil && k.MicrosoftManaged() { // on its way, by a person's hand
+			arrived.Key, arrived.Refused = kit.key(k.ID), ""
 		}
 		if reason := h.refused[k.ID]; reason != "" {
 			arrived.Refused = reason

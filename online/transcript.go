@@ -81,11 +81,15 @@ func (h *history) arrival(k bundle.Arrived) sheet.Section {
 		}
 		section.AddPrint("manifest", a.Manifest, true)
 		section.AddSome("approved by", approvers(a.Approved))
+		k.Warnings = h.warnings(a.Manifest, k)
 	}
 	if k.Key == (fingerprint.Fingerprint{}) {
 		section.Add("arrived", "neither in the vault nor in the tenant")
 	}
 	section.AddPrint("public key", k.Key, true)
+	if k.Tenant != "" && k.KeyURL == "" {
+		section.Add("carried", "inside its TPD, to be Microsoft-managed: it is in no HSM")
+	}
 	section.Add("key URL", k.KeyURL)
 	section.Add("HSM platform", k.HSMPlatform)
 	section.Add("wrapped by", k.WrappedBy)
@@ -93,4 +97,20 @@ func (h *history) arrival(k bundle.Arrived) sheet.Section {
 	section.AddBrief("refused", k.Refused)
 	section.AddBrief("overruled", strings.Join(k.Warnings, ", "))
 	return section
+}
+
+// warnings are those of the key in the newest receipt for the bundle, which has
+// what the disconnected side recorded, or else what is known here alone.
+func (h *history) warnings(manifest fingerprint.Fingerprint, k bundle.Arrived) []string {
+	last := h.lastAnswer(manifest)
+	if last == nil {
+		return k.Warnings
+	}
+	i := slices.IndexFunc(last.Keys, func(a bundle.Arrived) bool { return a.ID == k.ID })
+	if i < 0 {
+		return k.Warnings
+	}
+	all := slices.Concat(k.Warnings, last.Keys[i].Warnings)
+	slices.Sort(all)
+	return slices.Compact(all)
 }

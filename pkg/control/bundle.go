@@ -23,7 +23,7 @@ var (
 	BundleDecrypt   = bundle("KF-BUNDLE-DECRYPT", Refused, "the payload was not encrypted for this side: check which online card the offline side used")
 	BundleRecipient = bundle("KF-BUNDLE-RECIPIENT", Refused, "the sender did not encrypt to this side alone, by the recipient that this side gave: do not use the bundle, and ask the sender")
 	BundleContents  = bundle("KF-BUNDLE-CONTENTS", Refused, "the payload holds something else than its index says: do not use it, and ask the sender")
-	BundleReplay    = bundle("KF-BUNDLE-REPLAY", Refused, "a newer bundle of this sender was taken already: use the newest one; keys that only the older one holds go into a new bundle by `offline wrap`, or by a new ceremony")
+	BundleReplay    = bundle("KF-BUNDLE-REPLAY", Refused, "a newer bundle of this sender was taken already: use the newest one; a key that only the older one holds goes into a new bundle by `offline wrap`, if it was left extractable, or else by a new ceremony")
 	BundleFork      = bundle("KF-BUNDLE-FORK", Refused, "two bundles claim the same place in the sender's sequence: keep both as evidence and ask the sender")
 	BundleEmpty     = bundle("KF-BUNDLE-EMPTY", Refused, "stage a key first, with `offline import`")
 
