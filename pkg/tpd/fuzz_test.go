@@ -3,6 +3,7 @@
 package tpd
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -25,6 +26,13 @@ func goodSeeds(f *testing.F) []vectors.TPD {
 	return seeds
 }
 
+// withExtras puts what .NET passes over before the element of that name, if it is
+// there in UTF-8.
+func withExtras(xml []byte, name string) []byte {
+	const extras = `<!-- c --><?p i?><p:x xmlns:p="urn:p" p:a="1"><y xmlns="urn:y">1</y></p:x><é/>`
+	return bytes.Replace(xml, []byte("<"+name), []byte(extras+"<"+name), 1)
+}
+
 func isRefusal(err error) bool { return errors.As(err, new(*control.Refusal)) }
 
 // FuzzParse: what is accepted has a keyless form that is accepted too and is
@@ -35,6 +43,11 @@ func FuzzParse(f *testing.F) {
 			f.Fatalf("%s: the seed is refused: %v", v.Name, err)
 		}
 		f.Add(v.XML)
+		extended := withExtras(v.XML, keyField)
+		if e, err := Parse(extended); err != nil || !e.HasKey() || v.Encoding != "utf16" && len(extended) == len(v.XML) {
+			f.Fatalf("%s with extras: the seed is refused, or has none: %v", v.Name, err)
+		}
+		f.Add(extended)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		e, err := Parse(raw)
@@ -68,6 +81,7 @@ func FuzzDocument(f *testing.F) {
 				f.Fatalf("%s: the seed is refused: %v", v.Name, err)
 			}
 			f.Add(plain)
+			f.Add(withExtras(plain, "m_ttdki"))
 		}
 	}
 	f.Fuzz(func(t *testing.T, plain []byte) {
