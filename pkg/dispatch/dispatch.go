@@ -176,8 +176,12 @@ func openBundle(path string) (*os.File, error) {
 	if err != nil {
 		return nil, control.InputFile.Refuse("%w", err)
 	}
-	if info, err := f.Stat(); err != nil || info.IsDir() {
-		return nil, errors.Join(control.InputFile.Refuse("%s is a directory, not a bundle", path), err, f.Close())
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = control.InputFile.Refuse("%s is a directory, not a bundle", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
