@@ -19,7 +19,6 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/ledger"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
@@ -73,7 +72,11 @@ func approve(io *cli.IO, s *state.State, path, signature string) error {
 	if err != nil {
 		return err
 	}
-	b, err := sealedAt(s, path, self)
+	h, err := readHistory(s.Ledger)
+	if err != nil {
+		return err
+	}
+	b, err := sealedAt(s, h, path, self)
 	if err != nil {
 		return err
 	}
@@ -82,7 +85,7 @@ func approve(io *cli.IO, s *state.State, path, signature string) error {
 	if err != nil {
 		return err
 	}
-	if err := recordApproval(s, approved{b.Manifest, w.Who([]sshsig.PublicKey{signer})[0], fingerprint.Of(armored)}); err != nil {
+	if err := recordApproval(s, h, approved{b.Manifest, w.Who([]sshsig.PublicKey{signer})[0], fingerprint.Of(armored)}); err != nil {
 		return err
 	}
 	if err := a.Deliver(); err != nil {
@@ -93,11 +96,7 @@ func approve(io *cli.IO, s *state.State, path, signature string) error {
 
 // sealedAt finds in the ledger the bundle that lies at path, by its manifest. Where
 // the stick has lost it, its name will do: the copy in sent/ counts anyway.
-func sealedAt(s *state.State, path string, self sshsig.PublicKey) (sealed, error) {
-	h, err := readHistory(s.Ledger)
-	if err != nil {
-		return sealed{}, err
-	}
+func sealedAt(s *state.State, h *history, path string, self sshsig.PublicKey) (sealed, error) {
 	digest, err := dispatch.Digest(path, self)
 	is := func(b sealed) bool { return b.Manifest == digest }
 	if _, noDir := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) && noDir == nil {
@@ -116,19 +115,9 @@ func sealedAt(s *state.State, path string, self sshsig.PublicKey) (sealed, error
 }
 
 // recordApproval tells the ledger, unless a run that was stopped has.
-func recordApproval(s *state.State, a approved) error {
-	known := false
-	err := s.Ledger.Each(func(e ledger.Entry) error {
-		if e.Event != eventApproved {
-			return nil
-		}
-		var d approved
-		err := e.Read(&d)
-		known = known || d.Manifest == a.Manifest && d.Approver.Key.Equal(a.Approver.Key)
-		return err
-	})
-	if err != nil || known {
-		return err
+func recordApproval(s *state.State, h *history, a approved) error {
+	if slices.ContainsFunc(h.approvals[a.Manifest], func(known approval) bool { return known.by.Key.Equal(a.Approver.Key) }) {
+		return nil
 	}
 	return s.Ledger.Append(time.Now(), eventApproved, a)
 }

@@ -115,7 +115,6 @@ type paper struct {
 	at        time.Time
 	bundle    sealed // the newest with the key; zero before it is sealed
 	sealedAt  time.Time
-	approvals []approval
 	arrived   *bundle.Arrived // nil without a receipt for that bundle
 	arrivedAt time.Time
 	theirs    ledger.Mark // the connected side's ledger, when it sealed the receipt
@@ -132,10 +131,12 @@ type history struct {
 	keys     []*keyState
 	bundles  []sealed
 	receipts []bundle.Taken
+
+	approvals map[fingerprint.Fingerprint][]approval // of bundles, by manifest
 }
 
 func readHistory(l *ledger.Ledger) (*history, error) {
-	h := &history{}
+	h := &history{approvals: map[fingerprint.Fingerprint][]approval{}}
 	return h, l.Each(h.take)
 }
 
@@ -223,11 +224,7 @@ func (h *history) takeApproved(e ledger.Entry) error {
 	if err := e.Read(&d); err != nil {
 		return err
 	}
-	for _, k := range h.keys {
-		if k.Bundle > 0 && k.paper.bundle.Manifest == d.Manifest {
-			k.paper.approvals = append(k.paper.approvals, approval{e.Time, d.Approver})
-		}
-	}
+	h.approvals[d.Manifest] = append(h.approvals[d.Manifest], approval{e.Time, d.Approver})
 	return nil
 }
 
@@ -302,14 +299,8 @@ func (h *history) sealedLast(k *keyState) bool {
 // approvers are those who have approved a bundle; none is not nil.
 func (h *history) approvers(b sealed) []trust.Approver {
 	who := []trust.Approver{}
-	for _, k := range h.keys {
-		if k.paper.bundle.Manifest != b.Manifest {
-			continue
-		}
-		for _, a := range k.paper.approvals {
-			who = append(who, a.by)
-		}
-		break
+	for _, a := range h.approvals[b.Manifest] {
+		who = append(who, a.by)
 	}
 	return who
 }

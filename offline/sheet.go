@@ -38,7 +38,7 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	}
 	out := sheet.New(strings.ToUpper(s.Kind()) + ", disconnected side: " + s.Name)
 	for _, k := range h.keys {
-		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: slices.Concat([]sheet.Section{ceremony}, k.sections(), []sheet.Section{record})})
+		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: slices.Concat([]sheet.Section{ceremony}, k.sections(h), []sheet.Section{record})})
 	}
 	if len(out.Pages) == 0 {
 		out.Pages = []sheet.Page{{Heading: "No key was imported", Sections: []sheet.Section{ceremony, record}}}
@@ -47,7 +47,7 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 }
 
 // sections are what the page says of the key itself.
-func (k *keyState) sections() []sheet.Section {
+func (k *keyState) sections(h *history) []sheet.Section {
 	key := sheet.Section{Title: "Key"}
 	key.Add("SLC", k.SLC)
 	key.AddPrint("public key", k.Key, true)
@@ -56,13 +56,13 @@ func (k *keyState) sections() []sheet.Section {
 		key.Add("import", "begun "+sheet.Minute(k.paper.began)+", and stopped: the HSM may hold it")
 		return []sheet.Section{key}
 	}
-	return []sheet.Section{key, k.journey(), k.checks()}
+	return []sheet.Section{key, k.journey(h.approvals[k.paper.bundle.Manifest]), k.checks()}
 }
 
 // managed reports whether the key stays in its TPD and goes into no HSM.
 func (k *keyState) managed() bool { return k.Disposition == bundle.DispositionMicrosoftManaged }
 
-func (k *keyState) journey() sheet.Section {
+func (k *keyState) journey(approved []approval) sheet.Section {
 	s, p := sheet.Section{Title: "Journey"}, k.paper
 	if p.stored {
 		s.Add("wrapped", sheet.Minute(p.at)+", out of the HSM, where it was before")
@@ -82,7 +82,7 @@ func (k *keyState) journey() sheet.Section {
 		s.AddPrint("manifest", p.bundle.Manifest, true)
 	}
 	var approvals []string
-	for _, a := range p.approvals {
+	for _, a := range approved {
 		approvals = append(approvals, sheet.Minute(a.at)+" "+sheet.Approver(a.by))
 	}
 	s.AddSome("approved", approvals)

@@ -32,7 +32,7 @@ func pageOf(t *testing.T, id string, events ...any) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := sheet.Sheet{Pages: []sheet.Page{{Sections: h.key(id).sections()}}}.Text()
+	page := sheet.Sheet{Pages: []sheet.Page{{Sections: h.key(id).sections(h)}}}.Text()
 	return strings.Join(strings.Fields(page), " ")
 }
 
