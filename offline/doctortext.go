@@ -108,7 +108,7 @@ func describeVerdicts(w *strings.Builder, title string, verdicts []hsm.Verdict) 
 		case len(head)+len(": ")+len(v.Reason) <= cli.Width:
 			fmt.Fprintf(w, "%s: %s\n", head, v.Reason)
 		default:
-			fmt.Fprintf(w, "%s:\n%s%s\n", head, strings.Repeat(" ", 10), strings.ReplaceAll(cli.Fold(v.Reason, 10), "\n", "\n"+strings.Repeat(" ", 10)))
+			fmt.Fprintf(w, "%s:\n%s%s\n", head, strings.Repeat(" ", 10), cli.SetIn(v.Reason, 10))
 		}
 	}
 }

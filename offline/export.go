@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -78,7 +77,7 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	if err != nil {
 		return nil, err
 	}
-	name := control.Plain(filepath.Base(path))
+	name := fileName(path)
 	e := &export{tpd: fingerprint.Of(file)}
 	raw, err := tpd.Parse(file)
 	if err != nil {

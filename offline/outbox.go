@@ -109,37 +109,45 @@ func fitting(s *state.State, ids []string) ([]string, error) {
 	return ids, nil
 }
 
-func stagedSize(s *state.State, id string) (total int64, err error) {
+// stagedFiles lists the files of a key.
+func stagedFiles(s *state.State, id string) ([]os.DirEntry, error) {
 	files, err := os.ReadDir(outboxDir(s, id))
-	for _, f := range files {
-		if info, infoErr := f.Info(); infoErr == nil {
-			total += info.Size()
-		} else {
-			err = errors.Join(err, infoErr)
-		}
-	}
 	if err != nil {
-		return 0, control.StateDamaged.Refuse("%s can't be read: %w", outboxDir(s, id), err)
+		err = control.StateDamaged.Refuse("%s can't be read: %w", outboxDir(s, id), err)
+	}
+	return files, err
+}
+
+func stagedSize(s *state.State, id string) (total int64, err error) {
+	files, err := stagedFiles(s, id)
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			return 0, control.StateDamaged.Refuse("%s can't be read: %w", outboxDir(s, id), err)
+		}
+		total += info.Size()
 	}
 	return total, nil
 }
 
 // stagedKey reads a key from the outbox.
 func stagedKey(s *state.State, id string) (bundle.KeyContent, error) {
-	dir := outboxDir(s, id)
 	var k bundle.KeyContent
 	if err := s.ReadJSON(filepath.Join("outbox", id, stagedName), &k.Key); err != nil {
-		return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
+		return k, control.StateDamaged.Refuse("%s can't be read: %w", outboxDir(s, id), err)
 	}
-	files, err := os.ReadDir(dir)
+	files, err := stagedFiles(s, id)
 	if err != nil {
-		return k, control.StateDamaged.Refuse("%s can't be read: %w", dir, err)
+		return k, err
 	}
 	for _, f := range files {
 		if f.Name() == stagedName {
 			continue
 		}
-		k.Contents = append(k.Contents, bundle.FromFile(bundle.KeyPath(id, f.Name()), filepath.Join(dir, f.Name())))
+		k.Contents = append(k.Contents, bundle.FromFile(bundle.KeyPath(id, f.Name()), filepath.Join(outboxDir(s, id), f.Name())))
 	}
 	return k, nil
 }

@@ -147,7 +147,7 @@ func (h *history) compare(r *bundle.ReceiptText) error {
 		if k == nil || came && a.Key != k.Key {
 			return control.ReceiptDiffers.Refuse("the key %s that arrived is not the key that was sent", control.Quote(a.ID))
 		}
-		if managed := k.Disposition == bundle.DispositionMicrosoftManaged; a.Refused == "" && managed != (a.KeyURL == "") {
+		if a.Refused == "" && k.managed() != (a.KeyURL == "") {
 			return control.ReceiptDiffers.Refuse("the key %s was sent as %s and arrived with the key URL %s", k.ID, k.Disposition, control.Quote(a.KeyURL))
 		}
 		answered = append(answered, a.ID)

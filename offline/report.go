@@ -238,8 +238,7 @@ func shorten(s string, n int) string {
 
 // entry writes a text of any length: its further lines are set in.
 func entry(w *strings.Builder, format string, args ...any) {
-	text := cli.Fold(fmt.Sprintf(format, args...), 6)
-	fmt.Fprintln(w, strings.ReplaceAll(text, "\n", "\n      "))
+	fmt.Fprintln(w, cli.SetIn(fmt.Sprintf(format, args...), 6))
 }
 
 func describeSurvey(w *strings.Builder, files []inspected, survey tpd.Survey) {

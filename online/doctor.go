@@ -267,12 +267,9 @@ func (f finding) print(b *strings.Builder) {
 	if f.Control != "" {
 		text += " [" + f.Control + "]"
 	}
-	const indent = "      " // below the result
-	add := func(head, text string) {
-		fmt.Fprintf(b, "%-*s%s\n", len(indent), head, strings.ReplaceAll(cli.Fold(text, len(indent)), "\n", "\n"+indent))
-	}
-	add(f.Result, text)
+	const indent = 6 // below the result
+	fmt.Fprintf(b, "%-*s%s\n", indent, f.Result, cli.SetIn(text, indent))
 	if f.Hint != "" {
-		add("", "hint: "+f.Hint)
+		fmt.Fprintf(b, "%-*s%s\n", indent, "", cli.SetIn("hint: "+f.Hint, indent))
 	}
 }

@@ -116,19 +116,13 @@ func (u *upload) handOver() error {
 			return err
 		}
 	}
-	u.warnOfKeysIn(dir)
-	return control.RMSByHand.Refuse("the keys are in the vault; a person must import their TPDs into the tenant, by the hand-over kit in %s", dir).
-		WithHint("%s", u.instructions(dir))
-}
-
-// warnOfKeysIn names the TPDs in the kit that hold their keys.
-func (u *upload) warnOfKeysIn(dir string) {
-	for _, s := range u.plan.steps {
-		if s.key.MicrosoftManaged() {
-			u.io.Warn("%s holds the key %s: whoever has it and the export's password has the key; delete it, and each copy of it, once it is in the tenant [%s]",
-				filepath.Join(dir, tpdName(s.key)), s.key.ID, control.TPDMode1.ID)
+	for _, step := range u.plan.steps {
+		if step.key.MicrosoftManaged() {
+			warnOfKeyIn(u.io, filepath.Join(dir, tpdName(step.key)), step.key.ID)
 		}
 	}
+	return control.RMSByHand.Refuse("the keys are in the vault; a person must import their TPDs into the tenant, by the hand-over kit in %s", dir).
+		WithHint("%s", u.instructions(dir))
 }
 
 // inTenant reports whether the tenant is known to hold every key as planned.

@@ -141,9 +141,15 @@ func writeTransfer(io *cli.IO, v *bundle.Verified, out string) error {
 	withKey := []string{}
 	for _, t := range transfers {
 		if path := filepath.Join(out, tpdName(t.key)); t.key.MicrosoftManaged() {
-			io.Warn("%s holds the key %s: whoever has it and the export's password has the key; delete it once it is in the tenant [%s]", path, t.key.ID, control.TPDMode1.ID)
+			warnOfKeyIn(io, path, t.key.ID)
 			withKey = append(withKey, path)
 		}
 	}
 	return io.Result(map[string]any{"files": paths, "files_with_key": withKey}, fmt.Sprintf("Written:\n%s", strings.Join(paths, "\n")))
+}
+
+// warnOfKeyIn names a TPD that was written and holds its key.
+func warnOfKeyIn(io *cli.IO, path, id string) {
+	io.Warn("%s holds the key %s: whoever has it and the export's password has the key; delete it, and each copy of it, once it is in the tenant [%s]",
+		path, id, control.TPDMode1.ID)
 }

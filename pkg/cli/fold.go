@@ -21,3 +21,9 @@ func Fold(text string, indent int) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// SetIn is Fold for a text whose first line stands behind that many columns: the
+// others are indented by them.
+func SetIn(text string, indent int) string {
+	return strings.ReplaceAll(Fold(text, indent), "\n", "\n"+strings.Repeat(" ", indent))
+}

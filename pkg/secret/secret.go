@@ -51,11 +51,11 @@ func FromFile(path string) ([]byte, error) {
 // must be one that the process was started with: what Go opens for itself, such as
 // a file with a number in it, would be tried as the PIN.
 func FromFD(fd uint) ([]byte, error) {
-	if !inherited(fd) {
-		return nil, control.InputFile.Refuse("file descriptor %d is not open", fd)
+	var f *os.File
+	if inherited(fd) {
+		f = os.NewFile(uintptr(fd), "file descriptor "+strconv.FormatUint(uint64(fd), 10))
 	}
-	f := os.NewFile(uintptr(fd), "file descriptor "+strconv.FormatUint(uint64(fd), 10))
-	if f == nil { // Windows
+	if f == nil {
 		return nil, control.InputFile.Refuse("file descriptor %d is not open", fd)
 	}
 	return read(f, f.Name())
