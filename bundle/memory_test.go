@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"keyferry/internal/memdir"
+	"keyferry/test/memdir"
 )
 
 // A bundle of any size is sealed and opened in less memory than this.

@@ -7,10 +7,10 @@ import (
 	"errors"
 	"time"
 
+	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/hsm"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
 )

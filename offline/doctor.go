@@ -10,12 +10,13 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"keyferry/pkg/airgap"
+	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/machine"
+	"keyferry/offline/internal/sandbox"
+	"keyferry/offline/internal/selftest"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/hsm"
 	"keyferry/pkg/secret"
-	"keyferry/pkg/selftest"
 	"keyferry/pkg/state"
 )
 
@@ -118,22 +119,22 @@ func (o *doctorOptions) lookAround(ctx context.Context, io *cli.IO) error {
 
 // lookAtMachine refuses what an import would refuse.
 func (o *doctorOptions) lookAtMachine(_ context.Context, io *cli.IO, w *strings.Builder) (any, error) {
-	found := append([]airgap.Finding{}, airgap.Look("/")...)
+	found := append([]machine.Finding{}, machine.Look("/")...)
 	describeMachine(w, found)
-	_, err := tolerate(io, airgap.Refuse(found), o.state != nil && o.state.Rehearsal)
+	_, err := tolerate(io, machine.Refuse(found), o.state != nil && o.state.Rehearsal)
 	return found, err
 }
 
 // programFinding is the section "program".
 type programFinding struct {
-	Sandbox  airgap.Held   `json:"sandbox"`
+	Sandbox  sandbox.Held  `json:"sandbox"`
 	Memory   secret.Memory `json:"memory"`
 	SelfTest []string      `json:"selftest"` // what was asked; empty if an answer was wrong
 }
 
 func (o *doctorOptions) lookAtProgram(_ context.Context, _ *cli.IO, w *strings.Builder) (any, error) {
 	asked, err := selftest.Run()
-	found := programFinding{sandbox.held, sandbox.memory, append([]string{}, asked...)}
+	found := programFinding{process.held, process.memory, append([]string{}, asked...)}
 	found.describe(w)
 	return found, err
 }

@@ -7,17 +7,17 @@ import (
 	"fmt"
 	"strings"
 
-	"keyferry/pkg/airgap"
+	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/machine"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/hsm"
 )
 
 // This file turns what doctor finds into text for people, 80 columns wide.
 // Programs read the JSON.
 
 // describeMachine writes the section "machine".
-func describeMachine(w *strings.Builder, found []airgap.Finding) {
+func describeMachine(w *strings.Builder, found []machine.Finding) {
 	fmt.Fprintln(w, "Machine")
 	for _, f := range found {
 		label := "seen"
@@ -26,7 +26,7 @@ func describeMachine(w *strings.Builder, found []airgap.Finding) {
 		}
 		line(w, label, "%s", cli.Fold(f.Text, 16))
 	}
-	if airgap.Refuse(found) == nil {
+	if machine.Refuse(found) == nil {
 		line(w, "network", "none: nothing connects this machine now")
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"slices"
 	"time"
 
+	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/hsm"
 	"keyferry/pkg/secret"
 	"keyferry/pkg/tpd"
 )

@@ -12,12 +12,12 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/hsm"
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/state"
 	"keyferry/pkg/tpd"

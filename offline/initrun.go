@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
-	"keyferry/pkg/hsm"
 	"keyferry/pkg/state"
 	"keyferry/pkg/strictjson"
 	"keyferry/pkg/trust"

@@ -21,10 +21,10 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"keyferry/internal/scripttest"
-	"keyferry/internal/vectors"
 	"keyferry/pkg/control"
 	"keyferry/pkg/tpd"
+	"keyferry/test/scripttest"
+	"keyferry/test/vectors"
 )
 
 // inspectAll runs offline inspect with the vectors' password.

@@ -5,21 +5,22 @@ package main
 import (
 	"time"
 
-	"keyferry/pkg/airgap"
+	"keyferry/offline/internal/machine"
+	"keyferry/offline/internal/sandbox"
+	"keyferry/offline/internal/selftest"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/secret"
-	"keyferry/pkg/selftest"
 	"keyferry/pkg/state"
 )
 
 // surroundings are what a key is carried in: what the kernel holds the program
 // to, and what is known of the machine.
 type surroundings struct {
-	Sandbox  airgap.Held      `json:"sandbox"`
-	Machine  []airgap.Finding `json:"machine"`
-	Memory   secret.Memory    `json:"memory"`
-	Warnings []string         `json:"warnings"` // control IDs: overridden, or the system lacks it
+	Sandbox  sandbox.Held      `json:"sandbox"`
+	Machine  []machine.Finding `json:"machine"`
+	Memory   secret.Memory     `json:"memory"`
+	Warnings []string          `json:"warnings"` // control IDs: overridden, or the system lacks it
 
 	recorded bool
 }
@@ -31,7 +32,7 @@ func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 	if _, err := selftest.Run(); err != nil {
 		return nil, err
 	}
-	around := &surroundings{Sandbox: sandbox.held, Machine: airgap.Look("/"), Memory: sandbox.memory, Warnings: []string{}}
+	around := &surroundings{Sandbox: process.held, Machine: machine.Look("/"), Memory: process.memory, Warnings: []string{}}
 	if !around.Sandbox.Whole() {
 		around.Warnings = append(around.Warnings, control.Sandbox.ID)
 	}
@@ -41,7 +42,7 @@ func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 	for _, f := range around.Machine {
 		io.Detail("machine: %s", f.Text)
 	}
-	overridden, err := tolerate(io, airgap.Refuse(around.Machine), s.Rehearsal)
+	overridden, err := tolerate(io, machine.Refuse(around.Machine), s.Rehearsal)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +57,7 @@ func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 func tolerate(io *cli.IO, connected error, rehearsal bool) (overridden bool, err error) {
 	switch {
 	case connected == nil:
-	case sandbox.networkPresent:
+	case process.networkPresent:
 		io.Warn("%v; accepted by --unsafe-network-present", connected)
 		return true, nil
 	case rehearsal:

@@ -15,15 +15,15 @@ import (
 	"testing"
 
 	"keyferry/bundle"
-	"keyferry/internal/scripttest"
-	"keyferry/internal/testbin"
-	"keyferry/internal/vectors"
-	"keyferry/pkg/airgap"
+	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/machine"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/hsm"
 	"keyferry/pkg/trust"
+	"keyferry/test/scripttest"
+	"keyferry/test/testbin"
+	"keyferry/test/vectors"
 )
 
 // realSide is an offline side of a real ceremony, whose HSM is a token in
@@ -38,7 +38,7 @@ type realSide struct {
 func newRealSide(t *testing.T) *realSide {
 	t.Helper()
 	testbin.NeedAlone(t)
-	if err := airgap.Refuse(airgap.Look("/")); err != nil { // radios, which no namespace hides
+	if err := machine.Refuse(machine.Look("/")); err != nil { // radios, which no namespace hides
 		t.Skip("a real ceremony can't be held here:", err)
 	}
 	r := &realSide{t: t, dir: t.TempDir()}

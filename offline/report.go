@@ -16,7 +16,7 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/tpd"
-	"keyferry/pkg/xrml"
+	"keyferry/pkg/tpd/xrml"
 )
 
 // This file turns reports on TPD exports into text for people, 80 columns wide

@@ -12,10 +12,10 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"keyferry/pkg/airgap"
+	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/sandbox"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/hsm"
 	"keyferry/pkg/secret"
 	"keyferry/pkg/strictjson"
 )
@@ -37,10 +37,10 @@ var written = []string{"out"}
 // besides are the commands that write beside the files they are given.
 var besides = []string{approveCommand.Name}
 
-// sandbox is what the process keeps and what it gave up.
-var sandbox struct {
+// process is what the process keeps and what it gave up.
+var process struct {
 	needs          sandboxNeeds
-	held           airgap.Held
+	held           sandbox.Held
 	memory         secret.Memory
 	networkPresent bool // --unsafe-network-present: it is not the sandbox that keeps this machine apart
 }
@@ -52,13 +52,13 @@ type sandboxNeeds struct {
 	Network bool   `json:"network"` // network sockets
 }
 
-// inSandbox has every command run in the sandbox of package airgap, and without
+// inSandbox has every command run in the sandbox of package sandbox, and without
 // core dumps, before anything secret is read.
 func inSandbox(flags *pflag.FlagSet) func(*cli.IO, func() error) error {
-	needs := &sandbox.needs
+	needs := &process.needs
 	flags.StringVar(&needs.Writes, "hsm-writes", "", "")
 	flags.BoolVar(&needs.Network, "unsafe-hsm-network", false, "")
-	flags.BoolVar(&sandbox.networkPresent, "unsafe-network-present", false, "")
+	flags.BoolVar(&process.networkPresent, "unsafe-network-present", false, "")
 	return func(io *cli.IO, command func() error) error {
 		if err := enterSandbox(io, flags); err != nil {
 			return err
@@ -66,15 +66,15 @@ func inSandbox(flags *pflag.FlagSet) func(*cli.IO, func() error) error {
 		if err := secret.Harden(); err != nil {
 			return err
 		}
-		sandbox.memory = secret.LockMemory()
-		io.Detail("memory: %s", sandbox.memory)
+		process.memory = secret.LockMemory()
+		io.Detail("memory: %s", process.memory)
 		return command()
 	}
 }
 
 // enterSandbox says what holds, aloud where that is not all.
 func enterSandbox(io *cli.IO, flags *pflag.FlagSet) error {
-	needs := &sandbox.needs
+	needs := &process.needs
 	writable, err := needs.complete(io.State, flags)
 	if err != nil {
 		return err
@@ -82,16 +82,16 @@ func enterSandbox(io *cli.IO, flags *pflag.FlagSet) error {
 	if err := secret.OverwriteFreed(); err != nil { // in the program that Enter starts
 		return err
 	}
-	sandbox.held, err = airgap.Enter(airgap.Limits{Writable: writable, Network: needs.Network})
+	process.held, err = sandbox.Enter(sandbox.Limits{Writable: writable, Network: needs.Network})
 	if err != nil {
 		return err
 	}
-	io.Detail("%s", sandbox.held)
+	io.Detail("%s", process.held)
 	switch {
 	case needs.Network:
 		io.Warn("network sockets are left open to the HSM's module, by --unsafe-hsm-network")
-	case !sandbox.held.Whole():
-		io.Warn("this system has not all that the sandbox is made of\n%s", sandbox.held)
+	case !process.held.Whole():
+		io.Warn("this system has not all that the sandbox is made of\n%s", process.held)
 	}
 	return nil
 }

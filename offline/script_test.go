@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"keyferry/internal/scripttest"
-	"keyferry/internal/testbin"
-	"keyferry/internal/vectors"
+	"keyferry/test/scripttest"
+	"keyferry/test/testbin"
+	"keyferry/test/vectors"
 )
 
 // All of the disconnected side's tests run where there is no network.

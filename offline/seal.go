@@ -13,10 +13,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
-	"keyferry/pkg/hsm"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
 )

@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/selftest"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/secret"
-	"keyferry/pkg/selftest"
 )
 
 var selftestCommand = cli.Command{
@@ -36,8 +36,8 @@ Example: offline selftest
 			if err != nil {
 				return err
 			}
-			return io.Result(map[string]any{"result": "SUCCESS", "tests": names, "sandbox": sandbox.held, "memory": sandbox.memory, "erases_memory": secret.Erases},
-				fmt.Sprintf("%s\nmemory: %s\nright: %s\nResult: SUCCESS", sandbox.held, sandbox.memory, strings.Join(names, ", ")))
+			return io.Result(map[string]any{"result": "SUCCESS", "tests": names, "sandbox": process.held, "memory": process.memory, "erases_memory": secret.Erases},
+				fmt.Sprintf("%s\nmemory: %s\nright: %s\nResult: SUCCESS", process.held, process.memory, strings.Join(names, ", ")))
 		}
 	},
 }

@@ -11,10 +11,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
-	"keyferry/pkg/hsm"
 	"keyferry/pkg/state"
 )
 
@@ -54,7 +54,7 @@ type tokenSettings struct {
 // that checks signatures. It opens the token once: its PIN is asked once.
 func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings tokenSettings, public crypto.PublicKey, err error) {
 	settings = r.token.chosen
-	settings.Signer, settings.Sandbox = r.signer, sandbox.needs
+	settings.Signer, settings.Sandbox = r.signer, process.needs
 	if settings.Module, err = hsm.FindModule(settings.Module); err != nil {
 		return settings, nil, err
 	}

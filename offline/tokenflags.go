@@ -5,9 +5,9 @@ package main
 import (
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/hsm"
 )
 
 // tokenFlags are the flags that choose a token: at init, whose choice the state

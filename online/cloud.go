@@ -8,18 +8,18 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/practice"
+	"keyferry/online/internal/tenant"
+	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
-	"keyferry/pkg/practice"
-	"keyferry/pkg/rms"
 	"keyferry/pkg/state"
-	"keyferry/pkg/vault"
 )
 
 // cloud is the vault, and the tenant where there is one to drive.
 type cloud struct {
 	vault  *vault.Client
-	tenant rms.Tenant // nil: a person imports the TPDs
-	azure  string     // name of Azure's cloud; empty in a rehearsal
+	tenant tenant.Tenant // nil: a person imports the TPDs
+	azure  string        // name of Azure's cloud; empty in a rehearsal
 }
 
 // signIn says how a command signs in to Azure.

@@ -11,13 +11,13 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/tenant"
+	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/keyid"
-	"keyferry/pkg/rms"
 	"keyferry/pkg/state"
-	"keyferry/pkg/vault"
 )
 
 var doctorCommand = cli.Command{
@@ -102,9 +102,9 @@ type finding struct {
 
 // tenantFinding is what was seen of the tenant beside the checks.
 type tenantFinding struct {
-	Way      way           `json:"way"`
-	Versions *rms.Versions `json:"versions"` // null where PowerShell is not asked
-	Keys     []rms.Key     `json:"keys"`
+	Way      way              `json:"way"`
+	Versions *tenant.Versions `json:"versions"` // null where PowerShell is not asked
+	Keys     []tenant.Key     `json:"keys"`
 }
 
 type doctor struct {
@@ -187,7 +187,7 @@ func (d *doctor) lookAtVault(ctx context.Context, client *vault.Client, kek stri
 // lookAtTenant asks for all that the way into the tenant needs.
 func (d *doctor) lookAtTenant(ctx context.Context, c cloud) {
 	d.section = "tenant"
-	d.tenant = tenantFinding{Way: d.way, Keys: []rms.Key{}}
+	d.tenant = tenantFinding{Way: d.way, Keys: []tenant.Key{}}
 	switch d.way {
 	case byPractice:
 		d.listKeys(ctx, c.tenant)
@@ -198,7 +198,7 @@ func (d *doctor) lookAtTenant(ctx context.Context, c cloud) {
 			"a person takes the kit to one, which cannot be seen from here")
 	}
 	if d.way != byPractice {
-		d.warn("right of Azure RMS on the keys", strings.Join(c.vault.GrantCommands(rms.ServicePrincipal, "NAME"), "; or "),
+		d.warn("right of Azure RMS on the keys", strings.Join(c.vault.GrantCommands(tenant.ServicePrincipal, "NAME"), "; or "),
 			"that it may get, decrypt and sign cannot be seen from here")
 	}
 }
@@ -223,11 +223,11 @@ func (d *doctor) lookAtPowerShell(ctx context.Context, azure string) {
 	}
 }
 
-func (d *doctor) listKeys(ctx context.Context, tenant rms.Tenant) {
-	keys, err := tenant.Keys(ctx)
+func (d *doctor) listKeys(ctx context.Context, driven tenant.Tenant) {
+	keys, err := driven.Keys(ctx)
 	active := "none"
 	for _, k := range keys {
-		if k.Status == rms.Active {
+		if k.Status == tenant.Active {
 			active = k.KeyIdentifier
 		}
 	}

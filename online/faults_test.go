@@ -16,14 +16,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
-	"keyferry/internal/faults"
-	"keyferry/internal/memdir"
+	"keyferry/online/internal/practice"
+	"keyferry/online/internal/tenant"
+	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/practice"
-	"keyferry/pkg/rms"
 	"keyferry/pkg/state"
-	"keyferry/pkg/vault"
+	"keyferry/test/faults"
+	"keyferry/test/memdir"
 )
 
 const samplePassword = "Passw0rd!"
@@ -86,7 +86,7 @@ func newUploader(t *testing.T, made string) *uploader {
 
 // run does what `online upload` does once the cloud is there, and returns the
 // command's error.
-func (u *uploader) run(ctx context.Context, w way, through policy.Transporter, tenant rms.Tenant) (failed error) {
+func (u *uploader) run(ctx context.Context, w way, through policy.Transporter, tenant tenant.Tenant) (failed error) {
 	password := filepath.Join(u.dir, "pw")
 	run := func(ctx context.Context, io *cli.IO, s *state.State, h *history, r received, o *uploadOptions) error {
 		plan, err := o.plan(ctx, io, r)
@@ -183,7 +183,7 @@ func TestFaultsOfUpload(t *testing.T) {
 
 // faultyTenant fails at one call, before it takes effect or after.
 type faultyTenant struct {
-	rms.Tenant
+	tenant.Tenant
 	at    int
 	after bool
 	calls int
@@ -202,11 +202,11 @@ func (f *faultyTenant) fail(do func() error) error {
 	return control.RMSFailed.Refuse("the session is lost")
 }
 
-func (f *faultyTenant) Keys(ctx context.Context) (keys []rms.Key, err error) {
+func (f *faultyTenant) Keys(ctx context.Context) (keys []tenant.Key, err error) {
 	return keys, f.fail(func() error { keys, err = f.Tenant.Keys(ctx); return err })
 }
 
-func (f *faultyTenant) ImportTPD(ctx context.Context, in rms.TPDImport) (key rms.Key, err error) {
+func (f *faultyTenant) ImportTPD(ctx context.Context, in tenant.TPDImport) (key tenant.Key, err error) {
 	return key, f.fail(func() error { key, err = f.Tenant.ImportTPD(ctx, in); return err })
 }
 
@@ -247,7 +247,7 @@ func TestFaultsOfTenant(t *testing.T) {
 // if the key had arrived before.
 func TestRefusedForAWhile(t *testing.T) {
 	u := newUploader(t, sealed(t))
-	for i, tenant := range []rms.Tenant{u.cloud.Tenant(), &faultyTenant{Tenant: u.cloud.Tenant(), at: 2}, u.cloud.Tenant()} {
+	for i, tenant := range []tenant.Tenant{u.cloud.Tenant(), &faultyTenant{Tenant: u.cloud.Tenant(), at: 2}, u.cloud.Tenant()} {
 		err := u.run(t.Context(), byPractice, u.end.Transport(), tenant)
 		if failing := i == 1; (err != nil) != failing {
 			t.Fatalf("run %d: %v", i, err)
@@ -267,9 +267,9 @@ func TestRefusedForAWhile(t *testing.T) {
 }
 
 // quietTenant shows neither key URLs nor public keys.
-type quietTenant struct{ rms.Tenant }
+type quietTenant struct{ tenant.Tenant }
 
-func (q quietTenant) Keys(ctx context.Context) ([]rms.Key, error) {
+func (q quietTenant) Keys(ctx context.Context) ([]tenant.Key, error) {
 	keys, err := q.Tenant.Keys(ctx)
 	for i := range keys {
 		keys[i].KeyURL, keys[i].PublicKey = "", nil

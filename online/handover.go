@@ -15,11 +15,11 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/tenant"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/rms"
 )
 
 // tenantFlags are the flags about the way into the tenant.
@@ -64,14 +64,14 @@ func (h *kitRecord) key(id string) fingerprint.Fingerprint {
 }
 
 // kit is the kit of these keys, with their TPDs by key identifier.
-func (h *kitRecord) kit(transfers []transfer) (*rms.Kit, error) {
-	k := &rms.Kit{Cloud: h.Cloud, Active: h.Active, Rehearsal: h.Rehearsal}
+func (h *kitRecord) kit(transfers []transfer) (*tenant.Kit, error) {
+	k := &tenant.Kit{Cloud: h.Cloud, Active: h.Active, Rehearsal: h.Rehearsal}
 	for _, key := range h.Keys {
 		i := slices.IndexFunc(transfers, func(t transfer) bool { return t.key.ID == key.ID })
 		if i < 0 {
 			return nil, control.RMSResult.Refuse("the kit held the key %s, which is not here", key.ID)
 		}
-		k.TPDs = append(k.TPDs, rms.KitTPD{
+		k.TPDs = append(k.TPDs, tenant.KitTPD{
 			File: key.File, TPD: transfers[i].tpd, KeyIdentifier: key.SLC, MicrosoftManaged: key.KeyURL == "",
 			KeyURL: key.KeyURL, FriendlyName: key.FriendlyName,
 		})
@@ -80,7 +80,7 @@ func (h *kitRecord) kit(transfers []transfer) (*rms.Kit, error) {
 }
 
 // kit is the plan's part in the tenant, to be handed over.
-func (u *upload) kit() (*kitRecord, *rms.Kit, error) {
+func (u *upload) kit() (*kitRecord, *tenant.Kit, error) {
 	handed, err := u.kitRecord()
 	if err != nil {
 		return nil, nil, err
@@ -138,7 +138,7 @@ func (u *upload) inTenant() bool {
 
 // writeKit makes the kit's folder whole or not at all. One that is there
 // already, by an earlier run, must be this kit.
-func writeKit(dir string, kit *rms.Kit) error {
+func writeKit(dir string, kit *tenant.Kit) error {
 	files, err := kit.Files(dir)
 	if err != nil {
 		return err
@@ -164,8 +164,8 @@ func writeKit(dir string, kit *rms.Kit) error {
 // instructions say what a person does with the kit.
 func (u *upload) instructions(dir string) string {
 	steps := []string{
-		"take the folder to a Windows machine with the AIPService module; there, in Windows PowerShell 5.1: powershell.exe -ExecutionPolicy RemoteSigned -File " + rms.KitScript,
-		"bring back " + rms.ResultFile + ", which it writes beside itself, and run here: " + u.again + " --result " + rms.ResultFile,
+		"take the folder to a Windows machine with the AIPService module; there, in Windows PowerShell 5.1: powershell.exe -ExecutionPolicy RemoteSigned -File " + tenant.KitScript,
+		"bring back " + tenant.ResultFile + ", which it writes beside itself, and run here: " + u.again + " --result " + tenant.ResultFile,
 	}
 	if slices.ContainsFunc(u.plan.steps, func(s *step) bool { return s.oneTime != nil }) {
 		steps = append(steps, "the script asks for each TPD's password: a one-time password is written by `online package`")

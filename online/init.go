@@ -11,14 +11,14 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/practice"
+	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
-	"keyferry/pkg/practice"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
-	"keyferry/pkg/vault"
 )
 
 var initCommand = cli.Command{

@@ -15,13 +15,13 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
-	"keyferry/pkg/vault"
 )
 
 const defaultKEK = "keyferry-kek"

@@ -12,19 +12,19 @@ import (
 	"time"
 
 	"keyferry/bundle"
+	"keyferry/online/internal/tenant"
+	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/keyid"
-	"keyferry/pkg/rms"
 	"keyferry/pkg/tpd"
-	"keyferry/pkg/vault"
 )
 
 // Statuses of a key in the tenant, as receipts have them.
 const (
-	statusActive   = string(rms.Active)
-	statusArchived = string(rms.Archived)
+	statusActive   = string(tenant.Active)
+	statusArchived = string(tenant.Archived)
 )
 
 // plan is what an upload will do.

@@ -11,11 +11,11 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"keyferry/internal/standin"
+	"keyferry/online/internal/tenant/tenanttest"
+	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/state"
-	"keyferry/pkg/vault"
 )
 
 // withStandIn puts the stand-in for powershell.exe on the path, on the practice
@@ -28,7 +28,7 @@ func withStandIn(t *testing.T, u *uploader, mode string) {
 	}
 	t.Setenv("SystemRoot", "")
 	t.Setenv("TMPDIR", t.TempDir())
-	t.Setenv("PATH", filepath.Dir(standin.Link(t, dir, mode)))
+	t.Setenv("PATH", filepath.Dir(tenanttest.Link(t, dir, mode)))
 }
 
 // TestUploadByPowerShell: the TPD goes into the tenant through the module's

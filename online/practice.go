@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/practice"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
-	"keyferry/pkg/practice"
 	"keyferry/pkg/state"
 )
 

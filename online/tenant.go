@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strings"
 
+	"keyferry/online/internal/tenant"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/rms"
 	"keyferry/pkg/state"
 )
 
@@ -83,7 +83,7 @@ func withTenant(ctx context.Context, io *cli.IO, w way, c cloud, f func(c cloud)
 }
 
 // signInToTenant starts Windows PowerShell and signs in, in that cloud of Azure.
-func signInToTenant(ctx context.Context, io *cli.IO, azure string) (*rms.PowerShell, error) {
+func signInToTenant(ctx context.Context, io *cli.IO, azure string) (*tenant.PowerShell, error) {
 	session, err := startPowerShell(ctx, io)
 	if err != nil {
 		return nil, err
@@ -94,19 +94,19 @@ func signInToTenant(ctx context.Context, io *cli.IO, azure string) (*rms.PowerSh
 	return session, nil
 }
 
-func connect(ctx context.Context, io *cli.IO, session *rms.PowerShell, azure string) error {
+func connect(ctx context.Context, io *cli.IO, session *tenant.PowerShell, azure string) error {
 	io.Note("signing in to Azure RMS, in a window of its own")
 	return session.Connect(ctx, azure)
 }
 
 // startPowerShell finds Windows PowerShell and checks what is in it. With
 // --verbose, what the module says is shown.
-func startPowerShell(ctx context.Context, io *cli.IO) (*rms.PowerShell, error) {
-	path, err := rms.FindPowerShell()
+func startPowerShell(ctx context.Context, io *cli.IO) (*tenant.PowerShell, error) {
+	path, err := tenant.FindPowerShell()
 	if err != nil {
 		return nil, err
 	}
-	return rms.Start(ctx, path, func(line string) { io.Detail("AIPService: %s", control.Quote(line)) })
+	return tenant.Start(ctx, path, func(line string) { io.Detail("AIPService: %s", control.Quote(line)) })
 }
 
 // foreseeTenant asks the tenant which of the keys it has, and refuses one that it
@@ -145,7 +145,7 @@ func (u *upload) grants() string {
 		if step.key.MicrosoftManaged() {
 			continue
 		}
-		for _, c := range u.cloud.vault.GrantCommands(rms.ServicePrincipal, step.vaultName) {
+		for _, c := range u.cloud.vault.GrantCommands(tenant.ServicePrincipal, step.vaultName) {
 			if !slices.Contains(commands, c) {
 				commands = append(commands, c)
 			}
@@ -160,7 +160,7 @@ func (u *upload) importTPD(ctx context.Context, step *step) error {
 		return err
 	}
 	if there == nil {
-		made, err := u.cloud.tenant.ImportTPD(ctx, rms.TPDImport{
+		made, err := u.cloud.tenant.ImportTPD(ctx, tenant.TPDImport{
 			TPD: step.tpd, Password: step.password, MicrosoftManaged: step.key.MicrosoftManaged(), KeyURL: step.keyURL, FriendlyName: step.friendlyName,
 		})
 		if err != nil {
@@ -216,28 +216,28 @@ func (u *upload) recordActive(id string, by way) error {
 // isOurs reports whether a key of the tenant is what this upload brings, or has
 // brought: the tenant may show neither a key's URL nor a public key that can be
 // read, and then the ledger's word stands.
-func (u *upload) isOurs(s *step, there *rms.Key) bool {
+func (u *upload) isOurs(s *step, there *tenant.Key) bool {
 	known := u.history.key(s.key.ID)
-	recorded := known != nil && known.Tenant != "" && there.KeyURL == "" && (there.KeyType == rms.MicrosoftManaged) == s.key.MicrosoftManaged()
+	recorded := known != nil && known.Tenant != "" && there.KeyURL == "" && (there.KeyType == tenant.MicrosoftManaged) == s.key.MicrosoftManaged()
 	return recorded || s.is(there)
 }
 
 // is reports whether a key of the tenant is the one that this step brings, in
 // the way that it brings it.
-func (s *step) is(there *rms.Key) bool {
+func (s *step) is(there *tenant.Key) bool {
 	if s.key.MicrosoftManaged() {
-		return there.KeyType == rms.MicrosoftManaged && there.KeyURL == "" && there.Holds(s.public)
+		return there.KeyType == tenant.MicrosoftManaged && there.KeyURL == "" && there.Holds(s.public)
 	}
-	return there.KeyType == rms.CustomerManaged && (there.KeyURL == s.keyURL || there.KeyURL == "" && there.Holds(s.public))
+	return there.KeyType == tenant.CustomerManaged && (there.KeyURL == s.keyURL || there.KeyURL == "" && there.Holds(s.public))
 }
 
-func (s *step) otherwise(there *rms.Key) error {
+func (s *step) otherwise(there *tenant.Key) error {
 	return control.RMSKeyExists.Refuse("the tenant has the key %s otherwise: it is %s, with the key URL %s", s.key.SLC, there.KeyType, control.Quote(there.KeyURL)).
 		WithHint("look at it with Get-AipServiceKeys: it did not come from this upload")
 }
 
 // tenantKey looks a key up in the tenant's list, nil if it is not there.
-func (u *upload) tenantKey(ctx context.Context, slc string) (*rms.Key, error) {
+func (u *upload) tenantKey(ctx context.Context, slc string) (*tenant.Key, error) {
 	keys, err := u.cloud.tenant.Keys(ctx)
 	if err != nil {
 		return nil, err
@@ -246,8 +246,8 @@ func (u *upload) tenantKey(ctx context.Context, slc string) (*rms.Key, error) {
 }
 
 // find returns the key with that identifier, nil if it is not there.
-func find(keys []rms.Key, slc string) *rms.Key {
-	i := slices.IndexFunc(keys, func(k rms.Key) bool { return k.KeyIdentifier == slc })
+func find(keys []tenant.Key, slc string) *tenant.Key {
+	i := slices.IndexFunc(keys, func(k tenant.Key) bool { return k.KeyIdentifier == slc })
 	if i < 0 {
 		return nil
 	}
@@ -267,7 +267,7 @@ func (u *upload) activate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if k == nil || k.Status != rms.Active {
+	if k == nil || k.Status != tenant.Active {
 		return control.RMSActive.Refuse("the tenant does not list %s as active", step.key.ID)
 	}
 	u.io.Note("%s: active in the tenant", step.key.ID)

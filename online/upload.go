@@ -14,12 +14,12 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
-	"keyferry/pkg/vault"
 )
 
 var uploadCommand = cli.Command{

@@ -14,7 +14,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"keyferry/internal/vectors"
+	"keyferry/test/vectors"
 )
 
 // OpenSSL alone opens a transfer blob, and makes a ciphertext that Unwrap opens.

@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"keyferry/internal/cores"
-	"keyferry/internal/vectors"
-	"keyferry/pkg/xrml"
+	"keyferry/pkg/tpd/xrml"
+	"keyferry/test/vectors"
 )
 
 // bigExport is an export of some 100 MB.

@@ -12,10 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"keyferry/pkg/capi"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/xrml"
+	"keyferry/pkg/tpd/capi"
+	"keyferry/pkg/tpd/xrml"
 )
 
 // checker is one run over a domain. The steps read what steps before them

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"keyferry/internal/vectors"
 	"keyferry/pkg/control"
-	"keyferry/pkg/xrml"
+	"keyferry/pkg/tpd/xrml"
+	"keyferry/test/vectors"
 )
 
 func refusedBy(t *testing.T, err error, c control.Control) {

@@ -14,10 +14,10 @@ import (
 	"unicode/utf8"
 
 	"keyferry/internal/cores"
-	"keyferry/internal/utf16le"
-	"keyferry/pkg/capi"
 	"keyferry/pkg/control"
 	"keyferry/pkg/secret"
+	"keyferry/pkg/tpd/capi"
+	"keyferry/pkg/tpd/utf16le"
 )
 
 // Domain is a decrypted export. [Domain.Clear] wipes its key.

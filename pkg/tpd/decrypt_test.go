@@ -13,8 +13,8 @@ import (
 	"testing"
 	"unicode/utf16"
 
-	"keyferry/internal/vectors"
 	"keyferry/pkg/control"
+	"keyferry/test/vectors"
 )
 
 // The values come from a .NET runtime.

@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"keyferry/internal/xmltree"
 	"keyferry/pkg/control"
+	"keyferry/pkg/tpd/xmltree"
 )
 
 const schemaInstance = "http://www.w3.org/2001/XMLSchema-instance"

@@ -16,8 +16,8 @@ import (
 	"sync"
 	"testing"
 
-	"keyferry/internal/utf16le"
-	"keyferry/internal/vectors"
+	"keyferry/pkg/tpd/utf16le"
+	"keyferry/test/vectors"
 )
 
 // draft is an export to be: a vector taken apart, for a test to change and put

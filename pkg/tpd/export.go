@@ -70,9 +70,9 @@ import (
 	"crypto/aes"
 	"strings"
 
-	"keyferry/internal/xmltree"
-	"keyferry/pkg/capi"
 	"keyferry/pkg/control"
+	"keyferry/pkg/tpd/capi"
+	"keyferry/pkg/tpd/xmltree"
 )
 
 // MaxSize bounds an export, in bytes. One with 60 templates has 0.3 MB.

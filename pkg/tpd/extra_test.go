@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"keyferry/internal/vectors"
 	"keyferry/pkg/control"
+	"keyferry/test/vectors"
 )
 
 // What .NET passes over is passed over here, in both documents, with one warning

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"keyferry/internal/vectors"
 	"keyferry/pkg/control"
+	"keyferry/test/vectors"
 )
 
 // goodSeeds are the exports that every fuzz target starts from.

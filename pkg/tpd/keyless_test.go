@@ -13,8 +13,8 @@ import (
 	"testing"
 	"unicode/utf16"
 
-	"keyferry/internal/vectors"
 	"keyferry/pkg/control"
+	"keyferry/test/vectors"
 )
 
 // asciiOf takes the zeros out of UTF-16 text, so that a search sees it as UTF-8.

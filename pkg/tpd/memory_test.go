@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"testing"
 
-	"keyferry/internal/vectors"
+	"keyferry/test/vectors"
 )
 
 // maxMemory is how many bytes may be taken for each byte of a file, the file

@@ -11,7 +11,7 @@ import (
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/xrml"
+	"keyferry/pkg/tpd/xrml"
 )
 
 // Verdicts of a check.

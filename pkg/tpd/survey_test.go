@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"keyferry/internal/vectors"
-	"keyferry/pkg/xrml"
+	"keyferry/pkg/tpd/xrml"
+	"keyferry/test/vectors"
 )
 
 // file is a report as the survey sees it.

@@ -7,7 +7,7 @@ import (
 
 	"keyferry/internal/cores"
 	"keyferry/pkg/control"
-	"keyferry/pkg/xrml"
+	"keyferry/pkg/tpd/xrml"
 )
 
 // templates checks each template. One that was not signed by this domain is a

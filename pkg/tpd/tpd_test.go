@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"keyferry/internal/vectors"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/xrml"
+	"keyferry/pkg/tpd/xrml"
+	"keyferry/test/vectors"
 )
 
 // now is a moment in which the vectors' certificates are valid.

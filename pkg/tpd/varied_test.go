@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"keyferry/internal/vectors"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/xrml"
+	"keyferry/pkg/tpd/xrml"
+	"keyferry/test/vectors"
 )
 
 func pick[T any](r *rand.Rand, choices ...T) T { return choices[r.IntN(len(choices))] }

@@ -17,9 +17,9 @@ import (
 	"unicode/utf16"
 
 	"keyferry/internal/cores"
-	"keyferry/internal/utf16le"
-	"keyferry/internal/vectors"
-	"keyferry/pkg/capi"
+	"keyferry/pkg/tpd/capi"
+	"keyferry/pkg/tpd/utf16le"
+	"keyferry/test/vectors"
 )
 
 // spec is everything that may differ from one TPD export to the next. Its zero

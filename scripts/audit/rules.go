@@ -17,7 +17,7 @@ var watch = map[string]*regexp.Regexp{
 		`|net[./]|crypto/tls[./]|os/exec\.|golang\.org/x/crypto/ssh[./]` +
 		`|(os|syscall|internal/poll|internal/syscall/\w+|golang\.org/x/sys/\w+)\..*` +
 		`(?i:socket|connect|listen|accept|bind|sendto|sendmsg|sendmmsg|recvfrom|recvmsg|recvmmsg|addrinfo|dnsquery|wsa|ws2_|iphlpapi|winhttp|wininet|startprocess|forkexec|exec$))`),
-	"online": regexp.MustCompile(`^(runtime/cgo\.|_cgo_[0-9a-f]{12}_|_cgoexp|github\.com/miekg/pkcs11\.|github\.com/ThalesIgnite/|keyferry/pkg/(hsm|airgap)\.)`),
+	"online": regexp.MustCompile(`^(runtime/cgo\.|_cgo_[0-9a-f]{12}_|_cgoexp|github\.com/miekg/pkcs11\.|github\.com/ThalesIgnite/|keyferry/offline/)`),
 }
 
 // Functions of the C library and of Windows that reach a network or look a name

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"keyferry/internal/vectors"
+	"keyferry/test/vectors"
 )
 
 // judgeBundle opens the bundle and the receipt by the commands that the design

@@ -15,8 +15,8 @@ import (
 	"strings"
 	"testing"
 
-	"keyferry/internal/testbin"
-	"keyferry/internal/vectors"
+	"keyferry/test/testbin"
+	"keyferry/test/vectors"
 )
 
 func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 
-	"keyferry/internal/scripttest"
-	"keyferry/internal/vectors"
+	"keyferry/test/scripttest"
+	"keyferry/test/vectors"
 )
 
 // judgeBlob opens the transfer package with OpenSSL and the practice vault's

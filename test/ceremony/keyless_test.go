@@ -19,7 +19,7 @@ import (
 	"testing"
 	"unicode/utf16"
 
-	"keyferry/internal/vectors"
+	"keyferry/test/vectors"
 )
 
 // judgeKeyless decrypts the keyless TPD with OpenSSL and the export's password.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"keyferry/internal/vectors"
+	"keyferry/test/vectors"
 )
 
 // TestMicrosoftManaged takes both keys of 1024 bits, and one for the vault

@@ -37,7 +37,7 @@ var uses = []use{
 		// call.go has the only C of the project: two PKCS#11 calls that miekg/pkcs11
 		// has no words for, which touch no file.
 		// landlock_linux.go and seccomp_linux.go ask the kernel for the sandbox.
-		in: everywhere, but: []string{"pkg/durable", "pkg/hsm/call.go", "pkg/airgap/landlock_linux.go", "pkg/airgap/seccomp_linux.go"},
+		in: everywhere, but: []string{"pkg/durable", "offline/internal/hsm/call.go", "offline/internal/sandbox/landlock_linux.go", "offline/internal/sandbox/seccomp_linux.go"},
 		never: map[string][]string{
 			"os":                    {"Create*", "OpenFile", "OpenRoot", "OpenInRoot", "WriteFile", "Mkdir*", "Rename", "Link", "Symlink", "Truncate", "CopyFS", "Root"},
 			"io/ioutil":             {"*"},
@@ -50,7 +50,7 @@ var uses = []use{
 	},
 	{
 		name: "libraries neither print nor log nor exit",
-		in:   []string{"pkg", "bundle", "internal"}, but: []string{"pkg/cli"},
+		in:   []string{"pkg", "bundle", "internal", "offline/internal", "online/internal"}, but: []string{"pkg/cli"},
 		never: map[string][]string{
 			"":         {"print", "println"},
 			"fmt":      {"Print*"},

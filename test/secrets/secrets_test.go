@@ -25,9 +25,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"keyferry/internal/testbin"
-	"keyferry/internal/utf16le"
-	"keyferry/internal/vectors"
+	"keyferry/pkg/tpd/utf16le"
+	"keyferry/test/testbin"
+	"keyferry/test/vectors"
 )
 
 func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }

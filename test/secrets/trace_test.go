@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"keyferry/internal/vectors"
+	"keyferry/test/vectors"
 )
 
 // TestNoTraceOnDisk records every byte that the disconnected side writes in a

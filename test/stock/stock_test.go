@@ -17,11 +17,11 @@ import (
 	"filippo.io/age"
 
 	"keyferry/bundle"
-	"keyferry/internal/testbin"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/trust"
+	"keyferry/test/testbin"
 )
 
 func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }

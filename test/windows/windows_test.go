@@ -17,7 +17,7 @@ import (
 	"strings"
 	"testing"
 
-	"keyferry/internal/testbin"
+	"keyferry/test/testbin"
 )
 
 func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }

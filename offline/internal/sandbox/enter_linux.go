@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sandbox
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"keyferry/pkg/control"
+)
+
+// inside is the environment variable that tells the program that it has entered.
+const inside = "KEYFERRY_INSIDE"
+
+// alwaysWritable is where a password is asked for, and where nothing arrives.
+var alwaysWritable = []string{"/dev/tty", "/dev/null"}
+
+// Enter shuts the process in. At the first call it does not return: it executes
+// the same program with the same arguments, whose call returns what holds.
+// What the kernel lacks does not hold; a sandbox that can't be built of what
+// the kernel has, or does not hold, is refused (KF-AIRGAP-SANDBOX).
+func Enter(l Limits) (Held, error) {
+	places, err := existing(slices.Concat(l.Writable, alwaysWritable))
+	if err != nil {
+		return Held{}, err
+	}
+	abi := landlockABI()
+	if _, entered := os.LookupEnv(inside); entered {
+		return verify(l, abi, places)
+	}
+	runtime.LockOSThread() // for good: the thread ends with execve, or the program does with the error
+	if err := shut(l, abi, places); err != nil {
+		return Held{}, control.Sandbox.Refuse("the sandbox can't be entered: %w", err)
+	}
+	// The link of the kernel, not the path: the same file, whatever is at the path now.
+	err = syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), inside+"=1"))
+	return Held{}, control.Sandbox.Refuse("the program can't be executed inside the sandbox: %w", err)
+}
+
+// shut restricts the calling thread and whatever it executes.
+func shut(l Limits, abi int, places []string) error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return os.NewSyscallError("PR_SET_NO_NEW_PRIVS", err)
+	}
+	if abi >= minABI {
+		if err := landlock(abi, places, l.Network); err != nil {
+			return err
+		}
+	}
+	if !hasSeccomp() {
+		return nil
+	}
+	return filterCalls(l.Network)
+}
+
+// verify tries the doors, and reports those that are shut.
+func verify(l Limits, abi int, places []string) (held Held, err error) {
+	if err := os.Unsetenv(inside); err != nil {
+		return held, err
+	}
+	held.OnlyUnixSockets = filterShut()
+	if !held.OnlyUnixSockets && !l.Network && hasSeccomp() {
+		return held, broken("open a network socket")
+	}
+	if abi < minABI {
+		return held, nil
+	}
+	if canWriteOutside() {
+		return held, broken("write outside the places it may write to")
+	}
+	held.LandlockABI, held.Writable = abi, places
+	return held, nil
+}
+
+// broken is the refusal of a door that is not shut.
+func broken(what string) error {
+	return control.Sandbox.Refuse("the kernel lets this process %s, though it says that it is in the sandbox", what).
+		WithHint("take the variable %s out of the environment: the program sets it for itself alone", inside)
+}
+
+// canWriteOutside opens, for writing, a file that each process may write and
+// Keyferry never does: its own name.
+func canWriteOutside() bool {
+	f, err := os.OpenFile("/proc/self/comm", os.O_WRONLY, 0)
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
+}
+
+// existing returns each place once, as the path of a file or directory that is
+// there: absolute and without links. One that comes to the root is refused:
+// with it, all could be written.
+func existing(places []string) ([]string, error) {
+	var found []string
+	for _, place := range places {
+		path, err := filepath.Abs(place)
+		if err != nil {
+			return nil, control.Sandbox.Refuse("the directory that the program runs in can't be found: %w", err)
+		}
+		real, err := filepath.EvalSymlinks(path)
+		for errors.Is(err, fs.ErrNotExist) {
+			path = filepath.Dir(path)
+			real, err = filepath.EvalSymlinks(path)
+		}
+		switch {
+		case err != nil:
+			return nil, control.Sandbox.Refuse("the places to write to can't be found: %w", err)
+		case real == "/":
+			return nil, control.InputFile.Refuse("of %s, nothing is there but /, in which all could be written", place).
+				WithHint("check the path; what is to be made must be in a directory that is there, other than /")
+		}
+		found = append(found, real)
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
+}

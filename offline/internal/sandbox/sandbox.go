@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sandbox has the kernel shut the disconnected side's process in.
+//
+// [Enter] gives up what a process of the disconnected side never needs, before
+// it reads a secret. What was given up, no library, thread, child process or
+// PKCS#11 module can take back:
+//
+//   - sockets other than unix ones, and io_uring, which could open them past
+//     the filter (seccomp; unix sockets stay, since PKCS#11 modules talk to
+//     their daemons by them);
+//   - files: nothing is written, made, removed or renamed but in the places
+//     named (Landlock, ABI 2 or later);
+//   - TCP, a second time; unix sockets with abstract names and signals to other
+//     processes (Landlock, ABI 4 and 6).
+//
+// Landlock restricts the calling thread alone, and a Go process has several
+// before main starts. So the process restricts one thread and has that thread
+// execute the same program again: execve ends all other threads, and what
+// follows, each thread it starts, inherits the restrictions. Process ID,
+// arguments and open files stay; an environment variable tells the program that
+// it is inside, and is removed again. The program does not believe it: it asks
+// the filter, and tries to write where it may not. Nothing that was open before is closed: standard output may be a
+// file anywhere, and a socket that the caller passed on stays one.
+//
+// Sources: seccomp(2), landlock(7), execve(2), and the kernel's
+// Documentation/userspace-api/landlock.rst for the ABIs.
+package sandbox
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Limits say what the process keeps.
+type Limits struct {
+	// Writable are the files, and the directories with all below them, that may
+	// be written. The nearest directory above stands for one that is not there.
+	Writable []string
+	// Network leaves sockets of all kinds open, for an HSM that is reached by them.
+	Network bool
+}
+
+// Held says what the kernel holds the process to.
+type Held struct {
+	OnlyUnixSockets bool     `json:"only_unix_sockets"` // by seccomp
+	LandlockABI     int      `json:"landlock_abi"`      // 0: files can be written anywhere
+	Writable        []string `json:"writable"`          // absolute, links resolved; nil with ABI 0
+}
+
+// Whole reports whether nothing is open that the limits wanted shut, and all is
+// shut that can be.
+func (h Held) Whole() bool { return h.OnlyUnixSockets && h.LandlockABI > 0 }
+
+// String is what holds, for people, a line each.
+func (h Held) String() string {
+	sockets := "sockets: of any kind can be opened"
+	if h.OnlyUnixSockets {
+		sockets = "sockets: none can be opened but unix ones (seccomp)"
+	}
+	files := "files: can be written wherever the user may"
+	if h.LandlockABI > 0 {
+		files = fmt.Sprintf("files: can be written only in %s (Landlock ABI %d)", strings.Join(h.Writable, ", "), h.LandlockABI)
+	}
+	return sockets + "\n" + files
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package practice
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"keyferry/online/internal/tenant"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/strictjson"
+	"keyferry/pkg/tpd"
+)
+
+const tenantFormat = "keyferry-practice-tenant-v1"
+
+// tenantState is tenant.json. The TPDs themselves are not kept.
+type tenantState struct {
+	Format string       `json:"format"`
+	Keys   []tenant.Key `json:"keys"` // oldest first
+}
+
+// Tenant returns the practice cloud's Azure RMS tenant. It takes keyless TPDs
+// whose key is in the practice vault, and TPDs that carry a key which is too
+// small for any vault, to be managed by Microsoft.
+func (c *Cloud) Tenant() tenant.Tenant { return practiceTenant{c} }
+
+type practiceTenant struct{ *Cloud }
+
+func (t practiceTenant) Keys(context.Context) ([]tenant.Key, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	state, err := t.loadTenant()
+	return state.Keys, err
+}
+
+// ImportTPD opens the TPD with its password as the service does. A keyless one
+// is paired with the vault's key; in one that carries its key, that is the key
+// of its certificate.
+func (t practiceTenant) ImportTPD(_ context.Context, in tenant.TPDImport) (tenant.Key, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	checked, err := openTPD(in, t.now())
+	if err != nil {
+		return tenant.Key{}, err
+	}
+	state, err := t.loadTenant()
+	if err != nil {
+		return tenant.Key{}, err
+	}
+	if i := state.index(checked.GUID()); i >= 0 {
+		return tenant.Key{}, control.RMSKeyExists.Refuse("the practice tenant has the TPD %s already", checked.GUID())
+	}
+	key := tenant.Key{
+		KeyIdentifier: checked.GUID(), FriendlyName: in.FriendlyName,
+		Status: tenant.Archived, KeyType: tenant.MicrosoftManaged, CreationTime: t.now().UTC(),
+	}
+	if key.PublicKey, err = x509.MarshalPKIXPublicKey(checked.Public()); err != nil {
+		return tenant.Key{}, err
+	}
+	if !in.MicrosoftManaged {
+		key.KeyType, key.KeyURL = tenant.CustomerManaged, in.KeyURL
+		v, err := t.signingKey(in.KeyURL)
+		if err != nil {
+			return tenant.Key{}, err
+		}
+		if !v.public.Equal(checked.Public()) {
+			return tenant.Key{}, control.RMSKeyMismatch.Refuse("the key %s is not the key of the TPD %s: their moduli differ", in.KeyURL, checked.GUID())
+		}
+	}
+	state.Keys = append(state.Keys, key)
+	return key, t.storeTenant(state)
+}
+
+// openTPD reads the TPD as the service does. What opens but is not sound, or not
+// keyless where it should be, is refused by the TPD's own controls.
+func openTPD(in tenant.TPDImport, now time.Time) (id tpd.Identity, err error) {
+	if in.MicrosoftManaged && in.KeyURL != "" {
+		return id, control.RMSKeyURL.Refuse("a TPD that carries its key is imported without a key URL, not with %s", control.Quote(in.KeyURL))
+	}
+	export, err := tpd.Parse(in.TPD)
+	if err != nil {
+		return id, corrupted(err)
+	}
+	domain, err := export.Decrypt(in.Password)
+	if err != nil {
+		return id, corrupted(err)
+	}
+	defer domain.Clear()
+	if in.MicrosoftManaged {
+		checked, err := domain.CheckedMicrosoftManaged(now)
+		if err != nil {
+			return id, err
+		}
+		return checked.Identity, nil
+	}
+	checked, err := domain.CheckedKeyless(now)
+	if err != nil {
+		return id, err
+	}
+	return checked.Identity, nil
+}
+
+// corrupted is the service's one answer to a wrong password and to a file that
+// it cannot read, with our reason beside it.
+func corrupted(reason error) error {
+	return control.RMSCorrupted.Refuse("the practice tenant says \"Trusted Publishing Domain data is corrupted.\": %w", reason)
+}
+
+// signingKey returns the vault's key behind a key URL, which must name its
+// version.
+func (t practiceTenant) signingKey(url string) (*version, error) {
+	name, id, ok := splitKID(url)
+	if !ok {
+		return nil, control.RMSKeyURL.Refuse("%s is not the URL, with version, of a key in the practice vault", control.Quote(url))
+	}
+	_, v, err := t.find(name, id)
+	var unknown *apiError
+	switch {
+	case errors.As(err, &unknown):
+		return nil, control.RMSKeyURL.Refuse("Failure to access Azure KeyVault: the practice vault has no key %s", control.Quote(url))
+	case err != nil:
+		return nil, err
+	case v.unusable(t.now().Unix()) != "":
+		return nil, control.RMSKeyURL.Refuse("Failure to access Azure KeyVault: the key %s %s", url, v.unusable(t.now().Unix()))
+	case !slices.Contains(v.KeyOps, "sign") || !slices.Contains(v.KeyOps, "decrypt"):
+		return nil, control.RMSKeyURL.Refuse("Failure to access Azure KeyVault: the key %s may %s, and the service must sign and decrypt", url, join(v.KeyOps))
+	}
+	return v, nil
+}
+
+func (t practiceTenant) SetActive(_ context.Context, keyIdentifier string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	state, err := t.loadTenant()
+	if err != nil {
+		return err
+	}
+	chosen := state.index(keyIdentifier)
+	if chosen < 0 {
+		return control.RMSKeyMissing.Refuse("the practice tenant has no key %s", control.Quote(keyIdentifier))
+	}
+	if state.Keys[chosen].Status == tenant.Active {
+		return nil
+	}
+	for i := range state.Keys {
+		state.Keys[i].Status = tenant.Archived
+	}
+	state.Keys[chosen].Status = tenant.Active
+	return t.storeTenant(state)
+}
+
+// index finds a key by its identifier, -1 when there is none.
+func (s tenantState) index(keyIdentifier string) int {
+	return slices.IndexFunc(s.Keys, func(k tenant.Key) bool { return k.KeyIdentifier == keyIdentifier })
+}
+
+func (c *Cloud) tenantFile() string { return filepath.Join(c.dir, "tenant.json") }
+
+func (c *Cloud) loadTenant() (tenantState, error) {
+	var state tenantState
+	data, err := os.ReadFile(c.tenantFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return tenantState{Format: tenantFormat}, nil
+	}
+	if err != nil {
+		return state, err
+	}
+	if err := strictjson.Unmarshal(data, maxState, &state); err != nil {
+		return state, damaged(c.tenantFile(), err)
+	}
+	count := map[tenant.Status]int{}
+	for _, key := range state.Keys {
+		count[key.Status]++
+	}
+	if state.Format != tenantFormat || count[tenant.Active] > 1 || count[tenant.Active]+count[tenant.Archived] != len(state.Keys) {
+		return state, damaged(c.tenantFile(), errors.New("not the state of a practice tenant"))
+	}
+	return state, nil
+}
+
+func (c *Cloud) storeTenant(state tenantState) error {
+	data, err := json.MarshalIndent(state, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(c.dir, 0o700); err != nil {
+		return err
+	}
+	return durable.Replace(c.tenantFile(), append(data, '\n'), 0o600)
+}

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package xrml reads the XrML 1.2 certificates and rights policy templates of
+// AD RMS and verifies their signatures.
+//
+// A certificate is `<XrML version="1.2"><BODY …>…</BODY><SIGNATURE>…` (MS-RMPR
+// 2.2.9.1; the points below were checked on the certificates that Microsoft
+// publishes there):
+//
+//   - What is hashed are the characters from `<BODY` through `</BODY>` as they
+//     stand in the certificate, in UTF-16LE without byte order mark. They are cut
+//     out of the received text, never written anew.
+//   - SIGNATURE/DIGEST/VALUE is that hash, base64; DIGEST/ALGORITHM is SHA1 or
+//     SHA256. SIGNATURE/VALUE is the RSA PKCS #1 v1.5 signature over that hash,
+//     base64, big-endian as usual. The children of SIGNATURE come in any order.
+//   - A modulus is base64 of its bytes in little-endian order; its size
+//     attribute is in bits. The exponent is 65537.
+//   - Times are UTC, yyyy-MM-ddTHH:mm.
+//
+// A certificate with a comment or a processing instruction is refused, wherever it
+// stands: AD RMS writes none, and beside the body nobody signs it. Elements of
+// other names and those in a namespace are passed over.
+//
+// An issuing certificate (MS-RMPR 2.2.9.3) names its issuer with the issuer's
+// key, and the principal that it is issued to with that one's key. In a chain,
+// leaf first, each certificate's issuer is the next one's principal.
+//
+// A rights policy template (MS-RMPR 2.2.9.10) is one certificate, issued by
+// the server's own key.
+//
+// Errors of this package are plain: package tpd, which knows what a
+// certificate is used for, refuses under the control that fits.
+package xrml
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/tpd/xmltree"
+)
+
+// BODY types.
+const (
+	BodyLicense  = "LICENSE"
+	BodyTemplate = "Microsoft Official Rights Template"
+)
+
+// Certificate is a parsed certificate; its signature is not verified yet.
+type Certificate struct {
+	BodyType   string
+	Issued     time.Time
+	Valid      Period // VALIDITYTIME
+	Issuing    Period // when it may issue: RANGETIME of the right ISSUE in Main-Rights
+	Descriptor Object
+	Issuer     Principal
+	Principals []Principal // ISSUEDPRINCIPALS
+	Points     []Object    // DISTRIBUTIONPOINT
+	Rights     []string    // names of the rights in WORK, each once, in their order
+	Anyone     bool        // a right is given to the internal principal ANYONE
+
+	DigestAlgorithm crypto.Hash // SHA1 or SHA256
+
+	body      string // the characters that are hashed
+	digest    []byte
+	signature []byte
+}
+
+// Object is an OBJECT element.
+type Object struct {
+	Type   string
+	IDType string // "MS-GUID", "ascii-tag", …
+	ID     string // as it stands, see [GUID]
+	Name   string
+	URL    string // ADDRESS
+}
+
+// Principal is who issues or is issued to.
+type Principal struct {
+	Object
+	Key *rsa.PublicKey // nil where it names none
+}
+
+// Same reports whether both are the same object with the same key, to the
+// letter.
+func (p Principal) Same(other Principal) bool {
+	return p.Object == other.Object && p.Key != nil && other.Key != nil && p.Key.Equal(other.Key)
+}
+
+// Period is a time span; a zero end is open.
+type Period struct{ From, Until time.Time }
+
+// Contains reports whether the moment lies in the period.
+func (p Period) Contains(t time.Time) bool {
+	return !t.Before(p.From) && (p.Until.IsZero() || !t.After(p.Until))
+}
+
+// Reader parses one certificate after the other. It takes its memory again,
+// and knows the last key that it met: templates all name the same one.
+type Reader struct {
+	doc     xmltree.Document
+	modulus string // as text
+	key     *rsa.PublicKey
+}
+
+// Parse reads a certificate from its text.
+func Parse(text string) (*Certificate, error) { return new(Reader).Parse(text) }
+
+// Parse reads a certificate from its text.
+func (r *Reader) Parse(text string) (*Certificate, error) {
+	if err := r.doc.ParseText(text); err != nil {
+		return nil, fmt.Errorf("not an XrML certificate: %w", err)
+	}
+	if passed := r.doc.Passed; len(passed) > 0 {
+		return nil, fmt.Errorf("not an XrML certificate of AD RMS: there is %s in it", passed[0])
+	}
+	root := r.doc.Root()
+	if root.Name() != "XrML" || root.Attr("version") != "1.2" {
+		return nil, fmt.Errorf("not an XrML 1.2 certificate: its root element is %s, version %s", control.Quote(root.Name()), control.Quote(root.Attr("version")))
+	}
+	body := root.One("BODY")
+	if body == nil {
+		return nil, errors.New("the certificate does not have one BODY")
+	}
+	from, to := body.Range()
+	c := &Certificate{BodyType: body.Attr("type"), body: text[from:to]}
+	if err := c.readTimes(body); err != nil {
+		return nil, err
+	}
+	if err := c.readParties(r, body); err != nil {
+		return nil, err
+	}
+	if err := c.readSignature(root.One("SIGNATURE")); err != nil {
+		return nil, err
+	}
+	if err := c.readWork(body.One("WORK")); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Certificate) readTimes(body xmltree.Node) (err error) {
+	if c.Issued, err = readTime(body, "ISSUEDTIME"); err != nil {
+		return err
+	}
+	if c.Issued.IsZero() {
+		return errors.New("the certificate has no ISSUEDTIME")
+	}
+	if c.Valid, err = readPeriod(body.One("VALIDITYTIME")); err != nil {
+		return err
+	}
+	for group := range body.One("WORK").All("RIGHTSGROUP") {
+		if group.Attr("name") != "Main-Rights" {
+			continue
+		}
+		for right := range group.One("RIGHTSLIST").All("RIGHT") {
+			if right.Attr("name") != "ISSUE" {
+				continue
+			}
+			if c.Issuing, err = readPeriod(right.One("CONDITIONLIST", "TIME", "RANGETIME")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Certificate) readParties(r *Reader, body xmltree.Node) error {
+	c.Descriptor = readObject(body.One("DESCRIPTOR"))
+	var err error
+	if c.Issuer, err = r.readPrincipal(body.One("ISSUER")); err != nil {
+		return fmt.Errorf("the issuer: %w", err)
+	}
+	if c.Issuer.Key == nil {
+		return errors.New("the certificate does not name its issuer's key")
+	}
+	for p := range body.One("ISSUEDPRINCIPALS").All("PRINCIPAL") {
+		principal, err := r.readPrincipal(p)
+		if err != nil {
+			return fmt.Errorf("the principal: %w", err)
+		}
+		c.Principals = append(c.Principals, principal)
+	}
+	for point := range body.All("DISTRIBUTIONPOINT") {
+		c.Points = append(c.Points, readObject(point))
+	}
+	return nil
+}
+
+// maxRights bounds the different rights of a certificate. AD RMS knows some 20.
+const maxRights = 100
+
+// readWork collects the rights, and whether ANYONE has one: whether an ID names
+// it, wherever that stands.
+func (c *Certificate) readWork(work xmltree.Node) error {
+	for n := range work.Within() {
+		switch n.Name() {
+		case "RIGHTSLIST":
+			if err := c.readRights(n); err != nil {
+				return err
+			}
+		case "ID":
+			if n.Attr("type") == "Internal" && strings.EqualFold(n.Text(), "ANYONE") {
+				c.Anyone = true
+			}
+		}
+	}
+	return nil
+}
+
+// readRights reads the elements of a RIGHTSLIST, each a RIGHT with a name or
+// named itself (VIEW, EDIT, …).
+func (c *Certificate) readRights(list xmltree.Node) error {
+	for n := range list.Children() {
+		right := n.Name()
+		if right == "RIGHT" {
+			right = n.Attr("name")
+		}
+		if slices.Contains(c.Rights, right) {
+			continue
+		}
+		if len(c.Rights) == maxRights {
+			return fmt.Errorf("the certificate has more than %d different rights", maxRights)
+		}
+		c.Rights = append(c.Rights, right)
+	}
+	return nil
+}
+
+// readObject reads the OBJECT of the node; what is missing stays empty.
+func readObject(n xmltree.Node) Object {
+	object := n.One("OBJECT")
+	id := object.One("ID")
+	return Object{
+		Type: object.Attr("type"), IDType: id.Attr("type"), ID: id.Text(),
+		Name: readName(object), URL: object.TextOf("ADDRESS"),
+	}
+}
+
+// readName reads the NAME; a template may have one for each language.
+func readName(object xmltree.Node) string {
+	if object.Count("NAME") < 2 {
+		return object.TextOf("NAME")
+	}
+	var all strings.Builder
+	for name := range object.All("NAME") {
+		all.WriteString(name.Text())
+	}
+	return all.String()
+}
+
+func (r *Reader) readPrincipal(n xmltree.Node) (Principal, error) {
+	p := Principal{Object: readObject(n)}
+	if n.Count("PUBLICKEY") == 0 {
+		return p, nil
+	}
+	var err error
+	p.Key, err = r.readKey(n.One("PUBLICKEY"))
+	return p, err
+}
+
+// maxKeyBits bounds a key, and so the time that a signature takes to verify.
+// AD RMS has keys of 1024 and 2048 bits.
+const maxKeyBits = 4096
+
+func (r *Reader) readKey(n xmltree.Node) (*rsa.PublicKey, error) {
+	if algorithm := n.TextOf("ALGORITHM"); algorithm != "RSA" {
+		return nil, fmt.Errorf("the public key's algorithm is %s, expected RSA", control.Quote(algorithm))
+	}
+	parameter := func(name string) xmltree.Node {
+		for p := range n.All("PARAMETER") {
+			if p.Attr("name") == name {
+				return p.One("VALUE")
+			}
+		}
+		return nil
+	}
+	if e := parameter("public-exponent").Text(); e != "65537" {
+		return nil, fmt.Errorf("the public key's exponent is %s, expected 65537", control.Quote(e))
+	}
+	value := parameter("modulus")
+	if r.key != nil && value.Text() == r.modulus && value.Attr("size") == strconv.Itoa(r.key.N.BitLen()) {
+		return r.key, nil
+	}
+	modulus, err := readValue(value)
+	if err != nil {
+		return nil, fmt.Errorf("the public key's modulus: %w", err)
+	}
+	if 8*len(modulus) > maxKeyBits {
+		return nil, fmt.Errorf("the public key has %d bits, expected at most %d", 8*len(modulus), maxKeyBits)
+	}
+	slices.Reverse(modulus)
+	key := &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}
+	if key.N.BitLen() != 8*len(modulus) || key.N.Bit(0) == 0 {
+		return nil, fmt.Errorf("the public key's modulus is not an odd number of %d bits, little-endian", 8*len(modulus))
+	}
+	r.modulus, r.key = value.Text(), key
+	return key, nil
+}
+
+// blanks are the white space in base64 that the decoder does not skip itself.
+var blanks = strings.NewReplacer(" ", "", "\t", "")
+
+// readValue reads a VALUE in base64, in which there may be white space, whose
+// size attribute, if there is one, counts bits.
+func readValue(n xmltree.Node) ([]byte, error) {
+	value, err := base64.StdEncoding.Strict().DecodeString(blanks.Replace(n.Text()))
+	if err != nil {
+		return nil, fmt.Errorf("not base64: %w", err)
+	}
+	if len(value) == 0 {
+		return nil, errors.New("it is missing")
+	}
+	if size := n.Attr("size"); size != "" && size != strconv.Itoa(8*len(value)) {
+		return nil, fmt.Errorf("it has %d bits, its size attribute says %s", 8*len(value), control.Quote(size))
+	}
+	return value, nil
+}
+
+func readPeriod(n xmltree.Node) (p Period, err error) {
+	if p.From, err = readTime(n, "FROM"); err == nil {
+		p.Until, err = readTime(n, "UNTIL")
+	}
+	return p, err
+}
+
+// readTime returns the zero time where there is no such element.
+func readTime(n xmltree.Node, name string) (time.Time, error) {
+	if n.Count(name) == 0 {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse("2006-01-02T15:04", n.TextOf(name))
+	if err != nil {
+		return t, fmt.Errorf("%s is not a time as in 2010-06-11T20:52: %s", name, control.Quote(n.TextOf(name)))
+	}
+	return t, nil
+}
+
+// String says the period as in "from 2010-06-10T20:50:00Z until 2011-06-11T20:50:00Z".
+func (p Period) String() string {
+	from, until := "always", "without end"
+	if !p.From.IsZero() {
+		from = "from " + p.From.Format(time.RFC3339)
+	}
+	if !p.Until.IsZero() {
+		until = "until " + p.Until.Format(time.RFC3339)
+	}
+	return from + " " + until
+}
