@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
@@ -72,7 +73,7 @@ func approve(io *cli.IO, s *state.State, path, signature string) error {
 	if err != nil {
 		return err
 	}
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func approve(io *cli.IO, s *state.State, path, signature string) error {
 	if err != nil {
 		return err
 	}
-	if err := recordApproval(s, h, approved{b.Manifest, w.Who([]sshsig.PublicKey{signer})[0], fingerprint.Of(armored)}); err != nil {
+	if err := recordApproval(s, h, ceremony.Approved{Manifest: b.Manifest, Approver: w.Who([]sshsig.PublicKey{signer})[0], Signature: fingerprint.Of(armored)}); err != nil {
 		return err
 	}
 	if err := a.Deliver(); err != nil {
@@ -96,33 +97,33 @@ func approve(io *cli.IO, s *state.State, path, signature string) error {
 
 // sealedAt finds in the ledger the bundle that lies at path, by its manifest. Where
 // the stick has lost it, its name will do: the copy in sent/ counts anyway.
-func sealedAt(s *state.State, h *history, path string, self sshsig.PublicKey) (sealed, error) {
+func sealedAt(s *state.State, h *ceremony.Journal, path string, self sshsig.PublicKey) (ceremony.Sealed, error) {
 	digest, err := dispatch.Digest(path, self)
-	is := func(b sealed) bool { return b.Manifest == digest }
+	is := func(b ceremony.Sealed) bool { return b.Manifest == digest }
 	if _, noDir := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) && noDir == nil {
-		is = func(b sealed) bool { return dispatch.FileName(s, b.Sequence) == filepath.Base(path) }
+		is = func(b ceremony.Sealed) bool { return dispatch.FileName(s, b.Sequence) == filepath.Base(path) }
 	} else if err != nil {
-		return sealed{}, err
+		return ceremony.Sealed{}, err
 	}
-	i := slices.IndexFunc(h.bundles, is)
+	i := slices.IndexFunc(h.Bundles, is)
 	switch {
 	case i >= 0:
-		return h.bundles[i], nil
+		return h.Bundles[i], nil
 	case err != nil:
-		return sealed{}, err
+		return ceremony.Sealed{}, err
 	}
-	return sealed{}, control.ApprovalBundle.Refuse("the ledger does not know a bundle with the manifest %s", digest)
+	return ceremony.Sealed{}, control.ApprovalBundle.Refuse("the ledger does not know a bundle with the manifest %s", digest)
 }
 
 // recordApproval tells the ledger, unless a run that was stopped has.
-func recordApproval(s *state.State, h *history, a approved) error {
-	if slices.ContainsFunc(h.approvals[a.Manifest], func(known approval) bool { return known.by.Key.Equal(a.Approver.Key) }) {
+func recordApproval(s *state.State, h *ceremony.Journal, a ceremony.Approved) error {
+	if slices.ContainsFunc(h.Approvals[a.Manifest], func(known ceremony.Approval) bool { return known.By.Key.Equal(a.Approver.Key) }) {
 		return nil
 	}
-	return s.Ledger.Append(time.Now(), eventApproved, a)
+	return s.Ledger.Append(time.Now(), ceremony.EventApproved, a)
 }
 
-func reportApprovals(io *cli.IO, w *trust.World, path string, b sealed, who []trust.Approver) error {
+func reportApprovals(io *cli.IO, w *trust.World, path string, b ceremony.Sealed, who []trust.Approver) error {
 	lines := []string{fmt.Sprintf("Bundle %d: %s", b.Sequence, path)}
 	for _, a := range who {
 		lines = append(lines, "Approved by "+a.String())

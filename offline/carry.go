@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/cli"
@@ -101,11 +102,11 @@ func (c *carrier) begin(e *export) error {
 	if e.resume {
 		return nil
 	}
-	return c.state.Ledger.Append(time.Now(), eventImportBegun, importBegun{e.id, e.fingerprint})
+	return c.state.Ledger.Append(time.Now(), ceremony.EventImportBegun, ceremony.ImportBegun{ID: e.id, Key: e.fingerprint})
 }
 
 func (c *carrier) undone(e *export) error {
-	return c.state.Ledger.Append(time.Now(), eventImportUndone, importBegun{e.id, e.fingerprint})
+	return c.state.Ledger.Append(time.Now(), ceremony.EventImportUndone, ceremony.ImportBegun{ID: e.id, Key: e.fingerprint})
 }
 
 // keep makes the key a token object. The ledger knows before the token does, so

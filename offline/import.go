@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -170,12 +171,12 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 		return err
 	}
 	io.Note("packages: the KEK %s holds under the pinned security world", kek.KID())
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
 	}
 	if o.out != "" {
-		if err := dispatch.Check(s, h.lastBundle().Sequence+1, o.out); err != nil {
+		if err := dispatch.Check(s, h.LastBundle().Sequence+1, o.out); err != nil {
 			return err
 		}
 	}
@@ -190,7 +191,7 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 	}
 	for _, e := range exports {
 		if !slices.Contains(todo, e) {
-			io.Note("%s: %s by an earlier run", e.id, h.key(e.id).Stage)
+			io.Note("%s: %s by an earlier run", e.id, h.Key(e.id).Stage)
 		}
 	}
 	if err := checkRoom(s, todo); err != nil {
@@ -285,22 +286,22 @@ func (o *importOptions) finish(ctx context.Context, c *carrier, done []*export) 
 // remaining leaves out what an interrupted run of the same command has staged
 // already, and refuses what the ledger knows otherwise. Nothing left to do is a
 // refusal as well, unless it is to be sealed: the keys are there already.
-func (o *importOptions) remaining(h *history, exports []*export, kek string) ([]*export, error) {
+func (o *importOptions) remaining(h *ceremony.Journal, exports []*export, kek string) ([]*export, error) {
 	var todo []*export
 	var staged error
-	open := stageBegun
+	open := ceremony.Begun
 	if o.stored {
-		open = stageWrapped
+		open = ceremony.Wrapped
 	}
 	for _, e := range exports {
-		k := h.key(e.id)
+		k := h.Key(e.id)
 		switch {
 		case k == nil, o.stored && k.Key == e.fingerprint && k.Bundle > 0: // it has left before, for this KEK or another
 			todo = append(todo, e)
 		case k.Key == e.fingerprint && k.Stage == open:
 			e.resume = true
 			todo = append(todo, e)
-		case k.Key == e.fingerprint && (k.KEK == kek || e.managed) && (k.Stage == stageStaged || o.out != "" && h.sealedLast(k)):
+		case k.Key == e.fingerprint && (k.KEK == kek || e.managed) && (k.Stage == ceremony.Staged || o.out != "" && h.SealedLast(k)):
 			staged = control.ImportExists.Refuse("the key %s is %s already", e.id, k.Stage)
 		default:
 			return nil, control.ImportExists.Refuse("the key identifier %s is taken by an earlier import (%s)", e.id, k.Stage)
@@ -317,8 +318,8 @@ func (o *importOptions) remaining(h *history, exports []*export, kek string) ([]
 
 // checkOthers refuses keys that the ledger knows under another identifier, and
 // GUIDs that it knows of another key.
-func checkOthers(h *history, exports []*export) error {
-	for _, k := range h.keys {
+func checkOthers(h *ceremony.Journal, exports []*export) error {
+	for _, k := range h.Keys {
 		for _, e := range exports {
 			switch {
 			case k.Key == e.fingerprint && k.ID != e.id:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keyferry/bundle"
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
@@ -39,9 +40,9 @@ func (c *carrier) stage(e *export) error {
 	if err := durable.NewDir(outbox, 0o700, e.writeInto); err != nil {
 		return fmt.Errorf("stage %s: %w", e.id, err)
 	}
-	event := eventImported
+	event := ceremony.EventImported
 	if e.stored != nil {
-		event = eventWrapped
+		event = ceremony.EventWrapped
 	}
 	if err := c.state.Ledger.Append(time.Now(), event, c.staged(e)); err != nil {
 		return errors.Join(err, durable.Remove(outbox))
@@ -82,8 +83,8 @@ func (e *export) writeInto(dir string) error {
 
 // staged is what the ledger says of the key. Of one that is in no HSM, nothing
 // is wrapped or retained there.
-func (c *carrier) staged(e *export) imported {
-	record := imported{
+func (c *carrier) staged(e *export) ceremony.Imported {
+	record := ceremony.Imported{
 		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, KEK: e.record.KEK,
 		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings,
 	}

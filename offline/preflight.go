@@ -5,6 +5,7 @@ package main
 import (
 	"time"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/machine"
 	"keyferry/offline/internal/sandbox"
 	"keyferry/offline/internal/selftest"
@@ -74,5 +75,5 @@ func (around *surroundings) record(s *state.State) error {
 		return nil
 	}
 	around.recorded = true
-	return s.Ledger.Append(time.Now(), eventSurroundings, around)
+	return s.Ledger.Append(time.Now(), ceremony.EventSurroundings, around)
 }

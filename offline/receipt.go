@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
@@ -44,7 +45,7 @@ Example: offline receipt /media/stick/keyferry-online-1.kfb
 }
 
 func takeReceipt(io *cli.IO, s *state.State, path string) error {
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
 	}
@@ -52,11 +53,13 @@ func takeReceipt(io *cli.IO, s *state.State, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(h.compare(text), s.Ledger.Covers(text.Copy)); err != nil {
+	if err := errors.Join(compare(h, text), s.Ledger.Covers(text.Copy)); err != nil {
 		return err
 	}
 	if !v.Again {
-		err := s.Ledger.Append(time.Now(), eventReceipt, received{v.Manifest.Sequence, v.Digest, text.Answers, text.Ledger, text.Keys})
+		err := s.Ledger.Append(time.Now(), ceremony.EventReceipt, ceremony.Received{
+			Sequence: v.Manifest.Sequence, Manifest: v.Digest, Answers: text.Answers, Ledger: text.Ledger, Keys: text.Keys,
+		})
 		if err != nil {
 			return err
 		}
@@ -102,7 +105,7 @@ func ending(keys []bundle.Arrived) string {
 	return "What was sent is what arrived. The ledger is closed for this bundle."
 }
 
-func openReceipt(s *state.State, h *history, path string) (v *bundle.Verified, text *bundle.ReceiptText, err error) {
+func openReceipt(s *state.State, h *ceremony.Journal, path string) (v *bundle.Verified, text *bundle.ReceiptText, err error) {
 	pins, err := receiptPins(s, h)
 	if err != nil {
 		return nil, nil, err
@@ -115,7 +118,7 @@ func openReceipt(s *state.State, h *history, path string) (v *bundle.Verified, t
 	return v, text, err
 }
 
-func receiptPins(s *state.State, h *history) (bundle.Pins, error) {
+func receiptPins(s *state.State, h *ceremony.Journal) (bundle.Pins, error) {
 	w, _, err := pinnedWorld(s)
 	if err != nil {
 		return bundle.Pins{}, err
@@ -130,30 +133,30 @@ func receiptPins(s *state.State, h *history) (bundle.Pins, error) {
 	}
 	return bundle.Pins{
 		Purpose: bundle.Receipt, Receiver: self.Fingerprint(), SenderName: w.Name, Sender: w.Signer,
-		Rehearsal: s.Rehearsal, Identity: identity, Taken: h.receipts, MaxSize: bundle.MaxReceipt,
+		Rehearsal: s.Rehearsal, Identity: identity, Taken: h.Receipts, MaxSize: bundle.MaxReceipt,
 	}, nil
 }
 
 // compare holds a receipt against what was sent.
-func (h *history) compare(r *bundle.ReceiptText) error {
-	i := slices.IndexFunc(h.bundles, func(b sealed) bool { return b.Manifest == r.Answers })
+func compare(h *ceremony.Journal, r *bundle.ReceiptText) error {
+	i := slices.IndexFunc(h.Bundles, func(b ceremony.Sealed) bool { return b.Manifest == r.Answers })
 	if i < 0 {
 		return control.ReceiptUnknown.Refuse("the receipt answers the manifest %s, which this side did not seal", r.Answers)
 	}
 	var answered []string
 	for _, a := range r.Keys {
-		k := h.key(a.ID)
+		k := h.Key(a.ID)
 		came := a.Refused == "" || a.Key != fingerprint.Fingerprint{}
 		if k == nil || came && a.Key != k.Key {
 			return control.ReceiptDiffers.Refuse("the key %s that arrived is not the key that was sent", control.Quote(a.ID))
 		}
-		if a.Refused == "" && k.managed() != (a.KeyURL == "") {
+		if a.Refused == "" && k.Managed() != (a.KeyURL == "") {
 			return control.ReceiptDiffers.Refuse("the key %s was sent as %s and arrived with the key URL %s", k.ID, k.Disposition, control.Quote(a.KeyURL))
 		}
 		answered = append(answered, a.ID)
 	}
-	if !slices.Equal(answered, h.bundles[i].Keys) {
-		return control.ReceiptDiffers.Refuse("the receipt speaks of the keys %q, the bundle held %q", answered, h.bundles[i].Keys)
+	if !slices.Equal(answered, h.Bundles[i].Keys) {
+		return control.ReceiptDiffers.Refuse("the receipt speaks of the keys %q, the bundle held %q", answered, h.Bundles[i].Keys)
 	}
 	return nil
 }

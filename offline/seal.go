@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -58,15 +59,15 @@ type sealOptions struct {
 }
 
 func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error {
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
 	}
-	if err := clearOutbox(s, h.inBundles()); err != nil { // an earlier run may have been stopped before it did
+	if err := clearOutbox(s, h.InBundles()); err != nil { // an earlier run may have been stopped before it did
 		return err
 	}
 	io.WarnOfNewDir(o.out)
-	all := h.staged()
+	all := h.At(ceremony.Staged)
 	staged, err := fitting(s, all)
 	if err != nil {
 		return err
@@ -74,11 +75,11 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if len(staged) == 0 {
 		return o.again(io, s, h)
 	}
-	path, done, err := dispatch.Dispatch[sealed]{
-		State: s, Out: o.out, Sequence: h.lastBundle().Sequence + 1, Event: eventSealed,
+	path, done, err := dispatch.Dispatch[ceremony.Sealed]{
+		State: s, Out: o.out, Sequence: h.LastBundle().Sequence + 1, Event: ceremony.EventSealed,
 		Letter: func() (bundle.Letter, func() error, error) { return o.letter(ctx, io, s, h, staged) },
-		Record: func(b *bundle.Sealed) sealed {
-			return sealed{b.Manifest.ID, b.Manifest.Sequence, b.Digest, staged}
+		Record: func(b *bundle.Sealed) ceremony.Sealed {
+			return ceremony.Sealed{Bundle: b.Manifest.ID, Sequence: b.Manifest.Sequence, Manifest: b.Digest, Keys: staged}
 		},
 	}.Send()
 	if err != nil {
@@ -97,14 +98,14 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 // again writes the last bundle once more, from the copy in the state directory:
 // sticks are lost. It does not where a key is on its way into the outbox: that one
 // is what was meant.
-func (o *sealOptions) again(io *cli.IO, s *state.State, h *history) error {
-	for _, k := range h.keys {
-		if k.Stage == stageBegun || k.Stage == stageWrapped {
+func (o *sealOptions) again(io *cli.IO, s *state.State, h *ceremony.Journal) error {
+	for _, k := range h.Keys {
+		if k.Stage == ceremony.Begun || k.Stage == ceremony.Wrapped {
 			return control.BundleEmpty.Refuse("no key is staged, and %s is not done (%s)", k.ID, k.Stage).
 				WithHint("run the command that was stopped again: offline import, or offline wrap")
 		}
 	}
-	last := h.lastBundle()
+	last := h.LastBundle()
 	if last.Sequence == 0 {
 		return control.BundleEmpty.Refuse("no key is staged")
 	}
@@ -112,11 +113,11 @@ func (o *sealOptions) again(io *cli.IO, s *state.State, h *history) error {
 	if err != nil {
 		return err
 	}
-	return o.report(io, s, path, last, h.approvers(last))
+	return o.report(io, s, path, last, h.Approvers(last))
 }
 
 // letter gathers what is sealed. release lets the signing key go.
-func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h *history, staged []string) (l bundle.Letter, release func() error, err error) {
+func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h *ceremony.Journal, staged []string) (l bundle.Letter, release func() error, err error) {
 	w, _, err := pinnedWorld(s)
 	if err != nil {
 		return l, nil, err
@@ -125,7 +126,7 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 	if err != nil {
 		return l, nil, err
 	}
-	last := h.lastBundle()
+	last := h.LastBundle()
 	l = bundle.Letter{
 		Purpose: bundle.KeyTransfer, Sender: s.Name, Receiver: w.Signer.Fingerprint(), Recipient: recipient,
 		Sequence: last.Sequence + 1, Previous: last.Manifest, Rehearsal: s.Rehearsal, Created: time.Now(),
@@ -153,7 +154,7 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 
 // report says what was sealed. approved, not nil, are those who have approved
 // what was sealed before.
-func (o *sealOptions) report(io *cli.IO, s *state.State, path string, done sealed, approved []trust.Approver) error {
+func (o *sealOptions) report(io *cli.IO, s *state.State, path string, done ceremony.Sealed, approved []trust.Approver) error {
 	w, _, err := pinnedWorld(s)
 	if err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"keyferry/bundle"
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/control"
 	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
@@ -16,7 +16,7 @@ import (
 
 // makeSheet makes a page of each key that the ledger knows.
 func makeSheet(s *state.State) (sheet.Sheet, error) {
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return sheet.Sheet{}, err
 	}
@@ -37,8 +37,8 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 		return sheet.Sheet{}, err
 	}
 	out := sheet.New(strings.ToUpper(s.Kind()) + ", disconnected side: " + s.Name)
-	for _, k := range h.keys {
-		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: slices.Concat([]sheet.Section{ceremony}, k.sections(h), []sheet.Section{record})})
+	for _, k := range h.Keys {
+		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: slices.Concat([]sheet.Section{ceremony}, sections(h, k), []sheet.Section{record})})
 	}
 	if len(out.Pages) == 0 {
 		out.Pages = []sheet.Page{{Heading: "No key was imported", Sections: []sheet.Section{ceremony, record}}}
@@ -47,68 +47,65 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 }
 
 // sections are what the page says of the key itself.
-func (k *keyState) sections(h *history) []sheet.Section {
+func sections(h *ceremony.Journal, k *ceremony.Key) []sheet.Section {
 	key := sheet.Section{Title: "Key"}
 	key.Add("SLC", k.SLC)
 	key.AddPrint("public key", k.Key, true)
-	key.AddPrint("TPD export", k.paper.record.TPD, false)
-	if k.Stage == stageBegun {
-		key.Add("import", "begun "+sheet.Minute(k.paper.began)+", and stopped: the HSM may hold it")
+	key.AddPrint("TPD export", k.Record.TPD, false)
+	if k.Stage == ceremony.Begun {
+		key.Add("import", "begun "+sheet.Minute(k.BegunAt)+", and stopped: the HSM may hold it")
 		return []sheet.Section{key}
 	}
-	return []sheet.Section{key, k.journey(h.approvals[k.paper.bundle.Manifest]), k.checks()}
+	return []sheet.Section{key, journey(k, h.Approvals[k.Sealed.Manifest]), checks(k)}
 }
 
-// managed reports whether the key stays in its TPD and goes into no HSM.
-func (k *keyState) managed() bool { return k.Disposition == bundle.DispositionMicrosoftManaged }
-
-func (k *keyState) journey(approved []approval) sheet.Section {
-	s, p := sheet.Section{Title: "Journey"}, k.paper
-	if p.stored {
-		s.Add("wrapped", sheet.Minute(p.at)+", out of the HSM, where it was before")
+func journey(k *ceremony.Key, approved []ceremony.Approval) sheet.Section {
+	s := sheet.Section{Title: "Journey"}
+	if k.Stored {
+		s.Add("wrapped", sheet.Minute(k.StagedAt)+", out of the HSM, where it was before")
 	} else {
-		s.Add("imported", sheet.Minute(p.at))
+		s.Add("imported", sheet.Minute(k.StagedAt))
 	}
-	if k.managed() {
+	if k.Managed() {
 		s.Add("carried", "inside its TPD, to be Microsoft-managed: it is in no HSM")
 	} else {
-		s.Add("wrapped by", fmt.Sprintf("%s, %s", p.record.WrappedBy, p.record.Mechanism))
-		s.Add("for the KEK", p.record.KEK)
-		s.AddPrint("ciphertext", p.record.Wrapped, false)
-		s.Add("in the HSM", k.extractable())
+		s.Add("wrapped by", fmt.Sprintf("%s, %s", k.Record.WrappedBy, k.Record.Mechanism))
+		s.Add("for the KEK", k.Record.KEK)
+		s.AddPrint("ciphertext", k.Record.Wrapped, false)
+		s.Add("in the HSM", extractable(k))
 	}
 	if k.Bundle > 0 {
-		s.Add("sealed", fmt.Sprintf("%s, bundle %d", sheet.Minute(p.sealedAt), k.Bundle))
-		s.AddPrint("manifest", p.bundle.Manifest, true)
+		s.Add("sealed", fmt.Sprintf("%s, bundle %d", sheet.Minute(k.SealedAt), k.Bundle))
+		s.AddPrint("manifest", k.Sealed.Manifest, true)
 	}
 	var approvals []string
 	for _, a := range approved {
-		approvals = append(approvals, sheet.Minute(a.at)+" "+sheet.Approver(a.by))
+		approvals = append(approvals, sheet.Minute(a.At)+" "+sheet.Approver(a.By))
 	}
 	s.AddSome("approved", approvals)
-	k.addReceipt(&s)
+	addReceipt(k, &s)
 	return s
 }
 
 // extractable says whether the key can leave the HSM once more.
-func (k *keyState) extractable() string {
+func extractable(k *ceremony.Key) string {
 	switch {
-	case k.paper.record.Retained:
+	case k.Record.Retained:
 		return "left extractable, as asked"
-	case k.Stage == stageWrapped:
+	case k.Stage == ceremony.Wrapped:
 		return "still extractable: the same wrap, run again, ends that"
 	}
 	return "not extractable"
 }
 
-func (k *keyState) addReceipt(s *sheet.Section) {
-	a := k.paper.arrived
+func addReceipt(k *ceremony.Key, s *sheet.Section) {
+	a := k.Answer
 	if a == nil {
 		s.Add("receipt", "none yet")
 		return
 	}
-	s.Add("receipt", fmt.Sprintf("%s; their ledger had %d records, head", sheet.Minute(k.paper.arrivedAt), k.paper.theirs.Records))
-	s.AddPrint("", k.paper.theirs.Head, false)
+	s.Add("receipt", fmt.Sprintf("%s; their ledger had %d records, head", sheet.Minute(k.AnsweredAt), k.Theirs.Records))
+	s.AddPrint("", k.Theirs.Head, false)
 	s.AddBrief("refused", a.Refused)
 	s.Add("key URL", a.KeyURL)
 	s.Add("HSM platform", a.HSMPlatform)
@@ -121,16 +118,16 @@ func (k *keyState) addReceipt(s *sheet.Section) {
 
 // checks say what let the key through: a control that refuses ends the run before
 // the key is in the ledger.
-func (k *keyState) checks() sheet.Section {
+func checks(k *ceremony.Key) sheet.Section {
 	s := sheet.Section{Title: "Controls"}
 	areas, did := "KF-TRUST, KF-PACKAGE, KF-HSM and KF-TPD", "import"
-	if k.managed() {
+	if k.Managed() {
 		areas = "KF-TRUST, KF-PACKAGE and KF-TPD"
 	}
-	if k.paper.stored {
+	if k.Stored {
 		did = "wrap"
 	}
 	s.Add("held", "no control of "+areas+" refused the "+did+", but for those that were overruled")
-	s.AddBrief("weak, overruled", dash(strings.Join(k.paper.record.Warnings, ", ")))
+	s.AddBrief("weak, overruled", dash(strings.Join(k.Record.Warnings, ", ")))
 	return s
 }

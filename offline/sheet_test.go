@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keyferry/bundle"
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/ledger"
 	"keyferry/pkg/sheet"
@@ -28,34 +29,34 @@ func pageOf(t *testing.T, id string, events ...any) string {
 			t.Fatal(err)
 		}
 	}
-	h, err := readHistory(l)
+	h, err := ceremony.ReadJournal(l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := sheet.Sheet{Pages: []sheet.Page{{Sections: h.key(id).sections(h)}}}.Text()
+	page := sheet.Sheet{Pages: []sheet.Page{{Sections: sections(h, h.Key(id))}}}.Text()
 	return strings.Join(strings.Fields(page), " ")
 }
 
 // A page has what the ledger says last of its key, and nothing of an earlier way.
 func TestPage(t *testing.T) {
 	print := fingerprint.Of([]byte("x"))
-	begun := importBegun{ID: "k", Key: print}
-	in := imported{ID: "k", Disposition: bundle.DispositionHSM, Key: print, KEK: "https://v/kek/first", WrappedBy: "token", Retained: true}
+	begun := ceremony.ImportBegun{ID: "k", Key: print}
+	in := ceremony.Imported{ID: "k", Disposition: bundle.DispositionHSM, Key: print, KEK: "https://v/kek/first", WrappedBy: "token", Retained: true}
 	again, managed := in, in
 	again.KEK, again.Retained = "https://v/kek/second", false
 	managed.Disposition, managed.KEK, managed.WrappedBy = bundle.DispositionMicrosoftManaged, "", ""
-	box := sealed{Sequence: 1, Manifest: print, Keys: []string{"k"}}
+	box := ceremony.Sealed{Sequence: 1, Manifest: print, Keys: []string{"k"}}
 	alice, err := trust.ReadApprover("alice.pub", []byte("sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIK2/Uu/W5nKYVkymQGmO9hpL6KRHEODHW50xIgmSluSwAAAABHNzaDo= Alice"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	receipt := received{Answers: print, Keys: []bundle.Arrived{{ID: "k", Key: print, KeyURL: "https://v/keys/k", Tenant: "Active", TenantBy: "kit"}}}
-	took := []any{eventImportBegun, begun, eventImported, in}
-	seal := append(slices.Clone(took), eventSealed, box, eventApproved, approved{Manifest: print, Approver: alice})
-	arrive := append(slices.Clone(seal), eventReceipt, receipt)
-	wrap := []any{eventWrapped, again}
+	receipt := ceremony.Received{Answers: print, Keys: []bundle.Arrived{{ID: "k", Key: print, KeyURL: "https://v/keys/k", Tenant: "Active", TenantBy: "kit"}}}
+	took := []any{ceremony.EventImportBegun, begun, ceremony.EventImported, in}
+	seal := append(slices.Clone(took), ceremony.EventSealed, box, ceremony.EventApproved, ceremony.Approved{Manifest: print, Approver: alice})
+	arrive := append(slices.Clone(seal), ceremony.EventReceipt, receipt)
+	wrap := []any{ceremony.EventWrapped, again}
 	harden := func(retain bool) []any {
-		return append(slices.Clone(wrap), eventHardened, hardened{"k", print, retain})
+		return append(slices.Clone(wrap), ceremony.EventHardened, ceremony.Hardened{ID: "k", Key: print, Retained: retain})
 	}
 	for name, test := range map[string]struct{ events, good, unwanted []any }{
 		"begun":    {took[:2], []any{"the HSM may hold it"}, []any{"receipt", "held"}},
@@ -65,7 +66,7 @@ func TestPage(t *testing.T) {
 		"hardened": {harden(false), []any{"not extractable", "refused the wrap"}, []any{"imported"}},
 		"retained": {harden(true), []any{"left extractable"}, []any{"not extractable"}},
 		"anew":     {append(arrive, harden(false)...), []any{"kek/second", "not extractable", "none yet"}, []any{"kek/first", "left extractable", "bundle 1", "Alice", "keys/k"}},
-		"managed":  {[]any{eventImportBegun, begun, eventImported, managed}, []any{"it is in no HSM"}, []any{"in the HSM", "extractable", "ciphertext", "KF-HSM"}},
+		"managed":  {[]any{ceremony.EventImportBegun, begun, ceremony.EventImported, managed}, []any{"it is in no HSM"}, []any{"in the HSM", "extractable", "ciphertext", "KF-HSM"}},
 	} {
 		page := pageOf(t, "k", test.events...)
 		for _, want := range test.good {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
@@ -40,11 +41,11 @@ Example: offline status --json
 }
 
 func showStatus(io *cli.IO, s *state.State) error {
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
 	}
-	keys := append([]*keyState{}, h.keys...)
+	keys := append([]*ceremony.Key{}, h.Keys...)
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s (%s), records in the ledger: %d, head %s\n", s.Name, s.Kind(), len(s.Ledger.Entries()), s.Ledger.Head())
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
@@ -55,7 +56,7 @@ func pinWorld(io *cli.IO, s *state.State, path, expected string) error {
 	}
 	pin := cli.Pin{
 		What: "security world", Path: path, File: file, Rehearsal: w.Rehearsal, Keep: worldFile,
-		Event: eventTrust, Data: worldPinned{fingerprint.Of(file), w.Name, w.Region, w.Vault},
+		Event: ceremony.EventTrust, Data: ceremony.WorldPinned{World: fingerprint.Of(file), Name: w.Name, Region: w.Region, Vault: w.Vault},
 	}
 	io.Note("security world of %s, region %s, vault %s\n%s", w.Name, w.Region, w.Vault, w.ApprovalRule())
 	if err := io.Pin(s, pin, expected); err != nil {

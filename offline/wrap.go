@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/tpd"
@@ -135,5 +136,5 @@ func (c *carrier) release(e *export) error {
 			return control.HSMHarden.Refuse("the key %s is staged, but still extractable in the token: %w", e.id, err)
 		}
 	}
-	return c.state.Ledger.Append(time.Now(), eventHardened, hardened{e.id, e.fingerprint, c.retain})
+	return c.state.Ledger.Append(time.Now(), ceremony.EventHardened, ceremony.Hardened{ID: e.id, Key: e.fingerprint, Retained: c.retain})
 }

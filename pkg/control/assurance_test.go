@@ -198,7 +198,7 @@ func testTexts(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder
 	files := 0
-	for _, pattern := range []string{"*/*_test.go", "*/*/*_test.go", "*/testdata/*.txt"} {
+	for _, pattern := range []string{"*/*_test.go", "*/*/*_test.go", "*/internal/*/*_test.go", "*/testdata/*.txt"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)

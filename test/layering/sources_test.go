@@ -12,7 +12,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -352,32 +351,6 @@ func TestUsesFindsHiddenNames(t *testing.T) {
 		dir := plant(t, map[string]string{"offline/planted.go": "package planted\n\n" + planted})
 		if found, _ := uses[0].breaches(t, dir); len(found) == 0 {
 			t.Errorf("not found: %s", planted)
-		}
-	}
-}
-
-// The comment of each binary lists its files, so that a reader finds the way: all
-// of them, and none that is gone.
-func TestFilesAreListed(t *testing.T) {
-	for _, binary := range []string{"offline", "online"} {
-		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, binary, "app.go"), nil, parser.PackageClauseOnly|parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		listed := regexp.MustCompile(`\b[a-z]+\.go\b`).FindAllString(file.Doc.Text(), -1)
-		paths, err := filepath.Glob(filepath.Join(root, binary, "*.go"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		there := []string{}
-		for _, path := range paths {
-			if name := filepath.Base(path); name != "main.go" && !strings.HasSuffix(name, "_test.go") {
-				there = append(there, name)
-			}
-		}
-		slices.Sort(listed)
-		if len(there) < 15 || !slices.Equal(listed, there) {
-			t.Errorf("%s has %v, its comment lists %v", binary, there, listed)
 		}
 	}
 }

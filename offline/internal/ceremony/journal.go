@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ceremony carries keys over on the disconnected side: import and wrap
+// bring them to the outbox, seal puts them into a bundle, approve attaches
+// approvals to it, receipt takes the answer.
+//
+// Each changes the token, the outbox or a stick, and tells the ledger. The
+// journal is what the ledger's events add up to: where each key is on its way.
+package ceremony
+
+import (
+	"slices"
+	"time"
+
+	"keyferry/bundle"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/ledger"
+	"keyferry/pkg/trust"
+)
+
+// Events of the offline ledger, in the order of the ceremony. "init" is
+// package state's.
+const (
+	EventTrust        = "trust"         // WorldPinned
+	EventSurroundings = "surroundings"  // Surroundings, before the first change of a run
+	EventImportBegun  = "import-begun"  // ImportBegun: the token is about to be changed
+	EventImportUndone = "import-undone" // ImportBegun: it failed, and nothing is left in the token
+	EventImported     = "imported"      // Imported
+	EventWrapped      = "wrapped"       // Imported: the same of a key that was in the token already
+	EventHardened     = "hardened"      // Hardened: how a wrap ends, unless it retains
+	EventSealed       = "sealed"        // Sealed
+	EventApproved     = "approved"      // Approved
+	EventReceipt      = "receipt"       // Received
+)
+
+// WorldPinned tells whose security world was pinned.
+type WorldPinned struct {
+	World  fingerprint.Fingerprint `json:"world"`
+	Name   string                  `json:"name"`
+	Region string                  `json:"region"`
+	Vault  string                  `json:"vault"`
+}
+
+// ImportBegun tells that the token is about to be changed for a key.
+type ImportBegun struct {
+	ID  string                  `json:"id"`
+	Key fingerprint.Fingerprint `json:"key"` // of the public key as PKIX DER
+}
+
+// Imported tells that a key is in the outbox.
+type Imported struct {
+	ID          string                  `json:"id"`
+	Disposition string                  `json:"disposition"` // bundle.Disposition…
+	Key         fingerprint.Fingerprint `json:"key"`
+	SLC         string                  `json:"slc"`
+	TPD         fingerprint.Fingerprint `json:"tpd"` // of the export's bytes
+	KEK         string                  `json:"kek"` // "" for a Microsoft-managed key, as are the next two
+	WrappedBy   string                  `json:"wrapped_by"`
+	Mechanism   string                  `json:"mechanism"`
+	Wrapped     fingerprint.Fingerprint `json:"wrapped"` // of the ciphertext
+	Retained    bool                    `json:"retained_extractable"`
+	Warnings    []string                `json:"warnings"` // control IDs
+}
+
+// Hardened tells that a wrapped key was made non-extractable in the token.
+type Hardened struct {
+	ID       string                  `json:"id"`
+	Key      fingerprint.Fingerprint `json:"key"`
+	Retained bool                    `json:"retained_extractable"` // the person decided otherwise meanwhile
+}
+
+// Sealed tells of a bundle.
+type Sealed struct {
+	Bundle   string                  `json:"bundle"` // its id
+	Sequence uint64                  `json:"sequence"`
+	Manifest fingerprint.Fingerprint `json:"manifest"`
+	Keys     []string                `json:"keys"`
+}
+
+// Approved tells of an approver's signature.
+type Approved struct {
+	Manifest  fingerprint.Fingerprint `json:"manifest"`
+	Approver  trust.Approver          `json:"approver"`
+	Signature fingerprint.Fingerprint `json:"signature"` // of the file
+}
+
+// Received tells of a receipt.
+type Received struct {
+	Sequence uint64                  `json:"sequence"` // of the receipt
+	Manifest fingerprint.Fingerprint `json:"manifest"`
+	Answers  fingerprint.Fingerprint `json:"answers"` // manifest of the bundle
+	Ledger   ledger.Mark             `json:"ledger"`  // of the connected side's own
+	Keys     []bundle.Arrived        `json:"keys"`
+}
+
+// Stage is how far a key has come.
+type Stage string
+
+const (
+	Begun    Stage = "begun"   // a run was stopped while it changed the token
+	Wrapped  Stage = "wrapped" // in the outbox, but still extractable in the token
+	Staged   Stage = "staged"  // in the outbox, and in the token unless it is Microsoft-managed
+	InBundle Stage = "sealed"
+	Arrived  Stage = "arrived" // the receipt says where
+	Returned Stage = "refused" // the receipt says why not
+)
+
+// Key is where a key is on its way, and how it came there.
+type Key struct {
+	ID          string                  `json:"id"`
+	Stage       Stage                   `json:"stage"`
+	Disposition string                  `json:"disposition"`
+	Key         fingerprint.Fingerprint `json:"key"`
+	SLC         string                  `json:"slc"`
+	KEK         string                  `json:"kek"` // none for a Microsoft-managed key
+	WrappedBy   string                  `json:"wrapped_by"`
+	Bundle      uint64                  `json:"bundle"`    // sequence; 0 before it is sealed
+	KeyURL      string                  `json:"key_url"`   // none for a Microsoft-managed key
+	Tenant      string                  `json:"tenant"`    // Archived or Active
+	TenantBy    string                  `json:"tenant_by"` // who says so, as in bundle.Arrived
+
+	BegunAt    time.Time       `json:"-"`
+	StagedAt   time.Time       `json:"-"` // zero before it is staged
+	SealedAt   time.Time       `json:"-"`
+	AnsweredAt time.Time       `json:"-"`
+	Stored     bool            `json:"-"` // the key was in the token before: wrapped, not imported
+	Record     Imported        `json:"-"` // zero before it is staged
+	Sealed     Sealed          `json:"-"` // the newest bundle with the key
+	Answer     *bundle.Arrived `json:"-"` // the receipt for that bundle; nil without one
+	Theirs     ledger.Mark     `json:"-"` // the connected side's ledger, when it sealed the receipt
+}
+
+// Managed reports whether the key stays in its TPD and goes into no HSM.
+func (k *Key) Managed() bool { return k.Disposition == bundle.DispositionMicrosoftManaged }
+
+// Approval is when a bundle was approved, and by whom.
+type Approval struct {
+	At time.Time
+	By trust.Approver
+}
+
+// Journal is what the events of the ledger add up to.
+type Journal struct {
+	World     *WorldPinned // nil before it is pinned
+	Keys      []*Key       // oldest first
+	Bundles   []Sealed     // oldest first
+	Receipts  []bundle.Taken
+	Approvals map[fingerprint.Fingerprint][]Approval // of bundles, by manifest
+}
+
+// ReadJournal adds the ledger's events up.
+func ReadJournal(l *ledger.Ledger) (*Journal, error) {
+	j := &Journal{Approvals: map[fingerprint.Fingerprint][]Approval{}}
+	return j, l.Each(j.take)
+}
+
+func (j *Journal) take(e ledger.Entry) error {
+	switch e.Event {
+	case EventTrust:
+		j.World = &WorldPinned{}
+		return e.Read(j.World)
+
+	case EventImportBegun:
+		var d ImportBegun
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		if j.Key(d.ID) == nil {
+			j.Keys = append(j.Keys, &Key{ID: d.ID, Key: d.Key, Stage: Begun, BegunAt: e.Time})
+		}
+
+	case EventImportUndone:
+		var d ImportBegun
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		j.Keys = slices.DeleteFunc(j.Keys, func(k *Key) bool { return k.ID == d.ID && k.Stage == Begun })
+
+	case EventImported, EventWrapped:
+		var d Imported
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		k := j.Key(d.ID)
+		if k == nil {
+			k = &Key{}
+			j.Keys = append(j.Keys, k)
+		}
+		// A wrapped key begins anew: it may have been on its way before.
+		*k = Key{
+			ID: d.ID, Stage: Staged, Disposition: d.Disposition, Key: d.Key, SLC: d.SLC, KEK: d.KEK, WrappedBy: d.WrappedBy,
+			StagedAt: e.Time, Stored: e.Event == EventWrapped, Record: d,
+		}
+		if k.Stored && !d.Retained {
+			k.Stage = Wrapped
+		}
+
+	case EventHardened:
+		var d Hardened
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		if k := j.Key(d.ID); k != nil {
+			k.Stage, k.Record.Retained = Staged, d.Retained
+		}
+
+	case EventSealed:
+		var d Sealed
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		j.Bundles = append(j.Bundles, d)
+		for _, id := range d.Keys {
+			if k := j.Key(id); k != nil {
+				k.Stage, k.Bundle, k.Sealed, k.SealedAt = InBundle, d.Sequence, d, e.Time
+			}
+		}
+
+	case EventApproved:
+		var d Approved
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		j.Approvals[d.Manifest] = append(j.Approvals[d.Manifest], Approval{e.Time, d.Approver})
+
+	case EventReceipt:
+		var d Received
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		j.Receipts = append(j.Receipts, bundle.Taken{Sequence: d.Sequence, Manifest: d.Manifest})
+		answered := slices.IndexFunc(j.Bundles, func(b Sealed) bool { return b.Manifest == d.Answers })
+		for _, a := range d.Keys {
+			k := j.Key(a.ID)
+			if k == nil || answered < 0 || k.Bundle != j.Bundles[answered].Sequence {
+				continue // it was wrapped again since, and is on its way again
+			}
+			k.Stage, k.KeyURL, k.Tenant, k.TenantBy = Arrived, a.KeyURL, a.Tenant, a.TenantBy
+			k.Answer, k.AnsweredAt, k.Theirs = &a, e.Time, d.Ledger
+			switch {
+			case a.Refused != "":
+				k.Stage = Returned
+			case a.KeyURL == "" && a.Tenant == "": // handed over, and not known to have arrived
+				k.Stage = InBundle
+			}
+		}
+	}
+	return nil
+}
+
+// Key returns the state of a key, nil if the ledger does not know it.
+func (j *Journal) Key(id string) *Key {
+	i := slices.IndexFunc(j.Keys, func(k *Key) bool { return k.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return j.Keys[i]
+}
+
+// At lists the keys at one of the stages, oldest first.
+func (j *Journal) At(stages ...Stage) []string {
+	var ids []string
+	for _, k := range j.Keys {
+		if slices.Contains(stages, k.Stage) {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
+}
+
+// InBundles lists the keys that are in a bundle, and not staged again since.
+func (j *Journal) InBundles() []string {
+	var ids []string
+	for _, k := range j.Keys {
+		if k.Bundle > 0 {
+			ids = append(ids, k.ID)
+		}
+	}
+	return ids
+}
+
+// LastBundle is the newest bundle sealed; zero if there is none.
+func (j *Journal) LastBundle() Sealed {
+	if len(j.Bundles) == 0 {
+		return Sealed{}
+	}
+	return j.Bundles[len(j.Bundles)-1]
+}
+
+// SealedLast reports whether the key is in the newest bundle and nothing is known
+// of what became of it.
+func (j *Journal) SealedLast(k *Key) bool {
+	return k.Stage == InBundle && k.Bundle == j.LastBundle().Sequence
+}
+
+// Approvers are those who have approved a bundle; none is not nil.
+func (j *Journal) Approvers(b Sealed) []trust.Approver {
+	who := []trust.Approver{}
+	for _, a := range j.Approvals[b.Manifest] {
+		who = append(who, a.By)
+	}
+	return who
+}
