@@ -25,7 +25,7 @@
 //	cloud.go      the vault: Azure, or the practice cloud; tenant.go, the ways
 //	              into the tenant
 //	state.go      the state directory: who this side is, whom it has pinned
-//	history.go    what the ledger's events add up to
+//	internal/ceremony  what the ledger's events add up to
 package main
 
 import "keyferry/pkg/cli"

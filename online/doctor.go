@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/tenant"
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
@@ -133,7 +134,7 @@ func (d *doctor) warn(name, hint, format string, args ...any) {
 
 func (d *doctor) lookAtState(s *state.State) error {
 	d.section = "state"
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
 	}
@@ -147,10 +148,10 @@ func (d *doctor) lookAtState(s *state.State) error {
 	default:
 		d.say("offline side", nil, "pinned: %s, which signs with %s", card.Name, card.Signer.Fingerprint())
 	}
-	if len(h.keks) == 0 {
+	if len(h.KEKs) == 0 {
 		d.warn("KEK package", "make the KEK and its package with `online kek create`", "none was written yet")
 	} else {
-		last := h.keks[len(h.keks)-1]
+		last := h.KEKs[len(h.KEKs)-1]
 		d.say("KEK package", nil, "number %d, of %s", last.Number, last.KID)
 	}
 	return nil
@@ -189,15 +190,15 @@ func (d *doctor) lookAtTenant(ctx context.Context, c cloud) {
 	d.section = "tenant"
 	d.tenant = tenantFinding{Way: d.way, Keys: []tenant.Key{}}
 	switch d.way {
-	case byPractice:
+	case ceremony.ByPractice:
 		d.listKeys(ctx, c.tenant)
-	case byPowerShell:
+	case ceremony.ByPowerShell:
 		d.lookAtPowerShell(ctx, c.azure)
-	case byKit:
+	case ceremony.ByKit:
 		d.warn("Windows machine", "try there: Connect-AipService, then Get-AipServiceKeys, in Windows PowerShell 5.1 on .NET Framework 4.8 with the AIPService module 3.0.0.1 or later",
 			"a person takes the kit to one, which cannot be seen from here")
 	}
-	if d.way != byPractice {
+	if d.way != ceremony.ByPractice {
 		d.warn("right of Azure RMS on the keys", strings.Join(c.vault.GrantCommands(tenant.ServicePrincipal, "NAME"), "; or "),
 			"that it may get, decrypt and sign cannot be seen from here")
 	}

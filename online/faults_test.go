@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/practice"
 	"keyferry/online/internal/tenant"
 	"keyferry/online/internal/vault"
@@ -88,7 +89,7 @@ func newUploader(t *testing.T, made string) *uploader {
 // command's error.
 func (u *uploader) run(ctx context.Context, w way, through policy.Transporter, tenant tenant.Tenant) (failed error) {
 	password := filepath.Join(u.dir, "pw")
-	run := func(ctx context.Context, io *cli.IO, s *state.State, h *history, r received, o *uploadOptions) error {
+	run := func(ctx context.Context, io *cli.IO, s *state.State, h *ceremony.Journal, r received, o *uploadOptions) error {
 		plan, err := o.plan(ctx, io, r)
 		if err != nil {
 			return err
@@ -108,7 +109,7 @@ func (u *uploader) run(ctx context.Context, w way, through policy.Transporter, t
 		o := &uploadOptions{active: "contoso-slc", password: cli.AddSecretFlags(flags, "protection-password", "protection password", true)}
 		return func(ctx context.Context, io *cli.IO, _ []string) error {
 			failed = withState(io, func(s *state.State) error {
-				return withBundle(io, s, filepath.Join(u.dir, "stick", "keyferry-offline-1.kfb"), bundle.DefaultMaxSize, func(h *history, r received) error { return run(ctx, io, s, h, r, o) })
+				return withBundle(io, s, filepath.Join(u.dir, "stick", "keyferry-offline-1.kfb"), bundle.DefaultMaxSize, func(h *ceremony.Journal, r received) error { return run(ctx, io, s, h, r, o) })
 			})
 			return failed
 		}
@@ -148,15 +149,15 @@ func (u *uploader) holds(t *testing.T) string {
 	defer s.Close()
 	for _, e := range s.Ledger.Entries() {
 		switch e.Event {
-		case eventAccepted, eventKeyImported, eventTPDImported, eventActivated, eventHandedOver:
+		case ceremony.EventAccepted, ceremony.EventKeyImported, ceremony.EventTPDImported, ceremony.EventActivated, ceremony.EventHandedOver:
 			fmt.Fprintf(&text, "ledger: %s\n", e.Event)
 		}
 	}
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range h.keys {
+	for _, k := range h.Keys {
 		fmt.Fprintf(&text, "receipt: %s %s by %s\n", k.ID, k.Tenant, k.TenantBy)
 	}
 	return text.String()
@@ -171,7 +172,7 @@ func TestFaultsOfUpload(t *testing.T) {
 		return faults.World{
 			Next: u.end.Transport(),
 			Work: func(through policy.Transporter) error {
-				return u.run(faults.AtOnce(t.Context()), byPractice, through, u.cloud.Tenant())
+				return u.run(faults.AtOnce(t.Context()), ceremony.ByPractice, through, u.cloud.Tenant())
 			},
 			State: func() string { return u.holds(t) },
 		}
@@ -219,18 +220,18 @@ func TestFaultsOfTenant(t *testing.T) {
 	made := sealed(t)
 	clean := newUploader(t, made)
 	count := &faultyTenant{Tenant: clean.cloud.Tenant()}
-	if err := clean.run(t.Context(), byPractice, clean.end.Transport(), count); err != nil {
+	if err := clean.run(t.Context(), ceremony.ByPractice, clean.end.Transport(), count); err != nil {
 		t.Fatal(err)
 	}
 	want := clean.holds(t)
 	for at := 1; at <= count.calls; at++ {
 		for _, after := range []bool{false, true} {
 			u := newUploader(t, made)
-			first := u.run(t.Context(), byPractice, u.end.Transport(), &faultyTenant{Tenant: u.cloud.Tenant(), at: at, after: after})
+			first := u.run(t.Context(), ceremony.ByPractice, u.end.Transport(), &faultyTenant{Tenant: u.cloud.Tenant(), at: at, after: after})
 			if !control.Is(first, control.RMSFailed) {
 				t.Errorf("call %d, after %v: got %v", at, after, first)
 			}
-			if err := u.run(t.Context(), byPractice, u.end.Transport(), u.cloud.Tenant()); err != nil {
+			if err := u.run(t.Context(), ceremony.ByPractice, u.end.Transport(), u.cloud.Tenant()); err != nil {
 				t.Errorf("call %d, after %v: the second run: %v", at, after, err)
 			} else if got := u.holds(t); got != want {
 				t.Errorf("call %d, after %v: the end differs:\n%s\nwant:\n%s", at, after, got, want)
@@ -248,7 +249,7 @@ func TestFaultsOfTenant(t *testing.T) {
 func TestRefusedForAWhile(t *testing.T) {
 	u := newUploader(t, sealed(t))
 	for i, tenant := range []tenant.Tenant{u.cloud.Tenant(), &faultyTenant{Tenant: u.cloud.Tenant(), at: 2}, u.cloud.Tenant()} {
-		err := u.run(t.Context(), byPractice, u.end.Transport(), tenant)
+		err := u.run(t.Context(), ceremony.ByPractice, u.end.Transport(), tenant)
 		if failing := i == 1; (err != nil) != failing {
 			t.Fatalf("run %d: %v", i, err)
 		}
@@ -256,12 +257,12 @@ func TestRefusedForAWhile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := readHistory(s.Ledger)
+		h, err := ceremony.ReadJournal(s.Ledger)
 		if err := errors.Join(err, s.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if refused := h.refused["contoso-slc"] != ""; refused != (i == 1) || h.key("contoso-slc").Tenant != statusActive {
-			t.Errorf("run %d: refused %v, %+v", i, refused, h.key("contoso-slc"))
+		if refused := h.Refused["contoso-slc"] != ""; refused != (i == 1) || h.Key("contoso-slc").Tenant != ceremony.StatusActive {
+			t.Errorf("run %d: refused %v, %+v", i, refused, h.Key("contoso-slc"))
 		}
 	}
 }
@@ -283,16 +284,16 @@ func TestQuietTenant(t *testing.T) {
 	made := sealed(t)
 	u := newUploader(t, made)
 	for range 2 {
-		if err := u.run(t.Context(), byPractice, u.end.Transport(), quietTenant{u.cloud.Tenant()}); err != nil {
+		if err := u.run(t.Context(), ceremony.ByPractice, u.end.Transport(), quietTenant{u.cloud.Tenant()}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	other := newUploader(t, made)
 	tenant := &faultyTenant{Tenant: other.cloud.Tenant(), at: 3, after: true} // imported, and nobody knows
-	if err := other.run(t.Context(), byPractice, other.end.Transport(), tenant); !control.Is(err, control.RMSFailed) {
+	if err := other.run(t.Context(), ceremony.ByPractice, other.end.Transport(), tenant); !control.Is(err, control.RMSFailed) {
 		t.Fatal(err)
 	}
-	if err := other.run(t.Context(), byPractice, other.end.Transport(), quietTenant{other.cloud.Tenant()}); !control.Is(err, control.RMSKeyExists) {
+	if err := other.run(t.Context(), ceremony.ByPractice, other.end.Transport(), quietTenant{other.cloud.Tenant()}); !control.Is(err, control.RMSKeyExists) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/tenant"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -38,8 +39,8 @@ func (h *tenantFlags) addFlags(flags *pflag.FlagSet) {
 // kitRecord is what the ledger keeps of the plan's kit. A key that is not in
 // the vault yet has a key URL of the right form, so that all the rest can be
 // checked before anything is changed.
-func (u *upload) kitRecord() (*kitRecord, error) {
-	h := &kitRecord{Manifest: u.plan.manifest, Cloud: cmp.Or(u.cloud.azure, "public"), Rehearsal: u.state.Rehearsal}
+func (u *upload) kitRecord() (*ceremony.HandedOver, error) {
+	h := &ceremony.HandedOver{Manifest: u.plan.manifest, Cloud: cmp.Or(u.cloud.azure, "public"), Rehearsal: u.state.Rehearsal}
 	if u.plan.active != nil {
 		h.Active = u.plan.active.key.SLC
 	}
@@ -52,19 +53,15 @@ func (u *upload) kitRecord() (*kitRecord, error) {
 		if url == "" && !s.key.MicrosoftManaged() {
 			url = u.cloud.vault.URL() + "/keys/" + s.vaultName + "/0"
 		}
-		h.Keys = append(h.Keys, handedKey{s.key.ID, tpdName(s.key), s.key.SLC, fingerprint.Of(public), url, s.friendlyName})
+		h.Keys = append(h.Keys, ceremony.HandedKey{
+			ID: s.key.ID, File: tpdName(s.key), SLC: s.key.SLC, Key: fingerprint.Of(public), KeyURL: url, FriendlyName: s.friendlyName,
+		})
 	}
 	return h, nil
 }
 
-// key is the digest of one of its public keys.
-func (h *kitRecord) key(id string) fingerprint.Fingerprint {
-	i := slices.IndexFunc(h.Keys, func(k handedKey) bool { return k.ID == id })
-	return h.Keys[i].Key
-}
-
-// kit is the kit of these keys, with their TPDs by key identifier.
-func (h *kitRecord) kit(transfers []transfer) (*tenant.Kit, error) {
+// kitOf is the kit of these keys, with their TPDs by key identifier.
+func kitOf(h *ceremony.HandedOver, transfers []transfer) (*tenant.Kit, error) {
 	k := &tenant.Kit{Cloud: h.Cloud, Active: h.Active, Rehearsal: h.Rehearsal}
 	for _, key := range h.Keys {
 		i := slices.IndexFunc(transfers, func(t transfer) bool { return t.key.ID == key.ID })
@@ -80,7 +77,7 @@ func (h *kitRecord) kit(transfers []transfer) (*tenant.Kit, error) {
 }
 
 // kit is the plan's part in the tenant, to be handed over.
-func (u *upload) kit() (*kitRecord, *tenant.Kit, error) {
+func (u *upload) kit() (*ceremony.HandedOver, *tenant.Kit, error) {
 	handed, err := u.kitRecord()
 	if err != nil {
 		return nil, nil, err
@@ -89,7 +86,7 @@ func (u *upload) kit() (*kitRecord, *tenant.Kit, error) {
 	for _, s := range u.plan.steps {
 		transfers = append(transfers, s.transfer)
 	}
-	kit, err := handed.kit(transfers)
+	kit, err := kitOf(handed, transfers)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -111,8 +108,8 @@ func (u *upload) handOver() error {
 	if err := writeKit(dir, kit); err != nil {
 		return err
 	}
-	if last := u.history.lastKit(handed.Manifest, handed.Keys[0].ID); last == nil || last.Kit != handed.Kit {
-		if err := u.record(eventHandedOver, handed); err != nil {
+	if last := u.history.LastKit(handed.Manifest, handed.Keys[0].ID); last == nil || last.Kit != handed.Kit {
+		if err := u.history.Record(ceremony.EventHandedOver, handed); err != nil {
 			return err
 		}
 	}
@@ -128,8 +125,8 @@ func (u *upload) handOver() error {
 // inTenant reports whether the tenant is known to hold every key as planned.
 func (u *upload) inTenant() bool {
 	for _, s := range u.plan.steps {
-		known := u.history.key(s.key.ID)
-		if known == nil || known.Tenant == "" || s == u.plan.active && known.Tenant != statusActive {
+		known := u.history.Key(s.key.ID)
+		if known == nil || known.Tenant == "" || s == u.plan.active && known.Tenant != ceremony.StatusActive {
 			return false
 		}
 	}
@@ -179,12 +176,12 @@ func (u *upload) instructions(dir string) string {
 // takeResult takes back what the kit's script wrote: what the tenant then had,
 // as that machine says.
 func (u *upload) takeResult(manifest fingerprint.Fingerprint, transfers []transfer, next string) error {
-	handed := u.history.lastKit(manifest, transfers[0].key.ID)
+	handed := u.history.LastKit(manifest, transfers[0].key.ID)
 	if handed == nil {
 		return control.RMSResult.Refuse("no hand-over kit was written for these keys").
 			WithHint("run the command without --result first")
 	}
-	kit, err := handed.kit(transfers)
+	kit, err := kitOf(handed, transfers)
 	if err != nil {
 		return err
 	}
@@ -200,7 +197,7 @@ func (u *upload) takeResult(manifest fingerprint.Fingerprint, transfers []transf
 	for _, key := range handed.Keys {
 		status := string(find(keys, key.SLC).Status)
 		u.io.Note("%s: its TPD is in the tenant, %s, as the kit's result says", key.ID, strings.ToLower(status))
-		if err := u.recordTenant(tpdImported{key.ID, key.SLC, key.Key, status, byKit}); err != nil {
+		if err := u.recordTenant(ceremony.TPDImported{ID: key.ID, SLC: key.SLC, Key: key.Key, Status: status, By: ceremony.ByKit}); err != nil {
 			return err
 		}
 		if key.KeyURL == "" {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -75,7 +76,7 @@ type importTPDOptions struct {
 }
 
 func (o *importTPDOptions) run(ctx context.Context, io *cli.IO, s *state.State) error {
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/durable"
@@ -123,11 +124,11 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	if err != nil {
 		return err
 	}
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
 	}
-	pin, number := fingerprint.Of(worldPackage), len(h.keks)+1
+	pin, number := fingerprint.Of(worldPackage), len(h.KEKs)+1
 	world := durable.File{Path: filepath.Join(o.out, trust.WorldName(w.Region, w.Number)), Data: worldPackage}
 	out := durable.File{Path: filepath.Join(o.out, trust.KEKName(w.Region, number))}
 	missing, err := o.missing(world)
@@ -163,7 +164,7 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	if err := durable.CreateAll(missing, 0o644); err != nil {
 		return err
 	}
-	if err := s.Ledger.Append(time.Now(), eventKEK, kekPackaged{kek.KID, number, fingerprint.Of(out.Data)}); err != nil {
+	if err := s.Ledger.Append(time.Now(), ceremony.EventKEK, ceremony.KEKPackaged{KID: kek.KID, Number: number, Package: fingerprint.Of(out.Data)}); err != nil {
 		return err
 	}
 	return o.report(io, out.Path, world.Path, kek, pin)

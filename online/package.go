@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -53,7 +54,7 @@ Example: online package keyferry-vault-room-1.kfb --out transfer
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(_ *history, r received) error { return writeTransfer(io, r.Verified, *out) })
+				return withBundle(io, s, path, *maxSize, func(_ *ceremony.Journal, r received) error { return writeTransfer(io, r.Verified, *out) })
 			})
 		}
 	},

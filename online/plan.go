@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"keyferry/bundle"
-	"keyferry/online/internal/tenant"
+	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -21,18 +21,12 @@ import (
 	"keyferry/pkg/tpd"
 )
 
-// Statuses of a key in the tenant, as receipts have them.
-const (
-	statusActive   = string(tenant.Active)
-	statusArchived = string(tenant.Archived)
-)
-
 // plan is what an upload will do.
 type plan struct {
 	steps    []*step
 	active   *step                   // nil: all stay archived
 	manifest fingerprint.Fingerprint // of the bundle; zero without one
-	accept   *accepted               // to be recorded first; nil if it was, or without a bundle
+	accept   *ceremony.Accepted      // to be recorded first; nil if it was, or without a bundle
 }
 
 // step is one key's way into the vault and the tenant.
@@ -84,7 +78,7 @@ func (u *upload) describe() []string {
 	if grants := u.grants(); !u.state.Rehearsal && grants != "" {
 		add("let Azure RMS get, decrypt and sign with the keys, if it may not yet, which cannot be seen from here:\n%s", grants)
 	}
-	if u.way == byKit {
+	if u.way == ceremony.ByKit {
 		add("write the hand-over kit, and stop: a person takes the following steps on a Windows machine and brings the result back")
 	}
 	for _, s := range u.plan.steps {
@@ -97,7 +91,7 @@ func (u *upload) describe() []string {
 	if u.plan.active != nil {
 		add("make %s active", u.plan.active.key.ID)
 	}
-	if u.way == byPowerShell {
+	if u.way == ceremony.ByPowerShell {
 		add("sign out of Azure RMS")
 	}
 	return lines
@@ -223,8 +217,8 @@ func (o *uploadOptions) check(keys []bundle.Key) error {
 	return nil
 }
 
-func acceptance(r received) *accepted {
-	a := &accepted{
+func acceptance(r received) *ceremony.Accepted {
+	a := &ceremony.Accepted{
 		Bundle: r.Manifest.ID, Sequence: r.Manifest.Sequence, Manifest: r.Digest, Copy: r.copy, Approved: r.approved, Keys: []string{},
 	}
 	for _, k := range r.Index.Keys {

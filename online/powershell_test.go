@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/tenant/tenanttest"
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
@@ -37,7 +38,7 @@ func TestUploadByPowerShell(t *testing.T) {
 	u := newUploader(t, sealed(t))
 	withStandIn(t, u, "")
 	for range 2 {
-		if err := u.run(t.Context(), byPowerShell, u.end.Transport(), nil); err != nil {
+		if err := u.run(t.Context(), ceremony.ByPowerShell, u.end.Transport(), nil); err != nil {
 			t.Fatalf("%v\n%s", err, u.said.String())
 		}
 	}
@@ -64,7 +65,7 @@ func TestPowerShellStopsTheUpload(t *testing.T) {
 			u := newUploader(t, made)
 			before := u.holds(t)
 			withStandIn(t, u, mode)
-			if err := u.run(t.Context(), byPowerShell, u.end.Transport(), nil); !control.Is(err, want) {
+			if err := u.run(t.Context(), ceremony.ByPowerShell, u.end.Transport(), nil); !control.Is(err, want) {
 				t.Errorf("got %v, want %s", err, want.ID)
 			}
 			if got := u.holds(t); got != before {
@@ -84,7 +85,7 @@ func examine(t *testing.T, u *uploader) (findings string, failed error) {
 				if err != nil {
 					return err
 				}
-				d := &doctor{io: io, way: byPowerShell}
+				d := &doctor{io: io, way: ceremony.ByPowerShell}
 				d.lookAtVault(ctx, client, defaultKEK)
 				d.lookAtTenant(ctx, cloud{vault: client, azure: "public"})
 				for _, c := range d.checks {

@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
-	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/ledger"
 	"keyferry/pkg/state"
 )
@@ -46,7 +46,7 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(h *history, r received) error { return answer(io, s, h, r, *out) })
+				return withBundle(io, s, path, *maxSize, func(h *ceremony.Journal, r received) error { return answer(io, s, h, r, *out) })
 			})
 		}
 	},
@@ -54,16 +54,16 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 
 // answer sends the receipt. If the last one says the same, it is that one again;
 // an older one would be refused where a later one was taken.
-func answer(io *cli.IO, s *state.State, h *history, r received, out string) error {
-	keys, err := h.became(r.Verified)
+func answer(io *cli.IO, s *state.State, h *ceremony.Journal, r received, out string) error {
+	keys, err := became(h, r.Verified)
 	if err != nil {
 		return err
 	}
 	io.WarnOfNewDir(out)
-	want := answered{Answers: r.Digest, Keys: keys}
+	want := ceremony.Answered{Answers: r.Digest, Keys: keys}
 	var path string
-	if n := len(h.answers); n > 0 && h.answers[n-1].saysAs(want) {
-		path, err = dispatch.Deliver(s, h.answers[n-1].Sequence, out)
+	if n := len(h.Receipts); n > 0 && saysSame(h.Receipts[n-1], want) {
+		path, err = dispatch.Deliver(s, h.Receipts[n-1].Sequence, out)
 	} else {
 		path, err = sendReceipt(io, s, h, r.copy, want, out)
 	}
@@ -74,32 +74,32 @@ func answer(io *cli.IO, s *state.State, h *history, r received, out string) erro
 		fmt.Sprintf("Receipt: %s\nThe copy was read back and compared. The stick may be pulled.", path))
 }
 
-func (a answered) saysAs(b answered) bool {
+func saysSame(a, b ceremony.Answered) bool {
 	return a.Answers == b.Answers && reflect.DeepEqual(a.Keys, b.Keys)
 }
 
 // sendReceipt seals the receipt and sends it: behind one that says something
 // else, where a run that was stopped has sealed that under the next number.
-func sendReceipt(io *cli.IO, s *state.State, h *history, theirs ledger.Mark, want answered, out string) (path string, err error) {
+func sendReceipt(io *cli.IO, s *state.State, h *ceremony.Journal, theirs ledger.Mark, want ceremony.Answered, out string) (path string, err error) {
 	for {
-		var sent answered
-		path, sent, err = dispatch.Dispatch[answered]{
-			State: s, Out: out, Sequence: uint64(len(h.answers)) + 1, Event: eventReceipt,
+		var sent ceremony.Answered
+		path, sent, err = dispatch.Dispatch[ceremony.Answered]{
+			State: s, Out: out, Sequence: uint64(len(h.Receipts)) + 1, Event: ceremony.EventReceipt,
 			Letter: func() (bundle.Letter, func() error, error) { return receiptLetter(s, h, theirs, want) },
-			Record: func(b *bundle.Sealed) answered {
-				return answered{b.Manifest.Sequence, b.Digest, want.Answers, want.Keys}
+			Record: func(b *bundle.Sealed) ceremony.Answered {
+				return ceremony.Answered{Sequence: b.Manifest.Sequence, Manifest: b.Digest, Answers: want.Answers, Keys: want.Keys}
 			},
 		}.Send()
-		if err != nil || sent.saysAs(want) {
+		if err != nil || saysSame(sent, want) {
 			return path, err
 		}
-		h.answers = append(h.answers, sent)
+		h.Receipts = append(h.Receipts, sent)
 		io.Note("%s: a receipt for %s, which a run that was stopped had sealed; the one that was asked for comes after it", path, sent.Answers)
 	}
 }
 
 // became says what became of each key of a bundle whose upload was begun.
-func (h *history) became(v *bundle.Verified) ([]bundle.Arrived, error) {
+func became(h *ceremony.Journal, v *bundle.Verified) ([]bundle.Arrived, error) {
 	if !v.Again {
 		return nil, control.ReceiptEarly.Refuse("the upload of this bundle was not begun")
 	}
@@ -109,16 +109,16 @@ func (h *history) became(v *bundle.Verified) ([]bundle.Arrived, error) {
 		if k.MicrosoftManaged() {
 			arrived.Refused = "not imported into the tenant"
 		}
-		if done := h.key(k.ID); done != nil {
+		if done := h.Key(k.ID); done != nil {
 			arrived = *done
-		} else if kit := h.lastKit(v.Digest, k.ID); kit != nil && k.MicrosoftManaged() { // on its way, by a person's hand
-			arrived.Key, arrived.Refused = kit.key(k.ID), ""
+		} else if kit := h.LastKit(v.Digest, k.ID); kit != nil && k.MicrosoftManaged() { // on its way, by a person's hand
+			arrived.Key, arrived.Refused = kit.PublicKey(k.ID), ""
 		}
-		if reason := h.refused[k.ID]; reason != "" {
+		if reason := h.Refused[k.ID]; reason != "" {
 			arrived.Refused = reason
 		}
 		arrived.Warnings = k.Warnings
-		if k.MicrosoftManaged() && arrived.Tenant == statusActive {
+		if k.MicrosoftManaged() && arrived.Tenant == ceremony.StatusActive {
 			arrived.Warnings = append(slices.Clone(k.Warnings), control.RMSActive1024.ID)
 		}
 		keys = append(keys, arrived)
@@ -126,17 +126,7 @@ func (h *history) became(v *bundle.Verified) ([]bundle.Arrived, error) {
 	return keys, nil
 }
 
-// lastAnswer is the newest receipt for a bundle, nil if there is none.
-func (h *history) lastAnswer(bundle fingerprint.Fingerprint) *answered {
-	for _, a := range slices.Backward(h.answers) {
-		if a.Answers == bundle {
-			return &a
-		}
-	}
-	return nil
-}
-
-func receiptLetter(s *state.State, h *history, theirs ledger.Mark, want answered) (l bundle.Letter, release func() error, err error) {
+func receiptLetter(s *state.State, h *ceremony.Journal, theirs ledger.Mark, want ceremony.Answered) (l bundle.Letter, release func() error, err error) {
 	card, err := pinnedCard(s)
 	if err != nil {
 		return l, nil, err
@@ -155,11 +145,11 @@ func receiptLetter(s *state.State, h *history, theirs ledger.Mark, want answered
 	}
 	l = bundle.Letter{
 		Purpose: bundle.Receipt, Sender: s.Name, Signer: signer, Receiver: card.Signer.Fingerprint(), Recipient: recipient,
-		Sequence: uint64(len(h.answers)) + 1, Rehearsal: s.Rehearsal, Created: time.Now(),
+		Sequence: uint64(len(h.Receipts)) + 1, Rehearsal: s.Rehearsal, Created: time.Now(),
 		Files: []bundle.Content{bundle.Bytes(bundle.ReceiptName, text)},
 	}
-	if n := len(h.answers); n > 0 {
-		l.Previous = h.answers[n-1].Manifest
+	if n := len(h.Receipts); n > 0 {
+		l.Previous = h.Receipts[n-1].Manifest
 	}
 	return l, func() error { return nil }, nil
 }

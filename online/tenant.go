@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/tenant"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -17,14 +18,7 @@ import (
 	"keyferry/pkg/state"
 )
 
-// way is how TPDs get into the tenant.
-type way string
-
-const (
-	byPractice   way = "practice"   // a rehearsal's own tenant
-	byPowerShell way = "powershell" // the AIPService module on this machine
-	byKit        way = "kit"        // a person, on a Windows machine
-)
+type way = ceremony.Way
 
 // wayFile keeps the way that was chosen at init.
 const wayFile = "tenant.json"
@@ -38,16 +32,16 @@ type wayChoice struct {
 func chooseWay(name string, rehearsal bool) (way, error) {
 	switch w := way(name); {
 	case w == "" && rehearsal:
-		return byPractice, nil
+		return ceremony.ByPractice, nil
 	case w == "" && runtime.GOOS == "windows":
-		return byPowerShell, nil
+		return ceremony.ByPowerShell, nil
 	case w == "":
-		return byKit, nil
-	case w == byKit, w == byPowerShell && !rehearsal, w == byPractice && rehearsal:
+		return ceremony.ByKit, nil
+	case w == ceremony.ByKit, w == ceremony.ByPowerShell && !rehearsal, w == ceremony.ByPractice && rehearsal:
 		return w, nil
-	case w == byPowerShell:
+	case w == ceremony.ByPowerShell:
 		return "", control.TrustRehearsal.Refuse("--tenant powershell: a rehearsal never reaches a real tenant")
-	case w == byPractice:
+	case w == ceremony.ByPractice:
 		return "", control.TrustRehearsal.Refuse("--tenant practice: the practice tenant is for rehearsals only")
 	}
 	return "", control.CommandLine.Refuse("--tenant is %s, which is neither powershell nor kit", control.Quote(name))
@@ -69,9 +63,9 @@ func wayInto(s *state.State, name string) (way, error) {
 // it: for PowerShell signed in while f runs, for the kit without.
 func withTenant(ctx context.Context, io *cli.IO, w way, c cloud, f func(c cloud) error) (err error) {
 	switch w {
-	case byKit:
+	case ceremony.ByKit:
 		c.tenant = nil
-	case byPowerShell:
+	case ceremony.ByPowerShell:
 		session, err := signInToTenant(ctx, io, c.azure)
 		if err != nil {
 			return err
@@ -176,25 +170,25 @@ func (u *upload) importTPD(ctx context.Context, step *step) error {
 	if err != nil {
 		return err
 	}
-	return u.recordTenant(tpdImported{step.key.ID, step.key.SLC, fingerprint.Of(public), string(there.Status), u.way})
+	return u.recordTenant(ceremony.TPDImported{ID: step.key.ID, SLC: step.key.SLC, Key: fingerprint.Of(public), Status: string(there.Status), By: u.way})
 }
 
 // recordTenant notes what the tenant lists of a key, unless that is known. That
 // a key is active is an event of its own: with it the former one is archived.
-func (u *upload) recordTenant(now tpdImported) error {
-	known := u.history.key(now.ID)
+func (u *upload) recordTenant(now ceremony.TPDImported) error {
+	known := u.history.Key(now.ID)
 	isKnown := func() bool {
-		return known != nil && known.Tenant == now.Status && u.history.refused[now.ID] == ""
+		return known != nil && known.Tenant == now.Status && u.history.Refused[now.ID] == ""
 	}
 	if isKnown() {
 		return nil
 	}
-	active := now.Status == statusActive
+	active := now.Status == ceremony.StatusActive
 	if active {
-		now.Status = statusArchived
+		now.Status = ceremony.StatusArchived
 	}
 	if !isKnown() {
-		if err := u.record(eventTPDImported, now); err != nil {
+		if err := u.history.Record(ceremony.EventTPDImported, now); err != nil {
 			return err
 		}
 	}
@@ -206,18 +200,18 @@ func (u *upload) recordTenant(now tpdImported) error {
 
 // recordActive notes that a key is the active one, and that one of 1024 bits is.
 func (u *upload) recordActive(id string, by way) error {
-	a := activated{ID: id, By: by, Warnings: []string{}}
-	if u.history.key(id).KeyURL == "" { // Microsoft-managed
+	a := ceremony.Activated{ID: id, By: by, Warnings: []string{}}
+	if u.history.Key(id).KeyURL == "" { // Microsoft-managed
 		a.Warnings = append(a.Warnings, control.RMSActive1024.ID)
 	}
-	return u.record(eventActivated, a)
+	return u.history.Record(ceremony.EventActivated, a)
 }
 
 // isOurs reports whether a key of the tenant is what this upload brings, or has
 // brought: the tenant may show neither a key's URL nor a public key that can be
 // read, and then the ledger's word stands.
 func (u *upload) isOurs(s *step, there *tenant.Key) bool {
-	known := u.history.key(s.key.ID)
+	known := u.history.Key(s.key.ID)
 	recorded := known != nil && known.Tenant != "" && there.KeyURL == "" && (there.KeyType == tenant.MicrosoftManaged) == s.key.MicrosoftManaged()
 	return recorded || s.is(there)
 }
@@ -271,7 +265,7 @@ func (u *upload) activate(ctx context.Context) error {
 		return control.RMSActive.Refuse("the tenant does not list %s as active", step.key.ID)
 	}
 	u.io.Note("%s: active in the tenant", step.key.ID)
-	if u.history.key(step.key.ID).Tenant == statusActive {
+	if u.history.Key(step.key.ID).Tenant == ceremony.StatusActive {
 		return nil
 	}
 	return u.recordActive(step.key.ID, u.way)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keyferry/bundle"
+	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
@@ -26,7 +27,7 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	if err != nil {
 		return sheet.Sheet{}, err
 	}
-	h, err := readHistory(s.Ledger)
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return sheet.Sheet{}, err
 	}
@@ -47,8 +48,8 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 		return sheet.Sheet{}, err
 	}
 	out := sheet.New(strings.ToUpper(s.Kind()) + ", connected side: " + s.Name)
-	for _, k := range h.all() {
-		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: []sheet.Section{ceremony, h.arrival(k), record}})
+	for _, k := range h.All() {
+		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: []sheet.Section{ceremony, arrival(h, k), record}})
 	}
 	if len(out.Pages) == 0 {
 		out.Pages = []sheet.Page{{Heading: "No key is in the vault", Sections: []sheet.Section{ceremony, record}}}
@@ -65,23 +66,23 @@ func approvers(who []trust.Approver) []string {
 }
 
 // arrival is what became of a key, and of the newest bundle that held it.
-func (h *history) arrival(k bundle.Arrived) sheet.Section {
+func arrival(h *ceremony.Journal, k bundle.Arrived) sheet.Section {
 	section := sheet.Section{Title: "Key"}
-	var held []accepted
-	for _, a := range h.accepted {
+	var held []ceremony.Accepted
+	for _, a := range h.Bundles {
 		if slices.Contains(a.Keys, k.ID) {
 			held = append(held, a)
 		}
 	}
 	if n := len(held); n > 0 {
 		a := held[n-1]
-		section.Add("bundle", fmt.Sprintf("%d, id %s, receipt %s", a.Sequence, a.Bundle, receiptNumber(h.lastAnswer(a.Manifest))))
+		section.Add("bundle", fmt.Sprintf("%d, id %s, receipt %s", a.Sequence, a.Bundle, receiptNumber(h.LastReceipt(a.Manifest))))
 		if n > 1 {
 			section.Add("", fmt.Sprintf("and %d before it, which held it too: see the transcript", n-1))
 		}
 		section.AddPrint("manifest", a.Manifest, true)
 		section.AddSome("approved by", approvers(a.Approved))
-		k.Warnings = h.warnings(a.Manifest, k)
+		k.Warnings = warnings(h, a.Manifest, k)
 	}
 	if k.Key == (fingerprint.Fingerprint{}) {
 		section.Add("arrived", "neither in the vault nor in the tenant")
@@ -101,8 +102,8 @@ func (h *history) arrival(k bundle.Arrived) sheet.Section {
 
 // warnings are those of the key in the newest receipt for the bundle, which has
 // what the disconnected side recorded, or else what is known here alone.
-func (h *history) warnings(manifest fingerprint.Fingerprint, k bundle.Arrived) []string {
-	last := h.lastAnswer(manifest)
+func warnings(h *ceremony.Journal, manifest fingerprint.Fingerprint, k bundle.Arrived) []string {
+	last := h.LastReceipt(manifest)
 	if last == nil {
 		return k.Warnings
 	}

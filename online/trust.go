@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
@@ -52,7 +53,7 @@ func pinCard(io *cli.IO, s *state.State, path, expected string) error {
 	}
 	pin := cli.Pin{
 		What: "offline card", Path: path, File: file, Rehearsal: card.Rehearsal, Keep: cardFile,
-		Event: eventTrust, Data: cardPinned{fingerprint.Of(file), card.Name},
+		Event: ceremony.EventTrust, Data: ceremony.CardPinned{Card: fingerprint.Of(file), Name: card.Name},
 	}
 	if err := io.Pin(s, pin, expected); err != nil {
 		return err

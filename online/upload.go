@@ -9,11 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -83,7 +83,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(h *history, r received) error { return o.run(ctx, io, s, h, r, path) })
+				return withBundle(io, s, path, *maxSize, func(h *ceremony.Journal, r received) error { return o.run(ctx, io, s, h, r, path) })
 			})
 		}
 	},
@@ -99,7 +99,7 @@ type uploadOptions struct {
 	signIn   *signIn
 }
 
-func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *history, r received, path string) error {
+func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, h *ceremony.Journal, r received, path string) error {
 	u := &upload{io: io, state: s, history: h, signIn: o.signIn, tenantFlags: o.tenantFlags, again: "online upload " + path}
 	if o.result != "" && o.dryRun {
 		return control.CommandLine.Refuse("--dry-run does not go with --result, which only takes down what was done")
@@ -127,7 +127,7 @@ const nextReceipt = "Next: online receipt BUNDLE --out DIR"
 type upload struct {
 	io      *cli.IO
 	state   *state.State
-	history *history
+	history *ceremony.Journal
 	cloud   cloud
 	plan    *plan
 	signIn  *signIn
@@ -217,7 +217,7 @@ func (u *upload) foreseeVault(ctx context.Context) error {
 // before, then under the one that it is to get: a key is not imported twice.
 func (u *upload) checkImport(ctx context.Context, step *step) (*vault.Imported, error) {
 	before := ""
-	if known := u.history.key(step.key.ID); known != nil {
+	if known := u.history.Key(step.key.ID); known != nil {
 		before = vault.NameOf(known.KeyURL)
 	}
 	if before == "" || before == step.vaultName {
@@ -274,22 +274,22 @@ func (u *upload) accept() error {
 		return nil
 	}
 	u.plan.accept = nil
-	return u.record(eventAccepted, *a)
+	return u.history.Record(ceremony.EventAccepted, *a)
 }
 
 // recordForeseen records which keys of a bundle were refused before anything was
 // changed, so that a receipt can say so. What only stopped the run, no rights or no
 // network, is no answer to the other side: the same command goes on. Nor is a
 // later run about a key that has arrived, or a bundle with others before it that
-// could not be uploaded any more once it was answered.
+// could not be uploaded any more once it was ceremony.Answered.
 func (u *upload) recordForeseen() error {
 	a := u.plan.accept
-	if u.plan.manifest == (fingerprint.Fingerprint{}) || a != nil && a.Sequence > u.history.lastAccepted()+1 {
+	if u.plan.manifest == (fingerprint.Fingerprint{}) || a != nil && a.Sequence > u.history.LastAccepted()+1 {
 		return nil
 	}
 	again := a == nil
 	for _, step := range u.plan.steps {
-		arrived := again && u.history.key(step.key.ID) != nil
+		arrived := again && u.history.Key(step.key.ID) != nil
 		if step.refusal == nil || arrived || cli.Refusals(step.refusal)[0].Control.Class != control.Refused {
 			continue
 		}
@@ -311,10 +311,10 @@ func (u *upload) refused(step *step, err error) error {
 func (u *upload) recordRefusal(step *step, err error) error {
 	r := cli.Refusals(err)[0]
 	reason := r.Control.ID + ": " + control.Plain(r.Message)
-	if u.history.refused[step.key.ID] == reason {
+	if u.history.Refused[step.key.ID] == reason {
 		return nil
 	}
-	return u.record(eventKeyRefused, keyRefused{step.key.ID, reason})
+	return u.history.Record(ceremony.EventKeyRefused, ceremony.KeyRefused{ID: step.key.ID, Reason: reason})
 }
 
 func (u *upload) report(dryRun bool, next string) error {
@@ -333,20 +333,11 @@ func (u *upload) reportKeys(ids []string, next string) error {
 	var keys []bundle.Arrived
 	var text strings.Builder
 	for _, id := range ids {
-		k := *u.history.key(id)
+		k := *u.history.Key(id)
 		keys = append(keys, k)
 		fmt.Fprintf(&text, "%s: %s, same key as travelled, %s in the tenant\n", k.ID, cmp.Or(k.KeyURL, "Microsoft-managed"), strings.ToLower(k.Tenant))
 	}
 	return u.io.Result(map[string]any{"dry_run": false, "keys": keys}, text.String()+next)
-}
-
-// record appends to the ledger and takes it into the history.
-func (u *upload) record(event string, data any) error {
-	if err := u.state.Ledger.Append(time.Now(), event, data); err != nil {
-		return err
-	}
-	entries := u.state.Ledger.Entries()
-	return u.history.take(entries[len(entries)-1])
 }
 
 func (u *upload) importKey(ctx context.Context, step *step) error {
@@ -356,15 +347,15 @@ func (u *upload) importKey(ctx context.Context, step *step) error {
 	}
 	step.keyURL = done.KID
 	u.io.Note("%s: in the vault as %s, and it is the key that travelled", step.key.ID, done.KID)
-	told := u.cloud.tenant != nil || u.history.refused[step.key.ID] == "" // else this is what ends a refusal
-	if known := u.history.key(step.key.ID); known != nil && known.KeyURL == done.KID && told {
+	told := u.cloud.tenant != nil || u.history.Refused[step.key.ID] == "" // else this is what ends a refusal
+	if known := u.history.Key(step.key.ID); known != nil && known.KeyURL == done.KID && told {
 		return nil
 	}
 	public, err := x509.MarshalPKIXPublicKey(done.Public)
 	if err != nil {
 		return err
 	}
-	return u.record(eventKeyImported, keyImported{
+	return u.history.Record(ceremony.EventKeyImported, ceremony.KeyImported{
 		Manifest: u.plan.manifest, ID: step.key.ID, Key: fingerprint.Of(public), KeyURL: done.KID,
 		HSMPlatform: done.HSMPlatform, WrappedBy: step.key.WrappedBy,
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
+	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
@@ -39,7 +40,7 @@ Example: online verify /media/stick/keyferry-vault-room-1.kfb
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(_ *history, r received) error { return showBundle(io, s, r) })
+				return withBundle(io, s, path, *maxSize, func(_ *ceremony.Journal, r received) error { return showBundle(io, s, r) })
 			})
 		}
 	},
@@ -58,8 +59,8 @@ type received struct {
 }
 
 // withBundle receives a bundle of the offline side and runs f on it.
-func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h *history, r received) error) error {
-	h, err := readHistory(s.Ledger)
+func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h *ceremony.Journal, r received) error) error {
+	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h
 	pins.MaxSize = maxSize
 	return dispatch.Receive(s, path, pins, func(v *bundle.Verified) error {
 		r := received{Verified: v}
-		if r.copy, err = h.readCopy(v); err != nil {
+		if r.copy, err = readCopy(h, v); err != nil {
 			return err
 		}
 		if err := checkGUIDs(v.Index.Keys); err != nil {
@@ -87,9 +88,9 @@ func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h
 }
 
 // warnOfGap says which bundles can't be uploaded any more once this one is.
-func warnOfGap(io *cli.IO, h *history, v *bundle.Verified) {
-	for n := h.lastAccepted() + 1; n < v.Manifest.Sequence; n++ {
-		if n == h.lastAccepted()+maxGap {
+func warnOfGap(io *cli.IO, h *ceremony.Journal, v *bundle.Verified) {
+	for n := h.LastAccepted() + 1; n < v.Manifest.Sequence; n++ {
+		if n == h.LastAccepted()+maxGap {
 			io.Warn("nor were others before this one")
 			return
 		}
@@ -102,13 +103,13 @@ const maxGap = 5
 
 // readCopy reads the copy of the sender's ledger, and refuses one that does not
 // go on where that of the bundle before ended (KF-BUNDLE-TRANSCRIPT).
-func (h *history) readCopy(v *bundle.Verified) (ledger.Mark, error) {
+func readCopy(h *ceremony.Journal, v *bundle.Verified) (ledger.Mark, error) {
 	data, err := v.ReadFile(bundle.TranscriptName)
 	if err != nil {
 		return ledger.Mark{}, err
 	}
 	l, err := ledger.ReadCopy(data)
-	for _, a := range h.accepted {
+	for _, a := range h.Bundles {
 		if err == nil && a.Sequence < v.Manifest.Sequence {
 			err = l.Covers(a.Copy)
 		}
@@ -132,7 +133,7 @@ func checkGUIDs(keys []bundle.Key) error {
 	return nil
 }
 
-func bundlePins(s *state.State, h *history) (bundle.Pins, error) {
+func bundlePins(s *state.State, h *ceremony.Journal) (bundle.Pins, error) {
 	card, err := pinnedCard(s)
 	if err != nil {
 		return bundle.Pins{}, err
@@ -147,7 +148,7 @@ func bundlePins(s *state.State, h *history) (bundle.Pins, error) {
 	}
 	return bundle.Pins{
 		Purpose: bundle.KeyTransfer, Receiver: w.Signer.Fingerprint(), SenderName: card.Name, Sender: card.Signer,
-		Rehearsal: s.Rehearsal, Approvers: w.ApproverKeys(), Threshold: w.Threshold, Identity: identity, Taken: h.taken(),
+		Rehearsal: s.Rehearsal, Approvers: w.ApproverKeys(), Threshold: w.Threshold, Identity: identity, Taken: h.Taken(),
 	}, nil
 }
 

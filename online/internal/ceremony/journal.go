@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ceremony is what the connected side does, in the order of the day:
+// it receives a bundle, plans and carries out its upload into the vault and the
+// tenant, hands the tenant's part over where a person must do it, and answers
+// with a receipt.
+//
+// What happened is in the side's ledger alone. A [Journal] is what its events
+// add up to.
+package ceremony
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"keyferry/bundle"
+	"keyferry/online/internal/tenant"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/ledger"
+	"keyferry/pkg/trust"
+)
+
+// Events of the online ledger, in the order of the ceremony. "init" is package
+// state's.
+const (
+	EventKEK         = "kek"          // KEKPackaged
+	EventTrust       = "trust"        // CardPinned
+	EventAccepted    = "accepted"     // Accepted: an upload began
+	EventKeyImported = "key-imported" // KeyImported
+	EventKeyRefused  = "key-refused"  // KeyRefused
+	EventHandedOver  = "handed-over"  // HandedOver: a kit was written
+	EventTPDImported = "tpd-imported" // TPDImported
+	EventActivated   = "activated"    // Activated
+	EventReceipt     = "receipt"      // Answered
+)
+
+// Statuses of a key in the tenant, as receipts have them.
+const (
+	StatusActive   = string(tenant.Active)
+	StatusArchived = string(tenant.Archived)
+)
+
+// Way is how TPDs get into the tenant.
+type Way string
+
+const (
+	ByPractice   Way = "practice"   // a rehearsal's own tenant
+	ByPowerShell Way = "powershell" // the AIPService module on this machine
+	ByKit        Way = "kit"        // a person, on a Windows machine
+)
+
+// KEKPackaged says that a KEK's package was written.
+type KEKPackaged struct {
+	KID     string                  `json:"kid"`
+	Number  int                     `json:"number"`
+	Package fingerprint.Fingerprint `json:"package"`
+}
+
+// CardPinned says that the offline side's card was pinned.
+type CardPinned struct {
+	Card fingerprint.Fingerprint `json:"card"`
+	Name string                  `json:"name"`
+}
+
+// Accepted says that the upload of a bundle began.
+type Accepted struct {
+	Bundle   string                  `json:"bundle"` // its id
+	Sequence uint64                  `json:"sequence"`
+	Manifest fingerprint.Fingerprint `json:"manifest"`
+	Copy     ledger.Mark             `json:"copy"` // of the ledger that came with it
+	Approved []trust.Approver        `json:"approved"`
+	Keys     []string                `json:"keys"`
+}
+
+// KeyImported says which key the vault has, after it was compared with the key
+// that travelled.
+type KeyImported struct {
+	Manifest    fingerprint.Fingerprint `json:"manifest"`
+	ID          string                  `json:"id"`
+	Key         fingerprint.Fingerprint `json:"key"` // of the vault's public key as PKIX DER
+	KeyURL      string                  `json:"key_url"`
+	HSMPlatform string                  `json:"hsm_platform"`
+	WrappedBy   string                  `json:"wrapped_by"`
+}
+
+// KeyRefused says why the import of a key or its TPD stopped.
+type KeyRefused struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"` // control ID and message
+}
+
+// HandedOver says of what a hand-over kit was made, except for the TPDs.
+type HandedOver struct {
+	Manifest  fingerprint.Fingerprint `json:"manifest"` // of the bundle; zero without one
+	Kit       string                  `json:"kit"`
+	Cloud     string                  `json:"cloud"` // of Azure
+	Rehearsal bool                    `json:"rehearsal"`
+	Active    string                  `json:"active"` // SLC; empty: none
+	Keys      []HandedKey             `json:"keys"`
+}
+
+// PublicKey is the digest of one of the kit's keys.
+func (h *HandedOver) PublicKey(id string) fingerprint.Fingerprint {
+	i := slices.IndexFunc(h.Keys, func(k HandedKey) bool { return k.ID == id })
+	return h.Keys[i].Key
+}
+
+// HandedKey is a key of a hand-over kit.
+type HandedKey struct {
+	ID           string                  `json:"id"`
+	File         string                  `json:"file"`
+	SLC          string                  `json:"slc"`
+	Key          fingerprint.Fingerprint `json:"key"`     // of the TPD's public key as PKIX DER
+	KeyURL       string                  `json:"key_url"` // empty: Microsoft-managed
+	FriendlyName string                  `json:"friendly_name"`
+}
+
+// TPDImported says what the tenant lists, and who says so.
+type TPDImported struct {
+	ID     string                  `json:"id"`
+	SLC    string                  `json:"slc"`
+	Key    fingerprint.Fingerprint `json:"key"` // of the TPD's public key as PKIX DER
+	Status string                  `json:"status"`
+	By     Way                     `json:"by"`
+}
+
+// Activated says which key the tenant lists as the active one.
+type Activated struct {
+	ID       string   `json:"id"`
+	By       Way      `json:"by"`
+	Warnings []string `json:"warnings"` // control IDs: what was overruled
+}
+
+// Answered says that a receipt was sealed.
+type Answered struct {
+	Sequence uint64                  `json:"sequence"`
+	Manifest fingerprint.Fingerprint `json:"manifest"` // the receipt's
+	Answers  fingerprint.Fingerprint `json:"answers"`
+	Keys     []bundle.Arrived        `json:"keys"`
+}
+
+// Journal is what the events of the ledger add up to.
+type Journal struct {
+	KEKs     []KEKPackaged
+	Bundles  []Accepted        // whose upload was begun
+	Keys     []*bundle.Arrived // what became of each key, oldest first
+	Refused  map[string]string // why a key's import or its TPD's stopped last, by ID
+	Kits     []HandedOver
+	Receipts []Answered
+
+	ledger *ledger.Ledger
+}
+
+// ReadJournal adds up the events of a ledger.
+func ReadJournal(l *ledger.Ledger) (*Journal, error) {
+	j := &Journal{Refused: map[string]string{}, ledger: l}
+	return j, l.Each(j.take)
+}
+
+// Record appends an event to the ledger and to the journal.
+func (j *Journal) Record(event string, data any) error {
+	if err := j.ledger.Append(time.Now(), event, data); err != nil {
+		return err
+	}
+	entries := j.ledger.Entries()
+	return j.take(entries[len(entries)-1])
+}
+
+func (j *Journal) take(e ledger.Entry) error {
+	switch e.Event {
+	case EventKEK:
+		return collect(e, &j.KEKs)
+	case EventAccepted:
+		return collect(e, &j.Bundles)
+	case EventHandedOver:
+		return collect(e, &j.Kits)
+	case EventReceipt:
+		return collect(e, &j.Receipts)
+	case EventKeyRefused:
+		var d KeyRefused
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		j.Refused[d.ID] = d.Reason
+	case EventKeyImported:
+		var d KeyImported
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		delete(j.Refused, d.ID)
+		j.Keys = slices.DeleteFunc(j.Keys, func(k *bundle.Arrived) bool { return k.ID == d.ID })
+		j.Keys = append(j.Keys, &bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, WrappedBy: d.WrappedBy, Warnings: []string{}})
+	case EventTPDImported:
+		var d TPDImported
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		if j.Key(d.ID) == nil { // it is in no vault: Microsoft-managed
+			j.Keys = append(j.Keys, &bundle.Arrived{ID: d.ID, Key: d.Key, Warnings: []string{}})
+		}
+		delete(j.Refused, d.ID)
+		k := j.Key(d.ID)
+		k.Tenant, k.TenantBy = d.Status, string(d.By)
+	case EventActivated:
+		var d Activated
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		j.activate(d)
+	}
+	return nil
+}
+
+// collect appends an event's data to a list of its kind.
+func collect[T any](e ledger.Entry, list *[]T) error {
+	var d T
+	if err := e.Read(&d); err != nil {
+		return err
+	}
+	*list = append(*list, d)
+	return nil
+}
+
+// activate makes one key active and archives the former, by the same word.
+func (j *Journal) activate(a Activated) {
+	for _, k := range j.Keys {
+		switch {
+		case k.ID == a.ID:
+			k.Tenant, k.Warnings = StatusActive, append([]string{}, a.Warnings...)
+		case k.Tenant == StatusActive:
+			k.Tenant, k.Warnings = StatusArchived, []string{}
+		default:
+			continue
+		}
+		k.TenantBy = cmp.Or(string(a.By), k.TenantBy)
+	}
+}
+
+// All says what became of each key that the ledger knows, also of those that did
+// not arrive.
+func (j *Journal) All() []bundle.Arrived {
+	all := []bundle.Arrived{}
+	for _, k := range j.Keys {
+		all = append(all, *k)
+	}
+	ids := slices.Sorted(maps.Keys(j.Refused))
+	for _, a := range slices.Backward(j.Bundles) {
+		ids = slices.Concat(a.Keys, ids)
+	}
+	for _, id := range ids {
+		if !slices.ContainsFunc(all, func(k bundle.Arrived) bool { return k.ID == id }) {
+			all = append(all, bundle.Arrived{ID: id, Warnings: []string{}})
+		}
+	}
+	for i := range all {
+		all[i].Refused = j.Refused[all[i].ID]
+	}
+	return all
+}
+
+// Key returns what became of a key, nil if it is neither in the vault nor in the
+// tenant yet.
+func (j *Journal) Key(id string) *bundle.Arrived {
+	i := slices.IndexFunc(j.Keys, func(k *bundle.Arrived) bool { return k.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return j.Keys[i]
+}
+
+// LastKit is the last kit with a key that came in a bundle, nil if there is
+// none.
+func (j *Journal) LastKit(manifest fingerprint.Fingerprint, id string) *HandedOver {
+	for _, o := range slices.Backward(j.Kits) {
+		if o.Manifest == manifest && slices.ContainsFunc(o.Keys, func(k HandedKey) bool { return k.ID == id }) {
+			return &o
+		}
+	}
+	return nil
+}
+
+// LastReceipt is the newest receipt for a bundle, nil if there is none.
+func (j *Journal) LastReceipt(bundle fingerprint.Fingerprint) *Answered {
+	for _, a := range slices.Backward(j.Receipts) {
+		if a.Answers == bundle {
+			return &a
+		}
+	}
+	return nil
+}
+
+// Taken lists the bundles whose upload began.
+func (j *Journal) Taken() []bundle.Taken {
+	var taken []bundle.Taken
+	for _, a := range j.Bundles {
+		taken = append(taken, bundle.Taken{Sequence: a.Sequence, Manifest: a.Manifest})
+	}
+	return taken
+}
+
+// LastAccepted is the number of the newest bundle whose upload was begun, 0 if
+// there is none.
+func (j *Journal) LastAccepted() uint64 {
+	last := uint64(0)
+	for _, a := range j.Bundles {
+		last = max(last, a.Sequence)
+	}
+	return last
+}
