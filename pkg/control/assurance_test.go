@@ -169,7 +169,7 @@ func TestEachIsRefusedWith(t *testing.T) {
 
 // outOfReach are controls that no test can be refused with yet, and why.
 var outOfReach = map[string]string{
-	"KF-HSM-HARDEN": "no script can make a token fail between the wrap and the change of an attribute; pkg/hsm TestHardenRefuses does, below the command",
+	"KF-HSM-HARDEN": "no script can make a token fail between the wrap and the change of an attribute; offline/internal/hsm TestHardenRefuses does, below the command",
 }
 
 // variables are the catalogue's variables by ID.
