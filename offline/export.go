@@ -105,7 +105,7 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	if e.public, err = x509.MarshalPKIXPublicKey(e.Public()); err != nil {
 		return nil, err
 	}
-	e.fingerprint = fingerprint.Of(e.public)
+	e.fingerprint = fingerprint.OfKey(e.Public())
 	for _, f := range e.Report().Findings {
 		io.Warn("%s: %s [%s]", name, f.Message, f.Control)
 	}

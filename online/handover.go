@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"crypto/x509"
 	"errors"
 	"io/fs"
 	"os"
@@ -45,16 +44,12 @@ func (u *upload) kitRecord() (*ceremony.HandedOver, error) {
 		h.Active = u.plan.active.key.SLC
 	}
 	for _, s := range u.plan.steps {
-		public, err := x509.MarshalPKIXPublicKey(s.public)
-		if err != nil {
-			return nil, err
-		}
 		url := s.keyURL
 		if url == "" && !s.key.MicrosoftManaged() {
 			url = u.cloud.vault.URL() + "/keys/" + s.vaultName + "/0"
 		}
 		h.Keys = append(h.Keys, ceremony.HandedKey{
-			ID: s.key.ID, File: tpdName(s.key), SLC: s.key.SLC, Key: fingerprint.Of(public), KeyURL: url, FriendlyName: s.friendlyName,
+			ID: s.key.ID, File: tpdName(s.key), SLC: s.key.SLC, Key: fingerprint.OfKey(s.public), KeyURL: url, FriendlyName: s.friendlyName,
 		})
 	}
 	return h, nil

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"runtime"
 	"slices"
@@ -166,11 +165,7 @@ func (u *upload) importTPD(ctx context.Context, step *step) error {
 		return step.otherwise(there)
 	}
 	u.io.Note("%s: its TPD is in the tenant, %s", step.key.ID, strings.ToLower(string(there.Status)))
-	public, err := x509.MarshalPKIXPublicKey(step.public)
-	if err != nil {
-		return err
-	}
-	return u.recordTenant(ceremony.TPDImported{ID: step.key.ID, SLC: step.key.SLC, Key: fingerprint.Of(public), Status: string(there.Status), By: u.way})
+	return u.recordTenant(ceremony.TPDImported{ID: step.key.ID, SLC: step.key.SLC, Key: fingerprint.OfKey(step.public), Status: string(there.Status), By: u.way})
 }
 
 // recordTenant notes what the tenant lists of a key, unless that is known. That

@@ -5,7 +5,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -351,12 +350,8 @@ func (u *upload) importKey(ctx context.Context, step *step) error {
 	if known := u.history.Key(step.key.ID); known != nil && known.KeyURL == done.KID && told {
 		return nil
 	}
-	public, err := x509.MarshalPKIXPublicKey(done.Public)
-	if err != nil {
-		return err
-	}
 	return u.history.Record(ceremony.EventKeyImported, ceremony.KeyImported{
-		Manifest: u.plan.manifest, ID: step.key.ID, Key: fingerprint.Of(public), KeyURL: done.KID,
+		Manifest: u.plan.manifest, ID: step.key.ID, Key: fingerprint.OfKey(done.Public), KeyURL: done.KID,
 		HSMPlatform: done.HSMPlatform, WrappedBy: step.key.WrappedBy,
 	})
 }

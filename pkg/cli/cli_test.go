@@ -5,6 +5,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"strings"
@@ -237,4 +238,36 @@ func TestOneArgument(t *testing.T) {
 	p.run(t, "test", "f").done(t, "f\n")
 	p.run(t, "test").refusedBy(t, control.CommandLine, "want one bundle, got 0")
 	p.run(t, "test", "f", "g").refusedBy(t, control.CommandLine, "want one bundle, got 2")
+}
+
+// Nothing that a terminal obeys gets to either stream, wherever it came from, and a
+// JSON document keeps its values.
+func TestOnlyTextIsPrinted(t *testing.T) {
+	const hostile = "Söhne \x1b[2J\u009b1m \u202eknil 株\U000e0041"
+	for _, asJSON := range []bool{false, true} {
+		var out, errs bytes.Buffer
+		io := &IO{stdout: &out, stderr: &errs, program: "offline", JSON: asJSON}
+		if err := io.Result(map[string]string{"name": hostile}, "name: "+hostile+"\n\fpage"); err != nil {
+			t.Fatal(err)
+		}
+		io.Warn("%s", hostile)
+		for _, text := range []string{out.String(), errs.String()} {
+			if strings.ContainsAny(text, "\x1b\u009b\u202e\U000e0041") {
+				t.Errorf("a terminal obeys %q", text)
+			}
+			if !strings.Contains(text, "Söhne") || !strings.Contains(text, "株") {
+				t.Errorf("letters are escaped: %s", text)
+			}
+		}
+		if !asJSON {
+			if !strings.Contains(out.String(), `\x1b[2J\u009b1m \u202eknil`) || !strings.Contains(out.String(), "\n\fpage\n") {
+				t.Errorf("got %q", out.String())
+			}
+			continue
+		}
+		var doc map[string]string
+		if err := json.Unmarshal(out.Bytes(), &doc); err != nil || doc["name"] != hostile {
+			t.Errorf("got %q, %v", doc, err)
+		}
+	}
 }

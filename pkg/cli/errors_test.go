@@ -134,7 +134,7 @@ func TestReadInput(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", name, err, control.InputFile.ID)
 		}
 	}
-	if _, err := ReadInput(filepath.Join(dir, "a\x1b[2J\nb")); err == nil || !strings.Contains(err.Error(), `/a\x1b[2J\nb": no such file`) {
+	if _, err := ReadInput(filepath.Join(dir, "a\x1b[2J\nb")); err == nil || !strings.Contains(err.Error(), `/a\x1b[2J\nb: no such file`) {
 		t.Errorf("a name is shown raw: %v", err)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
@@ -39,8 +41,21 @@ type IO struct {
 	ownsProcess    bool  // as Main has it
 }
 
-// Print writes text for people to standard output.
+// Print writes text for people to standard output. As on standard error, nothing
+// gets through that a terminal obeys; a form feed stays, since it ends a page.
 func (o *IO) Print(text string) {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		pages := strings.Split(line, "\f")
+		for j := range pages {
+			pages[j] = control.Plain(pages[j])
+		}
+		lines[i] = strings.Join(pages, "\f")
+	}
+	o.write(strings.Join(lines, "\n"))
+}
+
+func (o *IO) write(text string) {
 	if _, err := io.WriteString(o.stdout, text); err != nil && o.failed == nil {
 		o.failed = control.MachineFailed.Refuse("the result could not be printed: %w", err)
 	}
@@ -59,9 +74,28 @@ func (o *IO) Result(doc any, text string) error {
 	if err != nil {
 		return err
 	}
-	o.Print(string(data) + "\n")
+	o.write(escapeJSON(string(data)) + "\n")
 	o.printed = true
 	return nil
+}
+
+// escapeJSON writes the characters that [control.Plain] escapes as JSON has them,
+// so that a document has the same values and can be looked at in a terminal. Outside
+// of its texts a document has none but line feeds.
+func escapeJSON(document string) string {
+	var b strings.Builder
+	for _, r := range document {
+		switch {
+		case r == '\n' || unicode.IsGraphic(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // Note tells people what is being done.
@@ -90,7 +124,8 @@ func (o *IO) Confirm(question string) error {
 	if o.Yes {
 		return nil
 	}
-	fmt.Fprintf(o.stderr, "%s: %s\n%s: answer Yes to go on: ", o.program, question, o.program)
+	o.say("", "%s", []any{question})
+	fmt.Fprintf(o.stderr, "%s: answer Yes to go on: ", o.program)
 	answered := make(chan string, 1)
 	go func() { answered <- readLine(o.stdin) }()
 	var answer string

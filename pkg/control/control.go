@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -97,23 +98,40 @@ func (r *Refusal) Is(target error) bool { return target == refusedBy(r.Control.I
 // maxQuoted is how many bytes of untrusted text an error shows.
 const maxQuoted = 160
 
-// Quote makes text from outside safe to show: quoted, control characters
-// escaped, cut to 160 bytes.
+// Quote makes text from outside safe to show: quoted, as [Plain] has it, and cut
+// to 160 bytes.
 func Quote(s string) string {
-	if len(s) > maxQuoted {
-		return strconv.QuoteToASCII(s[:maxQuoted]) + "…"
+	if len(s) <= maxQuoted {
+		return strconv.QuoteToGraphic(s)
 	}
-	return strconv.QuoteToASCII(s)
+	end := maxQuoted
+	for end > maxQuoted-utf8.UTFMax && !utf8.RuneStart(s[end]) { // not within a letter
+		end--
+	}
+	return strconv.QuoteToGraphic(s[:end]) + "…"
 }
 
-// Plain makes text from outside safe to show where it stands as text: what writes
-// nothing but itself on one line stays, other is quoted whole, with its control
-// characters escaped.
+// Plain makes text from outside safe to show on one line. Letters of every script,
+// digits, symbols and blanks stay as they are, since people compare names by them.
+// What a terminal obeys or what nobody sees is escaped: control characters, line
+// breaks, characters that change the direction of writing or have no width, and
+// bytes that are not UTF-8.
 func Plain(s string) string {
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.QuoteToASCII(s)
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+		return s
 	}
-	return s
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if unicode.IsGraphic(r) && (r != utf8.RuneError || size > 1) {
+			b.WriteString(s[:size])
+		} else {
+			quoted := strconv.QuoteToGraphic(s[:size])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		s = s[size:]
+	}
+	return b.String()
 }
 
 // All lists every control, by area.

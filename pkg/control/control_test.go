@@ -110,6 +110,7 @@ func TestQuote(t *testing.T) {
 		{"\x1b[31m\n\"", `"\x1b[31m\n\""`},
 		{"\u202e", `"\u202e"`},
 		{"\xff", `"\xff"`},
+		{"Söhne 株式　会社", `"Söhne 株式　会社"`},
 		{strings.Repeat("x", maxQuoted), `"` + strings.Repeat("x", maxQuoted) + `"`},
 		{strings.Repeat("x", maxQuoted+1), `"` + strings.Repeat("x", maxQuoted) + `"…`},
 	} {
@@ -124,7 +125,8 @@ func TestQuote(t *testing.T) {
 
 func TestPlain(t *testing.T) {
 	for in, want := range map[string]string{
-		"": "", "a b – ü": "a b – ü", "a\nb": `"a\nb"`, "\x1b[2J": `"\x1b[2J"`, "a\u202eb": `"a\u202eb"`, "\xff": `"\xff"`,
+		"": "", "a b – ü": "a b – ü", "a\nb": `a\nb`, "\x1b[2J": `\x1b[2J`, "a\u202eb": `a\u202eb`, "\xff": `\xff`, "ü\xff株": `ü\xff株`,
+		"株式　会社": "株式　会社", "שלום\u200f": `שלום\u200f`, "\u009b2J\u200d\u2028\x7f": `\u009b2J\u200d\u2028\x7f`, "\ufffd": "\ufffd",
 	} {
 		if got := Plain(in); got != want {
 			t.Errorf("%q: got %s, want %s", in, got, want)

@@ -2,8 +2,9 @@
 
 // Package fingerprint shows and reads the digests that people compare.
 //
-// A fingerprint is the SHA-256 of a file's bytes (as sha256sum prints it) or
-// of a public key's SSH wire encoding (as ssh-keygen -l prints it, in base64).
+// A fingerprint is the SHA-256 of a file's bytes (as sha256sum prints it), of an
+// RSA public key's PKIX DER ([OfKey]), or of a public key's SSH wire encoding (as
+// ssh-keygen -l prints it, in base64).
 // It is shown in three ways: as SHA256:<64 hex digits> for programs, as hex in
 // groups of four for the eye, and as 32 words for the ear. The words are the
 // PGP word list (P. Juola, P. Zimmermann, 1995): bytes at even places have
@@ -12,7 +13,9 @@
 package fingerprint
 
 import (
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
@@ -32,6 +35,17 @@ var words = strings.Fields(wordList)
 
 // Of returns the fingerprint of data.
 func Of(data []byte) Fingerprint { return sha256.Sum256(data) }
+
+// OfKey returns the fingerprint of an RSA public key: the SHA-256 of its PKIX DER, as
+//
+//	openssl pkey -pubin -in key.pem -outform DER | openssl dgst -sha256
+func OfKey(key *rsa.PublicKey) Fingerprint {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		panic(err) // never of an *rsa.PublicKey
+	}
+	return Of(der)
+}
 
 // String returns SHA256: and 64 lower-case hex digits.
 func (f Fingerprint) String() string { return prefix + f.Hex() }

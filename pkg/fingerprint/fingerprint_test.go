@@ -3,9 +3,14 @@
 package fingerprint
 
 import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"os/exec"
 	"strings"
 	"testing"
 	"unicode"
@@ -151,5 +156,26 @@ func TestPlaceIsHeard(t *testing.T) {
 		if i%2 == 0 && !even[w] || i%2 == 1 && !odd[w] {
 			t.Errorf("word %d, %s, is of the other half", i, w)
 		}
+	}
+}
+
+// OfKey is what OpenSSL says of the key.
+func TestOfKeyIsOpenSSLs(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der := x509.MarshalPKCS1PublicKey(&key.PublicKey)
+	cmd := exec.Command("openssl", "rsa", "-RSAPublicKey_in", "-inform", "DER", "-pubout", "-outform", "DER")
+	cmd.Stdin = bytes.NewReader(der)
+	pkix, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.Command("openssl", "dgst", "-sha256", "-hex")
+	cmd.Stdin = bytes.NewReader(pkix)
+	digest, err := cmd.Output()
+	if err != nil || !strings.Contains(string(digest), OfKey(&key.PublicKey).Hex()) {
+		t.Errorf("openssl says %s, we %s, %v", digest, OfKey(&key.PublicKey), err)
 	}
 }

@@ -5,14 +5,13 @@ package hsm
 import (
 	"bytes"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"slices"
 
 	"github.com/miekg/pkcs11"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 )
 
 // KeepOptions says how a proven key is kept.
@@ -36,13 +35,9 @@ type Kept struct {
 }
 
 // KeyID is the CKA_ID of a key: the SHA-256 of its public half as PKIX DER.
-func KeyID(public *rsa.PublicKey) ([]byte, error) {
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return nil, err
-	}
-	id := sha256.Sum256(der)
-	return id[:], nil
+func KeyID(public *rsa.PublicKey) []byte {
+	id := fingerprint.OfKey(public)
+	return id[:]
 }
 
 // Keep copies the key to a token object and stores its public half beside it,
@@ -107,9 +102,7 @@ func (k *ProvenKey) removeNameless() error {
 // store makes what is not there yet and checks the whole.
 func (kept *Kept) store(k *ProvenKey, found pair, extractable bool) (err error) {
 	t := kept.token
-	if kept.ID, err = KeyID(k.public); err != nil {
-		return err
-	}
+	kept.ID = KeyID(k.public)
 	named := template{attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_LABEL, kept.Label), attr(pkcs11.CKA_ID, kept.ID)}
 	private, proven := found.private, false
 	if private == 0 {

@@ -39,10 +39,7 @@ func (t *Token) CheckFree(label string, public *rsa.PublicKey, resume bool) erro
 
 // claim is CheckFree, and returns what there is to resume.
 func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found pair, err error) {
-	id, err := KeyID(public)
-	if err != nil {
-		return found, err
-	}
+	id := KeyID(public)
 	if err := t.list(); err != nil {
 		return found, err
 	}

@@ -4,7 +4,6 @@ package xrml
 
 import (
 	"crypto/rsa"
-	"crypto/x509"
 	"fmt"
 	"strings"
 	"time"
@@ -70,11 +69,7 @@ func hierarchy(root Principal) string {
 // Fingerprint is the SHA-256 over the PKIX DER of a public key, as 64 lower-case
 // hex digits.
 func Fingerprint(key *rsa.PublicKey) string {
-	der, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		panic(err) // not for an *rsa.PublicKey
-	}
-	return fingerprint.Of(der).Hex()
+	return fingerprint.OfKey(key).Hex()
 }
 
 // Template is what a report says about a rights policy template.
