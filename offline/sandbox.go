@@ -22,8 +22,10 @@ import (
 
 // sandboxHelp is on the flags that every command takes because of the sandbox.
 const sandboxHelp = `
-  --hsm-writes DIR[:DIR…]  where the HSM's module writes files of its own; kept
-                           by init
+  --hsm-writes PATH[:PATH…]  where the HSM's module writes files of its own, and
+                           the devices in /dev that it talks to; kept by init
+  --hsm-abstract-sockets   leave unix sockets with abstract names open to the
+                           HSM's module; kept by init
   --unsafe-hsm-network     leave network sockets open to the HSM's module, for
                            an HSM in a network; kept by init, and recorded
   --unsafe-network-present import or wrap though the machine is connected to
@@ -48,8 +50,9 @@ var process struct {
 // sandboxNeeds are what an HSM needs of the sandbox. They come from the command
 // line, and from init by way of the state directory.
 type sandboxNeeds struct {
-	Writes  string `json:"writes"`  // directories, as in PATH
-	Network bool   `json:"network"` // network sockets
+	Writes          string `json:"writes"`  // files, directories and devices, separated as in PATH
+	Network         bool   `json:"network"` // network sockets
+	AbstractSockets bool   `json:"abstract_sockets"`
 }
 
 // inSandbox has every command run in the sandbox of package sandbox, and without
@@ -57,6 +60,7 @@ type sandboxNeeds struct {
 func inSandbox(flags *pflag.FlagSet) func(*cli.IO, func() error) error {
 	needs := &process.needs
 	flags.StringVar(&needs.Writes, "hsm-writes", "", "")
+	flags.BoolVar(&needs.AbstractSockets, "hsm-abstract-sockets", false, "")
 	flags.BoolVar(&needs.Network, "unsafe-hsm-network", false, "")
 	flags.BoolVar(&process.networkPresent, "unsafe-network-present", false, "")
 	return func(io *cli.IO, command func() error) error {
@@ -82,7 +86,7 @@ func enterSandbox(io *cli.IO, flags *pflag.FlagSet) error {
 	if err := secret.OverwriteFreed(); err != nil { // in the program that Enter starts
 		return err
 	}
-	process.held, err = sandbox.Enter(sandbox.Limits{Writable: writable, Network: needs.Network})
+	process.held, err = sandbox.Enter(sandbox.Limits{Writable: writable, Network: needs.Network, AbstractSockets: needs.AbstractSockets})
 	if err != nil {
 		return err
 	}
@@ -116,6 +120,7 @@ func (n *sandboxNeeds) complete(state string, flags *pflag.FlagSet) ([]string, e
 		n.Writes = kept.Sandbox.Writes
 	}
 	n.Network = n.Network || kept.Sandbox.Network
+	n.AbstractSockets = n.AbstractSockets || kept.Sandbox.AbstractSockets
 	for _, path := range filepath.SplitList(n.Writes) {
 		if _, err := os.Stat(path); err != nil {
 			return nil, control.InputFile.Refuse("--hsm-writes: %w", err)

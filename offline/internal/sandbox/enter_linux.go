@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
 )
 
 // inside is the environment variable that tells the program that it has entered.
@@ -50,7 +52,7 @@ func shut(l Limits, abi int, places []string) error {
 		return os.NewSyscallError("PR_SET_NO_NEW_PRIVS", err)
 	}
 	if abi >= minABI {
-		if err := landlock(abi, places, l.Network); err != nil {
+		if err := landlock(abi, places, l); err != nil {
 			return err
 		}
 	}
@@ -70,12 +72,14 @@ func verify(l Limits, abi int, places []string) (held Held, err error) {
 		return held, broken("open a network socket")
 	}
 	if abi < minABI {
+		held.AbstractSockets = true
 		return held, nil
 	}
 	if canWriteOutside() {
 		return held, broken("write outside the places it may write to")
 	}
 	held.LandlockABI, held.Writable = abi, places
+	held.AbstractSockets = l.AbstractSockets || abi < 6
 	return held, nil
 }
 
@@ -97,8 +101,9 @@ func canWriteOutside() bool {
 }
 
 // existing returns each place once, as the path of a file or directory that is
-// there: absolute and without links. One that comes to the root is refused:
-// with it, all could be written.
+// there: absolute and without links. The nearest directory above stands for a
+// place that is not there, unless that holds the home directory: then the place
+// is made. One that comes to the root is refused: with it, all could be written.
 func existing(places []string) ([]string, error) {
 	var found []string
 	for _, place := range places {
@@ -106,20 +111,47 @@ func existing(places []string) ([]string, error) {
 		if err != nil {
 			return nil, control.Sandbox.Refuse("the directory that the program runs in can't be found: %w", err)
 		}
-		real, err := filepath.EvalSymlinks(path)
-		for errors.Is(err, fs.ErrNotExist) {
-			path = filepath.Dir(path)
-			real, err = filepath.EvalSymlinks(path)
+		real, err := nearest(path)
+		if err == nil && real != path && holdsHome(real) && real != "/" {
+			if err = durable.MkdirAll(path, 0o700); err == nil {
+				real, err = filepath.EvalSymlinks(path)
+			}
 		}
 		switch {
 		case err != nil:
 			return nil, control.Sandbox.Refuse("the places to write to can't be found: %w", err)
 		case real == "/":
-			return nil, control.InputFile.Refuse("of %s, nothing is there but /, in which all could be written", place).
-				WithHint("check the path; what is to be made must be in a directory that is there, other than /")
+			return nil, control.InputFile.Refuse("nothing of %s is there but /, in which all could be written", place).
+				WithHint("check the path; a new directory must be in one that is there, other than /")
 		}
 		found = append(found, real)
 	}
 	slices.Sort(found)
 	return slices.Compact(found), nil
+}
+
+// nearest is the path, without links, or that of the nearest directory above it
+// that is there.
+func nearest(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	for errors.Is(err, fs.ErrNotExist) {
+		path = filepath.Dir(path)
+		real, err = filepath.EvalSymlinks(path)
+	}
+	return real, err
+}
+
+// holdsHome reports whether dir is the home directory or one above it.
+func holdsHome(dir string) bool {
+	home, err := os.UserHomeDir()
+	if err == nil {
+		home, err = filepath.EvalSymlinks(home)
+	}
+	return err == nil && within(home, dir)
+}
+
+// within reports whether path is dir or below it.
+func within(path, dir string) bool {
+	rest, below := strings.CutPrefix(path, dir)
+	return below && (rest == "" || rest[0] == '/' || dir == "/")
 }

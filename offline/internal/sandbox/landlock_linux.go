@@ -25,27 +25,34 @@ func landlockABI() int {
 }
 
 // writes are the rights that change files. A right of a file is one that a rule
-// on a file, not a directory, may name.
+// on a file, not a directory, may name. Device nodes are made nowhere: root could
+// make one of a disk in a place that may be written.
 const (
-	fileWrites = unix.LANDLOCK_ACCESS_FS_WRITE_FILE
-	writes     = fileWrites | unix.LANDLOCK_ACCESS_FS_REFER |
+	fileWrites = unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
+	nowhere    = unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK
+	writes     = nowhere | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_REFER |
 		unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
-		unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG |
-		unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK |
-		unix.LANDLOCK_ACCESS_FS_MAKE_SYM
+		unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG |
+		unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_SYM
 )
 
 // handled is what the ABI can forbid of what is to be forbidden.
-func handled(abi int, network bool) unix.LandlockRulesetAttr {
+func handled(abi int, l Limits) unix.LandlockRulesetAttr {
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: writes}
 	if abi >= 3 {
 		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
 	}
-	if abi >= 4 && !network {
+	if abi >= 4 && !l.Network {
 		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 	}
+	if abi >= 5 {
+		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
+	}
 	if abi >= 6 {
-		attr.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL
+		attr.Scoped = unix.LANDLOCK_SCOPE_SIGNAL
+		if !l.AbstractSockets {
+			attr.Scoped |= unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+		}
 	}
 	return attr
 }
@@ -57,8 +64,8 @@ const rulesetSize = unsafe.Offsetof(unix.LandlockRulesetAttr{}.Quiet_access_fs)
 
 // landlock forbids the calling thread all writing but in the places. It has
 // PR_SET_NO_NEW_PRIVS.
-func landlock(abi int, places []string, network bool) (err error) {
-	attr := handled(abi, network)
+func landlock(abi int, places []string, l Limits) (err error) {
+	attr := handled(abi, l)
 	ruleset, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), rulesetSize, 0)
 	if errno != 0 {
 		return os.NewSyscallError("landlock_create_ruleset", errno)
@@ -76,7 +83,7 @@ func landlock(abi int, places []string, network bool) (err error) {
 }
 
 // allow adds the rule that a file, or a directory with all below it, may be
-// written.
+// written. Devices obey in /dev alone.
 func allow(ruleset int, place string, rights uint64) (err error) {
 	fd, err := unix.Open(place, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -87,8 +94,12 @@ func allow(ruleset int, place string, rights uint64) (err error) {
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return err
 	}
+	rights &^= nowhere
 	if stat.Mode&unix.S_IFMT != unix.S_IFDIR {
-		rights &= fileWrites | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+		rights &= fileWrites
+	}
+	if !within(place, "/dev") {
+		rights &^= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 	}
 	rule := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)}
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)

@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,11 +20,13 @@ func hasSeccomp() bool {
 
 const getActionAvail = 2 // SECCOMP_GET_ACTION_AVAIL
 
-// Offsets in struct seccomp_data, which a filter sees of a call.
+// Offsets in struct seccomp_data, the kernel's description of a call. Of an
+// argument this is the low half: both architectures are little-endian.
 const (
 	callNumber = 0
 	callArch   = 4
-	firstArg   = 16 // its low half: both architectures are little-endian
+	firstArg   = 16
+	secondArg  = 24
 )
 
 const cancelled = 0xffffffff // the number -1
@@ -32,15 +35,35 @@ const cancelled = 0xffffffff // the number -1
 // argument.
 var noSocket = []uint32{unix.SYS_SOCKET, unix.SYS_SOCKETPAIR}
 
-// noCall are the calls that are refused altogether: io_uring, which makes
-// sockets and writes files where no filter sees it, and the ways to take what
-// another process has open.
+// noCall are the calls that are refused altogether, to root as well.
 var noCall = []uint32{
+	// io_uring makes sockets and writes files where no filter sees it.
 	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
-	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_WRITEV,
+	// Other processes, and what they have open.
+	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PERF_EVENT_OPEN, unix.SYS_USERFAULTFD,
+	// Code in the kernel.
+	unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_DELETE_MODULE, unix.SYS_BPF, unix.SYS_KEXEC_LOAD, unix.SYS_KEXEC_FILE_LOAD,
+	// Another view of the file system or the network.
+	unix.SYS_SETNS, unix.SYS_UNSHARE, unix.SYS_CHROOT, unix.SYS_PIVOT_ROOT, unix.SYS_OPEN_BY_HANDLE_AT,
+	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_MOVE_MOUNT, unix.SYS_OPEN_TREE, unix.SYS_MOUNT_SETATTR,
+	unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK,
+	// The machine.
+	unix.SYS_REBOOT, unix.SYS_SWAPON, unix.SYS_SWAPOFF, unix.SYS_ACCT, unix.SYS_QUOTACTL,
+	unix.SYS_SETTIMEOFDAY, unix.SYS_CLOCK_SETTIME,
 }
 
-// question is the last of them: pidfd_getfd, whose error tells which filter is in
+// noRequest are the requests of ioctl that type into a terminal for the person
+// at it: the shell would run what was typed once the program has ended, outside
+// of the sandbox. The kernel reads 32 bits of a request, so the filter does.
+var noRequest = []uint32{unix.TIOCSTI, tiocLinux}
+
+const tiocLinux = 0x541c // TIOCLINUX, which pastes on the console
+
+// newNamespaces are the flags of clone that do what unshare does.
+const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
+
+// question is a refused call too: pidfd_getfd, whose error tells which filter is in
 // force. So the program can ask without trying to open a socket, and a trace
 // of an import shows none. The kernel itself never gives ENETDOWN there.
 const (
@@ -57,17 +80,26 @@ func filterShut() bool {
 
 // filter is the program that the kernel runs at each system call. A call of
 // another architecture (on amd64: of 32 bits, or x32 by its number) ends the
-// process, since its numbers mean other calls. Not so the number -1, which is no
-// call: a tracer that lets a call fail puts it in its place, as our tests do.
+// process, since its numbers mean other calls. The number -1 is no call and
+// passes: a tracer that lets a call fail puts it in its place, as our tests do.
 func filter(network bool) []unix.SockFilter {
 	f := []unix.SockFilter{
 		load(callArch), unless(unix.BPF_JEQ, auditArch, 1), ret(unix.SECCOMP_RET_KILL_PROCESS),
 		load(callNumber), when(unix.BPF_JEQ, cancelled, 1), ret(unix.SECCOMP_RET_ALLOW),
 		when(unix.BPF_JGE, foreignNumbers, 1), ret(unix.SECCOMP_RET_KILL_PROCESS),
 	}
-	for _, call := range noCall {
+	for _, call := range slices.Concat(noCall, archCalls) {
 		f = append(f, when(unix.BPF_JEQ, call, 1), refuse)
 	}
+	f = append(f, when(unix.BPF_JEQ, unix.SYS_IOCTL, 6), load(secondArg))
+	for _, request := range noRequest {
+		f = append(f, when(unix.BPF_JEQ, request, 1), refuse)
+	}
+	f = append(f, ret(unix.SECCOMP_RET_ALLOW))
+	f = append(f, when(unix.BPF_JEQ, unix.SYS_CLONE, 4), load(firstArg), when(unix.BPF_JSET, newNamespaces, 1), refuse, ret(unix.SECCOMP_RET_ALLOW))
+	// The flags of clone3 are behind a pointer, where no filter sees them. A C
+	// library that finds no clone3 takes clone.
+	f = append(f, when(unix.BPF_JEQ, unix.SYS_CLONE3, 1), ret(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)))
 	answer := unix.EPERM
 	if !network {
 		answer = socketShut
