@@ -33,10 +33,12 @@ coreutils        sha256sum
 opensc           pkcs11-tool
 openssh-client   ssh-keygen
 openssl          openssl
+groff-base       groff
 shellcheck       shellcheck
 strace           strace
 tar              tar
 xxd              xxd
+zsh              zsh
 zstd             zstd
 '
 bench_packages=$test_packages'

@@ -103,6 +103,11 @@ func (a *App) run(ctx context.Context, io *IO, args []string) error {
 	case args[0] == "--version":
 		io.Print(a.Version + "\n")
 		return nil
+	case args[0] == "completion":
+		return a.completion(io, args[1:])
+	case args[0] == "man":
+		io.Print(a.man())
+		return nil
 	}
 	cmd, rest := a.find(args)
 	if cmd == nil && strings.HasPrefix(args[0], "-") { // not shown: it may hold a password
@@ -119,14 +124,7 @@ func (a *App) run(ctx context.Context, io *IO, args []string) error {
 // runCommand reads a command's flags and runs it. seed is the command line that
 // it was translated from, nil if it was none.
 func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, args []string) error {
-	flags := pflag.NewFlagSet(cmd.Name, pflag.ContinueOnError)
-	flags.SortFlags = false
-	flags.Usage = func() {}
-	run := cmd.Setup(flags)
-	flags.StringVar(&io.State, "state", "", "")
-	flags.BoolVar(&io.JSON, "json", io.JSON, "")
-	flags.BoolVar(&io.Yes, "yes", false, "")
-	flags.BoolVar(&io.Verbose, "verbose", false, "")
+	flags, run := a.flags(io, cmd)
 	around := a.around(io, flags)
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) && asksForHelp(args) {
@@ -154,6 +152,19 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, 
 		}
 		return run(ctx, io, flags.Args())
 	})
+}
+
+// flags declares the flags of a command, those too that every command takes.
+func (a *App) flags(io *IO, cmd *Command) (*pflag.FlagSet, Run) {
+	flags := pflag.NewFlagSet(cmd.Name, pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.Usage = func() {}
+	run := cmd.Setup(flags)
+	flags.StringVar(&io.State, "state", "", "")
+	flags.BoolVar(&io.JSON, "json", io.JSON, "")
+	flags.BoolVar(&io.Yes, "yes", false, "")
+	flags.BoolVar(&io.Verbose, "verbose", false, "")
+	return flags, run
 }
 
 // checkEmpty refuses a text flag that was given without a text, as by a script
@@ -235,7 +246,7 @@ func (a *App) help() string {
 	for _, c := range a.Commands {
 		fmt.Fprintf(&b, "  %-18s %s\n", c.Name, c.Summary)
 	}
-	fmt.Fprintf(&b, "\nEach command explains itself: %s COMMAND --help\n", a.Name)
+	fmt.Fprintf(&b, "\nEach command explains itself: %[1]s COMMAND --help\nManual page: %[1]s man. Completion: %[1]s completion bash, zsh or powershell.\n", a.Name)
 	return b.String()
 }
 
