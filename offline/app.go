@@ -27,6 +27,7 @@ var app = &cli.App{
 		approveCommand,
 		receiptCommand,
 		statusCommand,
+		fingerprints.Show(),
 		transcript.Show(),
 		transcript.Verify(),
 		selftestCommand,

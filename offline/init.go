@@ -158,6 +158,5 @@ The offline card is %s
 Its fingerprint, to be read aloud at "online trust":
 %s
 %s
-%s
-Next: online trust %s`, state.KindName(o.rehearsal), dir, path, print, print.Grouped(), print.Words(), path))
+Next: online trust %s`, state.KindName(o.rehearsal), dir, path, print, print.Spoken(), path))
 }

@@ -135,17 +135,7 @@ func describeFingerprint(w *strings.Builder, label, hex string) {
 		line(w, label, "-")
 		return
 	}
-	line(w, label, "%s\n%s", print.Grouped(), fourAreEnough(print.Words()))
-}
-
-// fourAreEnough sets words four to a line, to fit beside the labels.
-func fourAreEnough(words string) string {
-	var lines []string
-	all := strings.Fields(words)
-	for i := 0; i < len(all); i += 4 {
-		lines = append(lines, strings.Join(all[i:min(i+4, len(all))], " "))
-	}
-	return strings.Join(lines, "\n")
+	line(w, label, "%s\n%s", print.Grouped(), print.Rows())
 }
 
 func describeSLC(w *strings.Builder, slc *xrml.SLC) {

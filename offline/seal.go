@@ -169,7 +169,7 @@ func (o *sealOptions) report(io *cli.IO, s *state.State, path string, done cerem
 	}
 	lines := []string{
 		fmt.Sprintf("%s: %s, with %s", what, path, strings.Join(done.Keys, ", ")),
-		"The manifest's fingerprint:", done.Manifest.Grouped(), done.Manifest.Words(),
+		"The manifest's fingerprint:", done.Manifest.Spoken(),
 	}
 	for _, a := range approved {
 		lines = append(lines, "Approved by "+a.String())

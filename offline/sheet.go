@@ -10,11 +10,14 @@ import (
 
 	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
+	"keyferry/pkg/trust"
 )
 
-// makeSheet makes a page of each key that the ledger knows.
+// makeSheet makes a page about the two sides, and one of each key that the ledger
+// knows.
 func makeSheet(s *state.State) (sheet.Sheet, error) {
 	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
@@ -24,26 +27,40 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	if w, print, err := pinnedWorld(s); err == nil {
 		ceremony.Add("connected side", fmt.Sprintf("%s, region %s, vault %s", w.Name, w.Region, w.Vault))
 		ceremony.AddPrint("security world", print, true)
+		rule, _, _ := strings.Cut(w.ApprovalRule(), "\n")
+		ceremony.Add("approval", rule)
+		ceremony.AddSome("", approverLines(w.Approvers))
 	} else if !control.Is(err, control.TrustNone) {
 		return sheet.Sheet{}, err
 	}
-	self, err := ownKey(s)
+	card, file, err := ownCard(s)
 	if err != nil {
 		return sheet.Sheet{}, err
 	}
-	ceremony.AddPrint("this side signs", self.Fingerprint(), false)
+	ceremony.AddPrint("offline card", fingerprint.Of(file), true)
+	ceremony.AddPrint("this side signs", card.Signer.Fingerprint(), false)
 	record, err := sheet.Ledger(s.Ledger, time.Now())
 	if err != nil {
 		return sheet.Sheet{}, err
 	}
 	out := sheet.New(strings.ToUpper(s.Kind()) + ", disconnected side: " + s.Name)
-	for _, k := range h.Keys {
-		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: slices.Concat([]sheet.Section{ceremony}, sections(h, k), []sheet.Section{record})})
+	heading := "The two sides"
+	if len(h.Keys) == 0 {
+		heading += "; no key was imported"
 	}
-	if len(out.Pages) == 0 {
-		out.Pages = []sheet.Page{{Heading: "No key was imported", Sections: []sheet.Section{ceremony, record}}}
+	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{ceremony, record}}}
+	for _, k := range h.Keys {
+		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: slices.Concat(sections(h, k), []sheet.Section{record})})
 	}
 	return out, nil
+}
+
+func approverLines(who []trust.Approver) []string {
+	var lines []string
+	for _, a := range who {
+		lines = append(lines, sheet.Approver(a))
+	}
+	return lines
 }
 
 // sections are what the page says of the key itself.

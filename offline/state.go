@@ -4,10 +4,12 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
@@ -43,16 +45,49 @@ func thisSide(s *state.State) (state.Self, error) {
 // ownKey is this side's public signing key, as its card has it: a receipt can
 // be taken without the HSM.
 func ownKey(s *state.State) (sshsig.PublicKey, error) {
-	file, err := os.ReadFile(s.Path(trust.CardName(s.Name)))
+	card, _, err := ownCard(s)
 	if err != nil {
-		return sshsig.PublicKey{}, control.StateDamaged.Refuse("this side's card can't be read: %w", err)
-	}
-	card, err := trust.OpenCard(file)
-	if err != nil {
-		return sshsig.PublicKey{}, control.StateDamaged.Refuse("this side's card: %w", err)
+		return sshsig.PublicKey{}, err
 	}
 	return card.Signer, nil
 }
+
+// ownCard is this side's card, and its file.
+func ownCard(s *state.State) (*trust.Card, []byte, error) {
+	file, err := os.ReadFile(s.Path(trust.CardName(s.Name)))
+	if err != nil {
+		return nil, nil, control.StateDamaged.Refuse("this side's card can't be read: %w", err)
+	}
+	card, err := trust.OpenCard(file)
+	if err != nil {
+		return nil, nil, control.StateDamaged.Refuse("this side's card: %w", err)
+	}
+	return card, file, nil
+}
+
+// fingerprints shows again what is to be read aloud: the card until something was
+// sealed, then the manifest that approvers and the other side see.
+var fingerprints = cli.Fingerprints{Program: "offline", Names: "card|world|kek|bundle", InState: withState, Faces: func(s *state.State) ([]cli.Face, error) {
+	h, err := ceremony.ReadJournal(s.Ledger)
+	if err != nil {
+		return nil, err
+	}
+	_, file, err := ownCard(s)
+	if err != nil {
+		return nil, err
+	}
+	var faces []cli.Face
+	if last := h.LastBundle(); last.Sequence > 0 {
+		faces = append(faces, cli.Face{Name: "bundle", What: fmt.Sprintf("manifest of bundle %d", last.Sequence), Where: "which approvers and `online verify` see", Print: last.Manifest})
+	}
+	faces = append(faces, cli.Face{Name: "card", What: "offline card of " + s.Name, Where: "to be read aloud at `online trust`", Print: fingerprint.Of(file)})
+	if _, print, err := pinnedWorld(s); err == nil {
+		faces = append(faces, cli.Face{Name: "world", What: "pinned security world", Where: "which the other side read aloud", Print: print})
+	} else if !control.Is(err, control.TrustNone) {
+		return nil, err
+	}
+	return faces, nil
+}}
 
 // worldFile is where the pinned security world's package is kept.
 const worldFile = "security-world"

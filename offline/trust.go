@@ -28,24 +28,25 @@ Pins the connected side: its vault, who signs KEK packages and receipts, and to
 whom bundles are encrypted. Compare the words with those that "online kek
 create" showed, read aloud by a person you know.
 
-  --fingerprint SHA256:…   the expected fingerprint; without it you are asked.
-                           --yes answers for you in a rehearsal only
-
+  --fingerprint SHA256:…   the fingerprint that was read aloud, as hex or as the
+                           32 words; without it you are asked for three of
+                           its words, which --yes answers in a rehearsal only
+` + cli.BothScreensHelp + `
 Example: offline trust /media/stick/BYOK-SecurityWorld-pkg-NA-1
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		expected := flags.String("fingerprint", "", "")
+		given, bothScreens := flags.String("fingerprint", "", ""), cli.AddBothScreens(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "security world package")
 			if err != nil {
 				return err
 			}
-			return withState(io, func(s *state.State) error { return pinWorld(io, s, path, *expected) })
+			return withState(io, func(s *state.State) error { return pinWorld(io, s, path, *given, *bothScreens) })
 		}
 	},
 }
 
-func pinWorld(io *cli.IO, s *state.State, path, expected string) error {
+func pinWorld(io *cli.IO, s *state.State, path, given string, bothScreens bool) error {
 	file, err := cli.ReadInput(path)
 	if err != nil {
 		return err
@@ -56,10 +57,10 @@ func pinWorld(io *cli.IO, s *state.State, path, expected string) error {
 	}
 	pin := cli.Pin{
 		What: "security world", Path: path, File: file, Rehearsal: w.Rehearsal, Keep: worldFile,
-		Event: ceremony.EventTrust, Data: ceremony.WorldPinned{World: fingerprint.Of(file), Name: w.Name, Region: w.Region, Vault: w.Vault},
+		Given: given, BothScreens: bothScreens, Event: ceremony.EventTrust, Data: ceremony.WorldPinned{World: fingerprint.Of(file), Name: w.Name, Region: w.Region, Vault: w.Vault},
 	}
 	io.Note("security world of %s, region %s, vault %s\n%s", w.Name, w.Region, w.Vault, w.ApprovalRule())
-	if err := io.Pin(s, pin, expected); err != nil {
+	if err := io.Pin(s, pin); err != nil {
 		return err
 	}
 	return io.Result(worldDoc(w, pin.Fingerprint()), fmt.Sprintf("Pinned: the security world of %s, region %s, vault %s\nNext: offline import", w.Name, w.Region, w.Vault))

@@ -49,6 +49,7 @@ var app = &cli.App{
 		importTPDCommand,
 		statusCommand,
 		doctorCommand,
+		fingerprints.Show(),
 		transcript.Show(),
 		transcript.Verify(),
 		practiceServeCommand,

@@ -140,7 +140,7 @@ func (d *doctor) lookAtState(s *state.State) error {
 	}
 	d.say("state directory", nil, "%s, of %s; records in the ledger: %d, in a whole chain", s.Kind(), s.Name, len(s.Ledger.Entries()))
 	d.say("room on the disk", durable.CheckRoom(s.Dir, room), "there is enough")
-	switch card, err := pinnedCard(s); {
+	switch card, _, err := pinnedCard(s); {
 	case control.Is(err, control.TrustNone):
 		d.warn("offline side", "pin it with `online trust` once its card is here", "its card is not pinned yet")
 	case err != nil:

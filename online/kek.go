@@ -248,5 +248,5 @@ Security world package: %s
 Its fingerprint, to be read aloud at "offline trust":
 %s
 %s
-%s`, kek.KID, kek.Public.N.BitLen(), expires, attested, out, world, pin, pin.Grouped(), pin.Words()))
+%s`, kek.KID, kek.Public.N.BitLen(), expires, attested, out, world, pin, pin.Grouped(), pin.Rows()))
 }

@@ -127,7 +127,7 @@ func became(h *ceremony.Journal, v *bundle.Verified) ([]bundle.Arrived, error) {
 }
 
 func receiptLetter(s *state.State, h *ceremony.Journal, theirs ledger.Mark, want ceremony.Answered) (l bundle.Letter, release func() error, err error) {
-	card, err := pinnedCard(s)
+	card, _, err := pinnedCard(s)
 	if err != nil {
 		return l, nil, err
 	}

@@ -4,11 +4,14 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 
+	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
 )
@@ -46,14 +49,37 @@ func ownWorld(s *state.State) (*trust.World, []byte, error) {
 // cardFile is where the pinned card is kept.
 const cardFile = "offline-card"
 
-// pinnedCard returns the pinned card.
-func pinnedCard(s *state.State) (*trust.Card, error) {
+// pinnedCard returns the pinned card, and its file.
+func pinnedCard(s *state.State) (*trust.Card, []byte, error) {
 	file, err := os.ReadFile(s.Path(cardFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, control.TrustNone.Refuse("no offline card is pinned")
+		return nil, nil, control.TrustNone.Refuse("no offline card is pinned")
 	}
+	if err != nil {
+		return nil, nil, err
+	}
+	card, err := trust.OpenCard(file)
+	return card, file, err
+}
+
+// fingerprints shows again what is to be read aloud: this side's security world.
+var fingerprints = cli.Fingerprints{Program: "online", Names: "world|card|bundle", InState: withState, Faces: func(s *state.State) ([]cli.Face, error) {
+	w, file, err := ownWorld(s)
 	if err != nil {
 		return nil, err
 	}
-	return trust.OpenCard(file)
-}
+	h, err := ceremony.ReadJournal(s.Ledger)
+	if err != nil {
+		return nil, err
+	}
+	faces := []cli.Face{{Name: "world", What: "security world " + trust.WorldName(w.Region, w.Number), Where: "to be read aloud at `offline trust`", Print: fingerprint.Of(file)}}
+	if card, file, err := pinnedCard(s); err == nil {
+		faces = append(faces, cli.Face{Name: "card", What: "pinned offline card of " + card.Name, Where: "which the other side read aloud", Print: fingerprint.Of(file)})
+	} else if !control.Is(err, control.TrustNone) {
+		return nil, err
+	}
+	if n := len(h.Bundles); n > 0 {
+		faces = append(faces, cli.Face{Name: "bundle", What: fmt.Sprintf("manifest of bundle %d", h.Bundles[n-1].Sequence), Where: "which `offline seal` showed", Print: h.Bundles[n-1].Manifest})
+	}
+	return faces, nil
+}}

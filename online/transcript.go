@@ -21,7 +21,8 @@ import (
 // transcript shows the ledger.
 var transcript = cli.Transcript{Program: "online", InState: withState, Sheet: makeSheet}
 
-// makeSheet makes a page of each key that the ledger knows.
+// makeSheet makes a page about the two sides, and one of each key that the ledger
+// knows.
 func makeSheet(s *state.State) (sheet.Sheet, error) {
 	w, file, err := ownWorld(s)
 	if err != nil {
@@ -34,8 +35,9 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	ceremony := sheet.Section{Title: "Ceremony"}
 	ceremony.Add("vault", w.Vault+", region "+w.Region)
 	ceremony.AddPrint("security world", fingerprint.Of(file), true)
-	if card, err := pinnedCard(s); err == nil {
+	if card, file, err := pinnedCard(s); err == nil {
 		ceremony.Add("offline side", card.Name)
+		ceremony.AddPrint("offline card", fingerprint.Of(file), true)
 		ceremony.AddPrint("it signs", card.Signer.Fingerprint(), false)
 	} else if !control.Is(err, control.TrustNone) {
 		return sheet.Sheet{}, err
@@ -48,11 +50,13 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 		return sheet.Sheet{}, err
 	}
 	out := sheet.New(strings.ToUpper(s.Kind()) + ", connected side: " + s.Name)
-	for _, k := range h.All() {
-		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: []sheet.Section{ceremony, arrival(h, k), record}})
+	heading := "The two sides"
+	if len(h.All()) == 0 {
+		heading += "; no key is in the vault"
 	}
-	if len(out.Pages) == 0 {
-		out.Pages = []sheet.Page{{Heading: "No key is in the vault", Sections: []sheet.Section{ceremony, record}}}
+	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{ceremony, record}}}
+	for _, k := range h.All() {
+		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: []sheet.Section{arrival(h, k), record}})
 	}
 	return out, nil
 }

@@ -25,24 +25,25 @@ Pins the offline side: the key that signs its bundles, and to whom receipts are
 encrypted. Compare the words with those that "offline init" showed, read aloud
 by a person you know.
 
-  --fingerprint SHA256:…   the expected fingerprint; without it you are asked.
-                           --yes answers for you in a rehearsal only
-
+  --fingerprint SHA256:…   the fingerprint that was read aloud, as hex or as the
+                           32 words; without it you are asked for three of
+                           its words, which --yes answers in a rehearsal only
+` + cli.BothScreensHelp + `
 Example: online trust /media/stick/offline-card-vault-room.json
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		expected := flags.String("fingerprint", "", "")
+		given, bothScreens := flags.String("fingerprint", "", ""), cli.AddBothScreens(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "offline card")
 			if err != nil {
 				return err
 			}
-			return withState(io, func(s *state.State) error { return pinCard(io, s, path, *expected) })
+			return withState(io, func(s *state.State) error { return pinCard(io, s, path, *given, *bothScreens) })
 		}
 	},
 }
 
-func pinCard(io *cli.IO, s *state.State, path, expected string) error {
+func pinCard(io *cli.IO, s *state.State, path, given string, bothScreens bool) error {
 	file, err := cli.ReadInput(path)
 	if err != nil {
 		return err
@@ -53,9 +54,9 @@ func pinCard(io *cli.IO, s *state.State, path, expected string) error {
 	}
 	pin := cli.Pin{
 		What: "offline card", Path: path, File: file, Rehearsal: card.Rehearsal, Keep: cardFile,
-		Event: ceremony.EventTrust, Data: ceremony.CardPinned{Card: fingerprint.Of(file), Name: card.Name},
+		Given: given, BothScreens: bothScreens, Event: ceremony.EventTrust, Data: ceremony.CardPinned{Card: fingerprint.Of(file), Name: card.Name},
 	}
-	if err := io.Pin(s, pin, expected); err != nil {
+	if err := io.Pin(s, pin); err != nil {
 		return err
 	}
 	return io.Result(cardDoc(card, pin.Fingerprint()), fmt.Sprintf("Pinned: the offline side named %s, which signs with %s", card.Name, card.Signer.Fingerprint()))

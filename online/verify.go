@@ -134,7 +134,7 @@ func checkGUIDs(keys []bundle.Key) error {
 }
 
 func bundlePins(s *state.State, h *ceremony.Journal) (bundle.Pins, error) {
-	card, err := pinnedCard(s)
+	card, _, err := pinnedCard(s)
 	if err != nil {
 		return bundle.Pins{}, err
 	}
@@ -160,7 +160,7 @@ func showBundle(io *cli.IO, s *state.State, r received) error {
 	m := r.Manifest
 	var text strings.Builder
 	fmt.Fprintf(&text, "Bundle %s, number %d of %s, sealed %s\n", m.ID, m.Sequence, m.Sender.Name, m.Created.Format("2006-01-02 15:04 MST"))
-	fmt.Fprintf(&text, "The manifest's fingerprint:\n%s\n%s\n", r.Digest.Grouped(), r.Digest.Words())
+	fmt.Fprintf(&text, "The manifest's fingerprint:\n%s\n", r.Digest.Spoken())
 	for _, k := range r.Index.Keys {
 		if k.MicrosoftManaged() {
 			fmt.Fprintf(&text, "%s: key of SLC %s, in its TPD, to be Microsoft-managed\n", k.ID, k.SLC)

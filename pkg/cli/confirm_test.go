@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"keyferry/pkg/control"
-	"keyferry/pkg/fingerprint"
 )
 
 func confirms(stdin string, questions ...string) program {
@@ -75,62 +74,6 @@ func TestConfirmInterrupted(t *testing.T) {
 	t.Setenv("KEYFERRY_STATE", "/state")
 	code := testApp(p.setup).Run(ctx, []string{"test"}, r, io.Discard, &stderr)
 	outcome{code, "", stderr.String()}.refusedBy(t, control.Interrupted)
-}
-
-func TestCompareFingerprint(t *testing.T) {
-	is := fingerprint.Of([]byte("card"))
-	for name, c := range map[string]struct {
-		expected string
-		refused  *control.Control
-	}{
-		"as String":         {expected: is.String()},
-		"as hex":            {expected: is.Hex()},
-		"as upper-case hex": {expected: strings.ToUpper(is.Hex())},
-		"as grouped hex":    {expected: is.Grouped()},
-		"as base64":         {expected: is.SSH()},
-		"another":           {expected: fingerprint.Of([]byte("another card")).String(), refused: &control.TrustFingerprint},
-		"cut":               {expected: is.String()[:60], refused: &control.CommandLine},
-		"words":             {expected: is.Words(), refused: &control.CommandLine},
-	} {
-		err := compareFingerprint("offline card", is, c.expected)
-		if c.refused == nil && err != nil || c.refused != nil && !control.Is(err, *c.refused) {
-			t.Errorf("%s: got %v", name, err)
-		}
-	}
-}
-
-func TestConfirmFingerprint(t *testing.T) {
-	is := fingerprint.Of([]byte("card"))
-	for name, c := range map[string]struct {
-		stdin          string
-		yes, rehearsal bool
-		refused        *control.Control
-		hint           string
-	}{
-		"answered Yes":             {stdin: "Yes\n"},
-		"answered yes":             {stdin: "yes\n", refused: &control.NotConfirmed, hint: "if a word differed, do not run it again"},
-		"answered No":              {stdin: "No\n", refused: &control.NotConfirmed, hint: "if a word differed, do not run it again"},
-		"answered by nobody":       {refused: &control.NoTerminal},
-		"--yes in a rehearsal":     {yes: true, rehearsal: true},
-		"--yes in a real ceremony": {yes: true, stdin: "Yes\n", refused: &control.NotConfirmed, hint: "compare it"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var stderr bytes.Buffer
-			o := &IO{Yes: c.yes, program: "online", stdin: strings.NewReader(c.stdin), stderr: &stderr}
-			err := o.confirmFingerprint("offline card", is, c.rehearsal)
-			if c.refused == nil && err != nil || c.refused != nil && !control.Is(err, *c.refused) {
-				t.Fatalf("got %v", err)
-			}
-			if err != nil && !strings.HasPrefix(Refusals(err)[0].Hint, c.hint) {
-				t.Errorf("hint: %s", Refusals(err)[0].Hint)
-			}
-			for line := range strings.SplitSeq(is.Grouped()+"\n"+is.Words(), "\n") {
-				if !strings.Contains(stderr.String(), "online: "+line+"\n") {
-					t.Errorf("%q is not shown in %q", line, stderr.String())
-				}
-			}
-		})
-	}
 }
 
 func TestRefusalsOfAJoin(t *testing.T) {

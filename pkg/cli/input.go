@@ -10,7 +10,6 @@ import (
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
-	"keyferry/pkg/fingerprint"
 )
 
 // maxInput bounds a file that is read whole, in bytes: a TPD with thousands of
@@ -53,34 +52,4 @@ func (o *IO) WarnOfNewDir(path string) {
 	if durable.CheckAbsent(path) == nil {
 		o.Warn("%s is not there and will be made: if it was to be a stick, that is not mounted", path)
 	}
-}
-
-// compareFingerprint holds the fingerprint of what is about to be pinned against
-// the one that a person was told.
-func compareFingerprint(what string, is fingerprint.Fingerprint, expected string) error {
-	want, err := fingerprint.Parse(expected)
-	if err != nil {
-		return control.CommandLine.Refuse("--fingerprint: %w", err)
-	}
-	if want != is {
-		return control.TrustFingerprint.Refuse("the fingerprint of the %s is %s, not %s", what, is, want)
-	}
-	return nil
-}
-
-// confirmFingerprint has a person compare it by an exact Yes, which --yes stands
-// for in a rehearsal only.
-func (o *IO) confirmFingerprint(what string, is fingerprint.Fingerprint, rehearsal bool) error {
-	o.Note("fingerprint of the %s:\n%s\n%s", what, is.Grouped(), is.Words())
-	if o.Yes && !rehearsal {
-		return control.NotConfirmed.Refuse("--yes can't confirm a fingerprint in a real ceremony").
-			WithHint("compare it and answer Yes, or give the one that was read aloud with --fingerprint")
-	}
-	err := o.Confirm("Are these the words that the other side reads aloud?")
-	if control.Is(err, control.NotConfirmed) {
-		return control.NotConfirmed.Refuse("the fingerprint of the %s was not confirmed", what).
-			WithHint("if a word differed, do not run it again: bring the file anew by another way, and tell the security officer; " +
-				"if none did, run the same command again and answer with an exact Yes")
-	}
-	return err
 }

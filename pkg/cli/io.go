@@ -125,7 +125,21 @@ func (o *IO) Confirm(question string) error {
 		return nil
 	}
 	o.say("", "%s", []any{question})
-	fmt.Fprintf(o.stderr, "%s: answer Yes to go on: ", o.program)
+	answer, err := o.ask("answer Yes to go on: ")
+	switch {
+	case control.Is(err, control.NoTerminal):
+		return control.NoTerminal.Refuse("nobody is there to answer: %s", question)
+	case err != nil:
+		return err
+	case answer != "Yes":
+		return control.NotConfirmed.Refuse("not confirmed")
+	}
+	return nil
+}
+
+// ask asks for one line.
+func (o *IO) ask(prompt string) (string, error) {
+	fmt.Fprintf(o.stderr, "%s: %s", o.program, prompt)
 	answered := make(chan string, 1)
 	go func() { answered <- readLine(o.stdin) }()
 	var answer string
@@ -133,20 +147,18 @@ func (o *IO) Confirm(question string) error {
 	case answer = <-answered:
 	case <-o.interrupted:
 		fmt.Fprintln(o.stderr)
-		return control.Interrupted.Refuse("interrupted before the answer")
+		return "", control.Interrupted.Refuse("interrupted before the answer")
 	}
-	switch {
-	case answer == "":
+	if answer == "" {
 		fmt.Fprintln(o.stderr)
-		return control.NoTerminal.Refuse("nobody is there to answer: %s", question)
-	case strings.TrimRight(answer, "\r\n") != "Yes":
-		return control.NotConfirmed.Refuse("not confirmed")
+		return "", control.NoTerminal.Refuse("nobody is there to answer: %s", strings.TrimSuffix(prompt, ": "))
 	}
-	return nil
+	return strings.TrimRight(answer, "\r\n"), nil
 }
 
-// maxAnswer bounds a line that a person answers with, in bytes.
-const maxAnswer = 100
+// maxAnswer bounds a line that a person answers with, in bytes: a fingerprint in
+// words has some 300.
+const maxAnswer = 1000
 
 // readLine reads no further than the line, so that the next question finds
 // its answer.

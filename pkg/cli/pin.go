@@ -25,21 +25,28 @@ type Pin struct {
 	Keep      string // file of the state directory that holds the pin
 	Event     string // of the ledger
 	Data      any
+
+	Given       string // --fingerprint
+	BothScreens bool
 }
 
 // Fingerprint is what people compare.
 func (p Pin) Fingerprint() fingerprint.Fingerprint { return fingerprint.Of(p.File) }
 
-// Pin compares the fingerprint with the one a person was told (expected), or has
-// the person compare it, and pins. It refuses to replace another pin; the same
+// Pin compares the fingerprint with the one that a person was told, see
+// [IO.Compare], and pins. It refuses to replace another pin; the same
 // one again is no error, and a fingerprint that was given is compared all the same.
-func (o *IO) Pin(s *state.State, p Pin, expected string) error {
+func (o *IO) Pin(s *state.State, p Pin) error {
 	if p.Rehearsal != s.Rehearsal {
 		return control.TrustRehearsal.Refuse("the %s is for a %s ceremony, this state directory for a %s one", p.What, state.KindName(p.Rehearsal), s.Kind())
 	}
-	print, what := p.Fingerprint(), p.What+" "+filepath.Base(p.Path)
-	if expected != "" {
-		if err := compareFingerprint(what, print, expected); err != nil {
+	print := p.Fingerprint()
+	compared := Compared{
+		What: p.What + " " + control.Plain(filepath.Base(p.Path)), Heard: "as the other side reads them aloud", Is: print,
+		Flag: "fingerprint", Given: p.Given, BothScreens: p.BothScreens, Rehearsal: s.Rehearsal,
+	}
+	if p.Given != "" {
+		if err := o.Compare(compared); err != nil {
 			return err
 		}
 	}
@@ -50,8 +57,8 @@ func (o *IO) Pin(s *state.State, p Pin, expected string) error {
 		o.Note("this %s is pinned already", p.What)
 		return p.record(s)
 	}
-	if expected == "" {
-		if err := o.confirmFingerprint(what, print, s.Rehearsal); err != nil {
+	if p.Given == "" {
+		if err := o.Compare(compared); err != nil {
 			return err
 		}
 	}

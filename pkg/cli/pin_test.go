@@ -42,29 +42,33 @@ func TestPin(t *testing.T) {
 			t.Errorf("%d records in the ledger, want %d", got, records)
 		}
 	}
-	if err := o.Pin(s, real, ""); !control.Is(err, control.TrustRehearsal) {
+	pin := func(p Pin, given string) error {
+		p.Given = given
+		return o.Pin(s, p)
+	}
+	if err := pin(real, ""); !control.Is(err, control.TrustRehearsal) {
 		t.Errorf("a real one: got %v, want %s", err, control.TrustRehearsal.ID)
 	}
-	if err := o.Pin(s, card, other.Fingerprint().String()); !control.Is(err, control.TrustFingerprint) {
+	if err := pin(card, other.Fingerprint().String()); !control.Is(err, control.TrustFingerprint) {
 		t.Errorf("another fingerprint: got %v, want %s", err, control.TrustFingerprint.ID)
 	}
 	pinned("", 1)
-	if err := o.Pin(s, card, card.Fingerprint().String()); err != nil {
+	if err := pin(card, card.Fingerprint().String()); err != nil {
 		t.Fatal(err)
 	}
 	pinned("card", 2)
-	if err := o.Pin(s, other, other.Fingerprint().String()); !control.Is(err, control.TrustPinned) {
+	if err := pin(other, other.Fingerprint().String()); !control.Is(err, control.TrustPinned) {
 		t.Errorf("another one: got %v, want %s", err, control.TrustPinned.ID)
 	}
 	for _, expected := range []string{"", card.Fingerprint().String()} {
-		if err := o.Pin(s, card, expected); err != nil {
+		if err := pin(card, expected); err != nil {
 			t.Errorf("the same again: %v", err)
 		}
 	}
-	if err := o.Pin(s, card, other.Fingerprint().String()); !control.Is(err, control.TrustFingerprint) {
+	if err := pin(card, other.Fingerprint().String()); !control.Is(err, control.TrustFingerprint) {
 		t.Errorf("the same again, another fingerprint: got %v, want %s", err, control.TrustFingerprint.ID)
 	}
-	if err := o.Pin(s, card, "garbage"); !control.Is(err, control.CommandLine) {
+	if err := pin(card, "garbage"); !control.Is(err, control.CommandLine) {
 		t.Errorf("the same again, no fingerprint: got %v, want %s", err, control.CommandLine.ID)
 	}
 	pinned("card", 2)

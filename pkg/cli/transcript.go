@@ -31,8 +31,8 @@ func (t Transcript) Show() Command {
 Usage: %[1]s transcript [--sheet text|html]
 
 Shows the ledger: what was done when, what was refused and by which control, in
-the chain of hashes that was checked when it was opened. Digests are in hex and
-in words.
+the chain of hashes that was checked when it was opened. Digests are in hex; the
+words of what is to be read aloud are shown by "%[1]s fingerprint".
 
   --sheet text|html   instead, a page for each key, to print, sign and file
 
@@ -83,7 +83,7 @@ func showTranscript(io *IO, s *state.State) error {
 
 func describeHead(s *state.State) string {
 	head := s.Ledger.Head()
-	return fmt.Sprintf("head  %s\n%s\nsigned at record %d of %d, %s, by %s\n", head, head.Words(),
+	return fmt.Sprintf("head  %s\nsigned at record %d of %d, %s, by %s\n", head,
 		s.Signed.Ledger.Records, len(s.Ledger.Entries()), s.Signed.Time.Format("2006-01-02 15:04 MST"), s.HeadBy.Fingerprint())
 }
 

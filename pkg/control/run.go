@@ -13,7 +13,7 @@ var (
 	CommandLine   = run("KF-RUN-USAGE", Usage, "see --help for the command's flags and an example")
 	InputFile     = run("KF-RUN-INPUT", Usage, "check the path of the file")
 	NoTerminal    = run("KF-RUN-TERMINAL", Environment, "run it in a terminal, or give what is asked by a flag: a secret by --…-file PATH or --…-fd N, a fingerprint by --fingerprint, a confirmation by --yes")
-	NotConfirmed  = run("KF-RUN-CONFIRM", Unfinished, "run the same command again and answer with an exact Yes")
+	NotConfirmed  = run("KF-RUN-CONFIRM", Unfinished, "run the same command again and type what it asks for: an exact Yes, or the words that were heard")
 	Interrupted   = run("KF-RUN-INTERRUPTED", Unfinished, "run the same command again to go on")
 	SecretEmpty   = run("KF-RUN-SECRET", Usage, "give the password or PIN alone, in a file of one line or at the prompt")
 	StateExists   = run("KF-STATE-EXISTS", Refused, "an existing state directory is never overwritten: name another one with --state")

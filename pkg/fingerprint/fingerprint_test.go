@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
@@ -44,6 +45,11 @@ func TestParseReadsEachForm(t *testing.T) {
 		"SSH":               want.SSH(),
 		"base64 alone":      strings.TrimPrefix(want.SSH(), "SHA256:"),
 		"spaces around":     "  " + want.String() + "\r\n",
+		"lower-case prefix": "sha256:" + want.Hex(),
+		"OpenSSL's colons":  "BA:78:16:BF:8F:01:CF:EA:41:41:40:DE:5D:AE:22:23:B0:03:61:A3:96:17:7A:9C:B4:10:FF:61:F2:00:15:AD",
+		"words":             strings.Join(want.Words(), " "),
+		"shouted words":     strings.ToUpper(strings.Join(want.Words(), ", ")),
+		"rows":              want.Rows(),
 	} {
 		if got, err := Parse(s); err != nil || got != want {
 			t.Errorf("%s: got %v, %v", name, got, err)
@@ -65,7 +71,10 @@ func TestParseRefuses(t *testing.T) {
 		"base64 with bits left": f.SSH()[:len(f.SSH())-1] + "1",
 		"base64 with a gap":     f.SSH()[:20] + " " + f.SSH()[20:],
 		"URL base64":            strings.ReplaceAll(f.SSH(), "+", "-"),
-		"words":                 f.Words(),
+		"31 words":              strings.Join(f.Words()[1:], " "),
+		"33 words":              strings.Join(f.Words(), " ") + " tissue",
+		"swapped words":         f.Words()[1] + " " + f.Words()[0] + " " + strings.Join(f.Words()[2:], " "),
+		"a word that is none":   strings.Join(f.Words()[1:], " ") + " carrot",
 		"prefix twice":          "SHA256:" + f.String(),
 	} {
 		if got, err := Parse(s); err == nil {
@@ -126,7 +135,7 @@ func TestWordsAreThePGPWords(t *testing.T) {
 	}
 	var f Fingerprint
 	copy(f[:], raw)
-	got := strings.Fields(f.Words())
+	got := f.Words()
 	if len(got) != sha256.Size {
 		t.Fatalf("%d words for %d bytes", len(got), sha256.Size)
 	}
@@ -135,9 +144,6 @@ func TestWordsAreThePGPWords(t *testing.T) {
 	}
 	if is := Of([]byte(wordList)).Hex(); is != "f816e91d6148165fc67361aa1886eb71ad6b19c9d65673ca40fa96e160f02f5a" {
 		t.Errorf("the list was changed: its SHA-256 is %s", is)
-	}
-	if lines := strings.Split(f.Words(), "\n"); len(lines) != 4 || len(strings.Fields(lines[0])) != 8 {
-		t.Errorf("the words do not stand in four lines of eight:\n%s", f.Words())
 	}
 }
 
@@ -152,7 +158,7 @@ func TestPlaceIsHeard(t *testing.T) {
 			odd[w] = true
 		}
 	}
-	for i, w := range strings.Fields(Of([]byte("abc")).Words()) {
+	for i, w := range Of([]byte("abc")).Words() {
 		if i%2 == 0 && !even[w] || i%2 == 1 && !odd[w] {
 			t.Errorf("word %d, %s, is of the other half", i, w)
 		}
@@ -177,5 +183,28 @@ func TestOfKeyIsOpenSSLs(t *testing.T) {
 	digest, err := cmd.Output()
 	if err != nil || !strings.Contains(string(digest), OfKey(&key.PublicKey).Hex()) {
 		t.Errorf("openssl says %s, we %s, %v", digest, OfKey(&key.PublicKey), err)
+	}
+}
+
+// Rows are what is read aloud: eight of four words, headed by the number of the
+// first, narrow enough for any terminal.
+func TestRows(t *testing.T) {
+	longest := 0
+	for _, w := range words {
+		longest = max(longest, len(w))
+	}
+	if longest != 11 {
+		t.Errorf("the longest word has %d letters: the columns are for 11", longest)
+	}
+	f := Of([]byte("abc"))
+	rows := strings.Split(f.Rows(), "\n")
+	if len(rows) != 8 {
+		t.Fatalf("%d rows:\n%s", len(rows), f.Rows())
+	}
+	for i, row := range rows {
+		fields := strings.Fields(row)
+		if len(row) > 60 || row != strings.TrimRight(row, " ") || len(fields) != 5 || fields[0] != fmt.Sprint(4*i+1) || strings.Join(fields[1:], " ") != strings.Join(f.Words()[4*i:4*i+4], " ") {
+			t.Errorf("row %d is %q", i+1, row)
+		}
 	}
 }

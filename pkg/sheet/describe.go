@@ -15,7 +15,7 @@ import (
 )
 
 // Describe writes a record of a ledger for people: number, time and event, then a line for
-// each fact, in the record's order; digests in hex and in words.
+// each fact, in the record's order.
 func Describe(e ledger.Entry) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d  %s  %s\n", e.Seq, e.Time.Format(time.DateTime+"Z"), control.Plain(e.Event))
@@ -53,15 +53,8 @@ func describe(b *strings.Builder, d *json.Decoder, label string) {
 }
 
 func fact(b *strings.Builder, label, value string) {
-	const indent = "\n                            "
-	print, err := fingerprint.Parse(value)
-	switch {
-	case value == "" || value == (fingerprint.Fingerprint{}).String():
+	if value == "" || value == (fingerprint.Fingerprint{}).String() {
 		value = "-"
-	case err == nil && print.String() == value:
-		value += indent + strings.ReplaceAll(Wrap(print.Words(), 70), "\n", indent)
-	default:
-		value = control.Plain(value)
 	}
-	fmt.Fprintf(b, "      %-21s %s\n", label, value)
+	fmt.Fprintf(b, "      %-21s %s\n", label, control.Plain(value))
 }

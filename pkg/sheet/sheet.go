@@ -199,14 +199,13 @@ func (s Sheet) Text() string {
 	return strings.Join(pages, "\f")
 }
 
-// text sets the words of a digest across the page: that takes fewest lines.
 func (r Row) text() string {
 	value, words := r.Value, ""
 	if r.Print != (fingerprint.Fingerprint{}) {
 		value = r.Print.Hex()
 	}
 	if r.Words {
-		words = indented(r.Print.Words(), 4) + "\n"
+		words = "    " + strings.ReplaceAll(r.Print.Rows(), "\n", "\n    ") + "\n"
 	}
 	return fmt.Sprintf("%-*s %s\n%s", labelWidth, r.Label, strings.TrimLeft(indented(value, labelWidth+1), " "), words)
 }
@@ -249,7 +248,7 @@ body { font: 8.5pt/1.35 "Liberation Sans", Arial, sans-serif; margin: 0 auto; ma
 h1 { font-size: 15pt; margin: 0 } h2 { font-size: 11pt; margin: 1mm 0 2mm } h3 { font-size: 8.5pt; margin: 2.5mm 0 .5mm; border-bottom: .3mm solid #000 }
 .banner { font-weight: bold } table { border-collapse: collapse; width: 100% }
 th { text-align: left; font-weight: normal; width: 30mm; vertical-align: top; color: #444; padding: .3mm 2mm .3mm 0 } td { vertical-align: top; padding: .3mm 0; white-space: pre-line; overflow-wrap: anywhere }
-.hex { font: 8pt "Liberation Mono", monospace } .sign { margin-top: auto } .sign td { border-bottom: .2mm solid #000; height: 9mm }
+.hex, .words { font: 8pt "Liberation Mono", monospace } .words { display: block; white-space: pre; columns: 2 } .sign { margin-top: auto } .sign td { border-bottom: .2mm solid #000; height: 9mm }
 `
 
 // HTML sets the sheet as a page for a browser to print.
@@ -282,7 +281,7 @@ func (r Row) html() string {
 	}
 	text := `<span class="hex">` + strings.ReplaceAll(r.Print.Grouped(), "\n", " ") + "</span>"
 	if r.Words {
-		text += "\n" + strings.Join(strings.Fields(r.Print.Words()), " ")
+		text += `<span class="words">` + r.Print.Rows() + "</span>"
 	}
 	return text
 }

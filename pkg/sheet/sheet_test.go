@@ -72,7 +72,7 @@ func full() Sheet {
 	var sections []Section
 	for i := range 5 {
 		section := Section{Title: fmt.Sprintf("Section <%d>", i)}
-		section.AddPrint("in words", print, i < 4)
+		section.AddPrint("in words", print, i < 3)
 		section.Add("url", "https://practice.vault.keyferry.test/keys/a&b/"+strings.Repeat("c", 32))
 		if i < 4 {
 			section.Add("two", "a first line", "", "a second \x1b line")
@@ -149,7 +149,7 @@ func TestText(t *testing.T) {
 			t.Error("empty facts are shown")
 		}
 		print := fingerprint.Of([]byte("x"))
-		if joined := strings.Join(strings.Fields(page), " "); strings.Count(joined, strings.Join(strings.Fields(print.Words()), " ")) != 4 || strings.Count(joined, print.Hex()) != 5 {
+		if joined := strings.Join(strings.Fields(page), " "); strings.Count(joined, strings.Join(strings.Fields(print.Rows()), " ")) != 3 || strings.Count(joined, print.Hex()) != 5 {
 			t.Error("a digest is not there whole")
 		}
 	}
@@ -187,8 +187,8 @@ func TestDescribe(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", want, got)
 		}
 	}
-	if !strings.Contains(strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(print.Words()), " ")) {
-		t.Errorf("the digest is not in words:\n%s", got)
+	if strings.Contains(got, print.Words()[0]) {
+		t.Errorf("a digest is in words, which people may take for those that are read aloud:\n%s", got)
 	}
 }
 

@@ -94,7 +94,7 @@ func inWords(hex string) string {
 	if err != nil {
 		return ""
 	}
-	return strings.Join(strings.Fields(print.Words()), " ")
+	return strings.Join(print.Words(), " ")
 }
 
 // Identity is what every passed check has proven: the key's GUID and public

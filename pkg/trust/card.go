@@ -5,7 +5,6 @@ package trust
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -41,7 +40,7 @@ type Spoken struct {
 }
 
 func speak(f fingerprint.Fingerprint) Spoken {
-	return Spoken{f.Hex(), strings.Fields(f.Words())}
+	return Spoken{f.Hex(), f.Words()}
 }
 
 // CardName is the file name of an offline side's card.
