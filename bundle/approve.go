@@ -12,7 +12,6 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
-	"keyferry/pkg/strictjson"
 )
 
 // Own is a bundle that this side sealed, to which approvals may be attached. The
@@ -24,10 +23,10 @@ type Own struct {
 	payload  *io.SectionReader
 }
 
-// OpenOwn reads a bundle and checks that sender signed it, and that what
-// approvals it has are good (KF-APPROVAL-BUNDLE).
+// OpenOwn reads a bundle and checks that sender signed it, and that its
+// approvals, if it has any, are good (KF-APPROVAL-BUNDLE).
 func OpenOwn(file *io.SectionReader, sender sshsig.PublicKey) (*Own, error) {
-	medium := &source{r: file}
+	medium := &faultyReader{Reader: file}
 	outer, payload, err := readOwn(file, medium)
 	if medium.err != nil {
 		return nil, fmt.Errorf("read the bundle: %w", medium.err)
@@ -39,10 +38,8 @@ func OpenOwn(file *io.SectionReader, sender sshsig.PublicKey) (*Own, error) {
 		return nil, control.ApprovalBundle.Refuse("this is not a bundle of this side: %w", err)
 	}
 	o := &Own{Digest: fingerprint.Of(outer.manifest), outer: outer, payload: payload}
-	if err := strictjson.UnmarshalLine(outer.manifest, maxManifest, &o.Manifest); err != nil {
-		return nil, control.ApprovalBundle.Refuse("the manifest: %w", err)
-	}
-	return o, nil
+	o.Manifest, err = ParseManifest(outer.manifest)
+	return o, err
 }
 
 // readOwn reads the file by way of r, and passes over the payload.
@@ -61,6 +58,9 @@ func readOwn(file *io.SectionReader, r io.Reader) (*outer, *io.SectionReader, er
 	}
 	return o, io.NewSectionReader(file, start, o.payload), t.end(padding(o.payload) + trailer)
 }
+
+// Request is the manifest's bytes, which approvers sign.
+func (o *Own) Request() []byte { return o.outer.manifest }
 
 // Approvals lists who has approved: the signers behind the sender.
 func (o *Own) Approvals() []sshsig.PublicKey {

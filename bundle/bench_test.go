@@ -4,6 +4,7 @@ package bundle
 
 import (
 	"encoding/base64"
+	"io"
 	"math/rand/v2"
 	"testing"
 )
@@ -28,7 +29,10 @@ func BenchmarkSeal(b *testing.B) {
 			l.Files = []Content{Bytes("data", data)}
 			b.SetBytes(benchSize)
 			for b.Loop() {
-				if _, err := Seal(file, l); err != nil {
+				if _, err := file.Seek(0, io.SeekStart); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := Seal(io.Discard, file, l); err != nil {
 					b.Fatal(err)
 				}
 			}

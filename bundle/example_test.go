@@ -3,15 +3,10 @@
 package bundle
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"testing"
-
-	"filippo.io/age"
-	"github.com/klauspost/compress/zstd"
 
 	"keyferry/pkg/fingerprint"
 )
@@ -38,20 +33,7 @@ func TestExampleInComment(t *testing.T) {
 func exampleOf(t *testing.T, data []byte) string {
 	t.Helper()
 	outer := split(t, data)
-	decrypted, err := age.Decrypt(bytes.NewReader(outer[2].data), identity(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := zstd.NewReader(decrypted)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	plain, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	inner := split(t, plain)
+	inner := split(t, plain(t, outer[2].data))
 	var b strings.Builder
 	b.WriteString(`# Worked example
 
@@ -62,10 +44,10 @@ Each member's header, the size of its content, and below that its SHA-256:
 
 `)
 	listing(&b, outer)
-	fmt.Fprintf(&b, "manifest.json, here in lines of 72 bytes:\n\n%s\nIts signature:\n\n%s\n", folded(outer[0].data), indented(string(outer[1].data)))
+	fmt.Fprintf(&b, "manifest.json:\n\n%s\nIts signature:\n\n%s\n", indented(string(outer[0].data)), indented(string(outer[1].data)))
 	b.WriteString("The payload, decrypted and decompressed:\n\n")
 	listing(&b, inner)
-	fmt.Fprintf(&b, "index.json, here in lines of 72 bytes:\n\n%s", folded(inner[0].data))
+	fmt.Fprintf(&b, "index.json:\n\n%s", indented(string(inner[0].data)))
 	comment := strings.ReplaceAll("// "+strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\n", "\n// "), "// \n", "//\n")
 	return "// SPDX-License-Identifier: Apache-2.0\n\n" + strings.ReplaceAll(comment, "// \t", "//\t") + "\npackage bundle\n"
 }
@@ -77,18 +59,6 @@ func listing(b *strings.Builder, members []member) {
 		at += block + len(m.data) + int(padding(int64(len(m.data))))
 	}
 	fmt.Fprintf(b, "\tat %5d, %4d bytes of zeros\n\n", at, trailer)
-}
-
-// folded breaks a line every 72 bytes.
-func folded(line []byte) string {
-	text := strings.TrimSuffix(string(line), "\n")
-	var b strings.Builder
-	for len(text) > 0 {
-		n := min(72, len(text))
-		fmt.Fprintf(&b, "\t%s\n", text[:n])
-		text = text[n:]
-	}
-	return b.String()
 }
 
 func indented(text string) string {

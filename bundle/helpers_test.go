@@ -7,9 +7,9 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ed25519"
+	_ "embed"
 	"errors"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,6 +58,11 @@ func identity(t testing.TB) *age.X25519Identity {
 	return id
 }
 
+// publicKey is an RSA-2048 key, as PKIX DER.
+//
+//go:embed testdata/public.der
+var publicKey []byte
+
 // letter is a small key transfer of two keys.
 func letter(t testing.TB) Letter {
 	t.Helper()
@@ -71,10 +76,11 @@ func letter(t testing.TB) Letter {
 }
 
 func keyContent(id string) KeyContent {
+	kek := fingerprint.Of([]byte("kek"))
 	return KeyContent{
 		Key: Key{
-			ID: id, Disposition: DispositionHSM, SLC: "5c1b62b5-7d3c-4a43-8d0d-6a7d1e7f2f10", PublicKey: []byte("der"),
-			KID: "https://practice.vault.keyferry.test/keys/kek/1", WrappedBy: "software", Mechanism: "CKM_RSA_AES_KEY_WRAP",
+			ID: id, Disposition: DispositionHSM, SLC: "5c1b62b5-7d3c-4a43-8d0d-6a7d1e7f2f10", PublicKey: publicKey,
+			KID: "https://practice.vault.keyferry.test/keys/kek/1", KEK: &kek, WrappedBy: "software", Mechanism: "CKM_RSA_AES_KEY_WRAP",
 			Warnings: []string{},
 		},
 		Contents: []Content{
@@ -111,37 +117,24 @@ func create(t testing.TB, path string) *os.File {
 
 func seal(t testing.TB, l Letter) []byte {
 	t.Helper()
-	b := newStick()
-	if _, err := Seal(b, l); err != nil {
+	var b bytes.Buffer
+	if _, err := Seal(&b, scratch(t), l); err != nil {
 		t.Fatal(err)
 	}
-	return b.data
+	return b.Bytes()
 }
 
-// stick is a file in memory, with a bound on what may be written to it in all.
-type stick struct {
-	data []byte
-	room int
-}
+// full is a disk with room for so many bytes.
+type full struct{ room int }
 
-func newStick() *stick { return &stick{room: math.MaxInt} }
+var errDiskFull = errors.New("the disk is full")
 
-var errStickFull = errors.New("the stick is full")
-
-func (s *stick) WriteAt(p []byte, at int64) (int, error) {
-	if s.room -= len(p); s.room < 0 {
-		return 0, errStickFull
+func (d *full) Write(p []byte) (int, error) {
+	if d.room -= len(p); d.room < 0 {
+		return 0, errDiskFull
 	}
-	if more := int(at) + len(p) - len(s.data); more > 0 {
-		s.data = append(s.data, make([]byte, more)...)
-	}
-	return copy(s.data[at:], p), nil
+	return len(p), nil
 }
-
-func (s *stick) ReadAt(p []byte, at int64) (int, error) { return bytes.NewReader(s.data).ReadAt(p, at) }
-
-// holdsBundle reports whether what is written begins as a bundle does.
-func (s *stick) holdsBundle() bool { return bytes.HasPrefix(s.data, []byte(manifestName)) }
 
 func open(t testing.TB, data []byte, p Pins) (*Verified, error) {
 	t.Helper()
@@ -178,16 +171,6 @@ func refused(t testing.TB, v *Verified, err error, want control.Control) {
 	if v != nil {
 		t.Error("a refused bundle is returned")
 	}
-}
-
-// allowed tells whether a refused size has the hint that --max-size allows it.
-func allowed(t testing.TB, err error) bool {
-	t.Helper()
-	r := new(control.Refusal)
-	if !errors.As(err, &r) || r.Control.ID != control.BundleSize.ID || r.Hint == "" {
-		t.Fatalf("got the error %v, want %s", err, control.BundleSize.ID)
-	}
-	return strings.Contains(r.Hint, "--max-size")
 }
 
 // member is one member of a tar.
@@ -261,17 +244,17 @@ func inOrder(t testing.TB, signers ...crypto.Signer) []crypto.Signer {
 	return signers
 }
 
-// forgery puts something wrong into a bundle while it is made: the true sender
-// signs what comes out. Each function that is set changes one stage.
+// forgery puts something wrong into a bundle: the true sender signs what comes
+// out. Each function that is set changes one stage.
 type forgery struct {
-	index     func(*Index)
-	indexLine func([]byte) []byte
-	members   func([]member) []member // of the payload; index.json is the first
-	plain     func([]byte) []byte     // the payload's tar
-	payload   func([]byte) []byte     // encrypted
-	manifest  func(*Manifest)
-	line      func([]byte) []byte // the manifest's bytes
-	outer     func([]member) []member
+	index    func(*Index)
+	lines    func([]byte) []byte     // of the index
+	members  func([]member) []member // of the payload; index.json is the first
+	plain    func([]byte) []byte     // the payload's tar
+	payload  func([]byte) []byte     // encrypted
+	manifest func(*Manifest)
+	line     func([]byte) []byte // the manifest's bytes
+	outer    func([]member) []member
 }
 
 func change[T any](f func(T) T, v T) T {
@@ -281,61 +264,82 @@ func change[T any](f func(T) T, v T) T {
 	return f(v)
 }
 
+// forge seals a letter, takes the bundle apart, and puts it together again.
 func forge(t testing.TB, l Letter, f forgery) []byte {
 	t.Helper()
-	x := index(t, l)
-	x.Salt = strings.Repeat("0", 64)
+	good := split(t, seal(t, l))
+	m, err := ParseManifest(good[0].data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	members := split(t, plain(t, good[2].data))
+	x, err := parseIndex(members[0].data)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if f.index != nil {
 		f.index(&x)
 	}
-	indexLine := change(f.indexLine, mustLine(t, x))
-	members := []member{{indexName, indexLine}}
-	for _, c := range l.contents() {
-		members = append(members, member{c.Path, data(t, c)})
-	}
-	plain := change(f.plain, join(t, change(f.members, members)))
-	payload := change(f.payload, encrypt(t, l.Recipient, plain))
-	manifest, err := l.manifest(fingerprint.Of(indexLine))
-	if err != nil {
-		t.Fatal(err)
-	}
-	manifest.Payload = File{payloadName, int64(len(payload)), fingerprint.Of(payload)}
+	members[0].data = change(f.lines, mustLines(t, x))
+	m.Index = fingerprint.Of(members[0].data)
+	payload := change(f.payload, encrypt(t, l.Recipient, change(f.plain, join(t, change(f.members, members)))))
+	m.Payload = File{payloadName, int64(len(payload)), fingerprint.Of(payload)}
 	if f.manifest != nil {
-		f.manifest(&manifest)
+		f.manifest(&m)
 	}
-	line := change(f.line, mustLine(t, manifest))
-	return join(t, change(f.outer, []member{{manifestName, line}, approval(t, l.Signer, line), {payloadName, payload}}))
+	manifest := change(f.line, mustLines(t, m))
+	return join(t, change(f.outer, []member{{manifestName, manifest}, approval(t, l.Signer, manifest), {payloadName, payload}}))
 }
 
-func index(t testing.TB, l Letter) Index {
+// plain is the tar in a payload, decrypted without the code under test.
+func plain(t testing.TB, payload []byte) []byte {
 	t.Helper()
-	files, err := l.describe()
+	decrypted, err := age.Decrypt(bytes.NewReader(payload), identity(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := l.index(files)
+	r, err := zstd.NewReader(decrypted)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return x
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// contents lists the files of a letter in the order of the payload.
+func (l Letter) contents() []Content {
+	var all []Content
+	for _, k := range l.Keys {
+		all = append(all, k.Contents...)
+	}
+	return append(all, l.Files...)
 }
 
 func data(t testing.TB, c Content) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	if _, err := c.copyTo(&b); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-func mustLine(t testing.TB, v any) []byte {
-	t.Helper()
-	line, err := strictjson.MarshalLine(v)
+	r, err := c.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return line
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func mustLines(t testing.TB, v any) []byte {
+	t.Helper()
+	lines, err := strictjson.MarshalLines(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
 }
 
 func encrypt(t testing.TB, to age.Recipient, plain []byte) []byte {

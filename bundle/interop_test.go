@@ -67,7 +67,7 @@ func openWithStockTools(t *testing.T, ageTool, identity string, recipient age.Re
 
 	shell(t, dir, "tar xf B.kfb")
 	for name, key := range map[string]string{"offline": public(t, sender).Fingerprint().Hex(), "approver": public(t, stranger).Fingerprint().Hex()} {
-		verify := "ssh-keygen -Y verify -f allowed_signers -n keyferry-bundle-v1 -I " + name + " -s signatures/" + key + ".sig"
+		verify := "ssh-keygen -Y verify -f allowed_signers -n keyferry-bundle-v2 -I " + name + " -s signatures/" + key + ".sig"
 		shell(t, dir, verify+" < manifest.json")
 		if out, err := exec.Command("sh", "-c", "cd "+dir+"; (cat manifest.json; echo) | "+verify).CombinedOutput(); err == nil {
 			t.Errorf("ssh-keygen takes the signature for another manifest: %s", out)

@@ -4,6 +4,7 @@ package bundle
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -81,27 +82,44 @@ func TestManifest(t *testing.T) {
 		forgery
 		want control.Control
 	}{
-		{"no warnings at all", manifest(func(m *Manifest) { m.Warnings = nil }), control.BundleManifest},
-		{"a warning that is no control ID", manifest(func(m *Manifest) { m.Warnings = []string{"<b>"} }), control.BundleManifest},
-		{"warnings out of order", manifest(func(m *Manifest) { m.Warnings = []string{"KF-B", "KF-A"} }), control.BundleManifest},
-		{"a warning twice", manifest(func(m *Manifest) { m.Warnings = []string{"KF-A", "KF-A"} }), control.BundleManifest},
-		{"warnings without end", manifest(func(m *Manifest) { m.Warnings = manyWarnings(maxWarnings + 1) }), control.BundleManifest},
-		{"another format", manifest(func(m *Manifest) { m.Format = "keyferry-bundle-v2" }), control.BundleVersion},
-		{"another format with a field more", replace(`bundle-v1"`, `bundle-v2","extra":1`), control.BundleVersion},
-		{"no format", replace(`{"format":"keyferry-bundle-v1",`, `{`), control.BundleVersion},
+		{"no warnings at all", manifest(func(m *Manifest) { m.Keys[0].Warnings = nil }), control.BundleManifest},
+		{"a warning that is no control ID", manifest(func(m *Manifest) { m.Keys[0].Warnings = []string{"<b>"} }), control.BundleManifest},
+		{"warnings out of order", manifest(func(m *Manifest) { m.Keys[0].Warnings = []string{"KF-B", "KF-A"} }), control.BundleManifest},
+		{"a warning twice", manifest(func(m *Manifest) { m.Keys[0].Warnings = []string{"KF-A", "KF-A"} }), control.BundleManifest},
+		{"warnings without end", manifest(func(m *Manifest) { m.Keys[0].Warnings = manyWarnings(maxWarnings + 1) }), control.BundleManifest},
+		{"no list of keys", manifest(func(m *Manifest) { m.Keys = nil }), control.BundleManifest},
+		{"a key twice", manifest(func(m *Manifest) { m.Keys[1] = m.Keys[0] }), control.BundleManifest},
+		{"a bad key identifier", manifest(func(m *Manifest) { m.Keys[0].ID = "Key" }), control.BundleManifest},
+		{"another disposition", manifest(func(m *Manifest) { m.Keys[0].Disposition = "cloud" }), control.BundleManifest},
+		{"an SLC that is no GUID", manifest(func(m *Manifest) { m.Keys[0].SLC = "slc" }), control.BundleManifest},
+		{"no KEK", manifest(func(m *Manifest) { m.Keys[0].KEK = nil }), control.BundleManifest},
+		{"a KEK of a Microsoft-managed key", manifest(func(m *Manifest) { m.Keys[0].Disposition = DispositionMicrosoftManaged }), control.BundleManifest},
+		{"the format before this one", manifest(func(m *Manifest) { m.Format = "keyferry-bundle-v1" }), control.BundleVersion},
+		{"another format", manifest(func(m *Manifest) { m.Format = "keyferry-bundle-v3" }), control.BundleVersion},
+		{"another format with a field more", replace(`bundle-v2",`, "bundle-v3\",\n  \"extra\": 1,"), control.BundleVersion},
+		{"no format", replace("  \"format\": \"keyferry-bundle-v2\",\n", ""), control.BundleVersion},
 		{"an empty format", manifest(func(m *Manifest) { m.Format = "" }), control.BundleVersion},
-		{"a format twice", replace(`{"format"`, `{"format":"keyferry-bundle-v0","format"`), control.BundleManifest},
-		{"an unknown field", replace(`{"format"`, `{"extra":1,"format"`), control.BundleManifest},
-		{"an unknown field within", replace(`{"path"`, `{"extra":1,"path"`), control.BundleManifest},
-		{"a duplicate field", replace(`"sequence":1`, `"sequence":2,"sequence":1`), control.BundleManifest},
-		{"a field in another case", replace(`"sequence":1`, `"Sequence":1`), control.BundleManifest},
-		{"a field left out", replace(`"rehearsal":false,`, ``), control.BundleManifest},
-		{"a space more", replace(`"sequence":1`, `"sequence": 1`), control.BundleManifest},
-		{"no final line feed", replace("}\n", "}"), control.BundleManifest},
-		{"trailing data", replace("}\n", "}\n{}\n"), control.BundleManifest},
-		{"a line feed more", replace("}\n", "}\n\n"), control.BundleManifest},
+		{"a format twice", replace(`  "format"`, "  \"format\": \"keyferry-bundle-v0\",\n  \"format\""), control.BundleManifest},
+		{"an unknown field", replace(`  "format"`, "  \"extra\": 1,\n  \"format\""), control.BundleManifest},
+		{"an unknown field within", replace(`    "path"`, "    \"extra\": 1,\n    \"path\""), control.BundleManifest},
+		{"a duplicate field", replace(`  "sequence": 1`, "  \"sequence\": 2,\n  \"sequence\": 1"), control.BundleManifest},
+		{"a field in another case", replace(`"sequence"`, `"Sequence"`), control.BundleManifest},
+		{"a field left out", replace("  \"rehearsal\": false,\n", ""), control.BundleManifest},
+		{"a space more", replace(`"sequence": 1`, `"sequence":  1`), control.BundleManifest},
+		{"a space less", replace(`"sequence": 1`, `"sequence":1`), control.BundleManifest},
+		{"all in one line", forgery{line: func(lines []byte) []byte {
+			var b bytes.Buffer
+			if err := json.Compact(&b, lines); err != nil {
+				t.Fatal(err)
+			}
+			return append(b.Bytes(), '\n')
+		}}, control.BundleManifest},
+		{"Windows line ends", forgery{line: func(lines []byte) []byte { return bytes.ReplaceAll(lines, []byte("\n"), []byte("\r\n")) }}, control.BundleManifest},
+		{"no final line feed", forgery{line: func(lines []byte) []byte { return lines[:len(lines)-1] }}, control.BundleManifest},
+		{"trailing data", forgery{line: func(lines []byte) []byte { return append(lines, "{}\n"...) }}, control.BundleManifest},
+		{"a line feed more", forgery{line: func(lines []byte) []byte { return append(lines, '\n') }}, control.BundleManifest},
 		{"another spelling of the time", replace(`00Z"`, `00+00:00"`), control.BundleManifest},
-		{"a number that is text", replace(`"sequence":1`, `"sequence":"1"`), control.BundleManifest},
+		{"a number that is text", replace(`"sequence": 1`, `"sequence": "1"`), control.BundleManifest},
 		{"no JSON", forgery{line: func([]byte) []byte { return []byte("manifest\n") }}, control.BundleManifest},
 		{"nothing", forgery{line: func([]byte) []byte { return nil }}, control.BundleManifest},
 		{"an id that is none", manifest(func(m *Manifest) { m.ID = "../" + m.ID[3:] }), control.BundleManifest},
@@ -119,6 +137,8 @@ func TestManifest(t *testing.T) {
 		{"a payload shorter", manifest(func(m *Manifest) { m.Payload.Size-- }), control.BundlePayload},
 		{"another payload", manifest(func(m *Manifest) { m.Payload.SHA256 = print }), control.BundlePayload},
 		{"another index", manifest(func(m *Manifest) { m.Index = print }), control.BundleContents},
+		{"a payload of negative size", manifest(func(m *Manifest) { m.Payload.Size = -1 }), control.BundleSize},
+		{"a sender whose name is none", manifest(func(m *Manifest) { m.Sender.Name = "../x" }), control.BundleManifest},
 		{"a manifest too large", replace(`vault-room`, strings.Repeat("v", maxManifest)), control.BundleFormat},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -189,16 +209,15 @@ func manyWarnings(n int) []string {
 // Approvers see the warnings of all keys in the manifest, once each.
 func TestWarnings(t *testing.T) {
 	l := letter(t)
-	l.Warnings = []string{"KF-NET", "KF-B"}
+	l.Keys[1].Warnings = []string{"KF-NET", "KF-B"}
 	l.Keys[0].Warnings = []string{"KF-B", "KF-A", "KF-B"}
 	v := mustOpen(t, seal(t, l), pins(t))
-	if want := []string{"KF-A", "KF-B", "KF-NET"}; !slices.Equal(v.Manifest.Warnings, want) {
-		t.Errorf("the manifest has the warnings %q, expected %q", v.Manifest.Warnings, want)
+	if want := []string{"KF-A", "KF-B", "KF-NET"}; !slices.Equal(v.Manifest.Warnings(), want) {
+		t.Errorf("the manifest has the warnings %q, expected %q", v.Manifest.Warnings(), want)
 	}
 	if want := []string{"KF-A", "KF-B"}; !slices.Equal(v.Index.Keys[0].Warnings, want) {
 		t.Errorf("the key has the warnings %q, expected %q", v.Index.Keys[0].Warnings, want)
 	}
-	l.Warnings = manyWarnings(maxWarnings)
-	l.Keys = nil
+	l.Keys[0].Warnings = manyWarnings(maxWarnings)
 	mustOpen(t, seal(t, l), pins(t))
 }

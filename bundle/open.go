@@ -4,8 +4,8 @@ package bundle
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"filippo.io/age"
+	"github.com/klauspost/compress/zstd"
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
@@ -30,21 +31,6 @@ type Pins struct {
 	Threshold  int
 	Identity   age.Identity
 	Taken      []Taken // the sender's bundles that were taken before, oldest first
-	MaxSize    int64   // in bytes, of the payload and of what it holds; 0: [DefaultMaxSize]
-}
-
-func (p Pins) maxSize() int64 { return cmp.Or(p.MaxSize, DefaultMaxSize) }
-
-// checkSize refuses a what of more bytes than the receiver takes.
-func (p Pins) checkSize(what string, size int64) error {
-	if size <= p.maxSize() {
-		return nil
-	}
-	refusal := control.BundleSize.Refuse("%s %d bytes, the most that is taken is %d", what, size, p.maxSize())
-	if p.Purpose == Receipt { // whose size nobody can allow
-		return refusal.WithHint("no receipt is that large: ask the sender for it again")
-	}
-	return refusal
 }
 
 // Taken is a bundle that was taken before.
@@ -62,73 +48,65 @@ type Verified struct {
 	Approvals []sshsig.PublicKey // of listed approvers, each once
 	Again     bool               // this very bundle was taken before
 
-	payload io.ReaderAt
-	pins    Pins
+	payload  io.ReaderAt
+	identity age.Identity
 }
 
 // Open reads a bundle once from stick and checks all of it against pins. The
 // payload, once its signed manifest is known, goes into scratch, an empty file
 // without a name. Open writes nothing else.
 func Open(stick io.Reader, scratch *os.File, pins Pins) (*Verified, error) {
-	source := &source{r: stick}
-	v, err := receive(source, scratch, pins)
-	if source.err != nil {
+	source, copied := &faultyReader{Reader: stick}, &faultyWriter{Writer: scratch}
+	v, err := receive(source, copied, pins)
+	switch { // the medium and this machine's disk are no faults of the bundle
+	case source.err != nil:
 		return nil, fmt.Errorf("read the bundle from the stick: %w", source.err)
-	}
-	if err != nil {
+	case copied.err != nil:
+		return nil, copied.err
+	case err != nil:
 		return nil, err
 	}
+	v.payload = scratch
 	if v.Index, err = v.walk(nil); err != nil {
 		return nil, err
 	}
-	if err := v.Index.checkWarnings(v.Manifest.Warnings); err != nil {
+	if err := v.Index.agrees(v.Manifest); err != nil {
 		return nil, err
 	}
 	return v, nil
 }
 
-// source remembers that the medium failed, which is no fault of the bundle.
-type source struct {
-	r   io.Reader
-	err error
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
-}
-
-// receive reads the outer tar, member by member; each is checked before the
-// next is read.
-func receive(stick io.Reader, scratch *os.File, pins Pins) (*Verified, error) {
+// receive checks signatures, manifest and payload, each before the next is read.
+func receive(stick io.Reader, scratch io.Writer, pins Pins) (*Verified, error) {
 	t := tarReader{stick, "the bundle"}
 	outer, err := readOuter(t)
 	if err != nil {
 		return nil, err
 	}
-	v, err := outer.verify(pins)
-	if err != nil {
+	v := &Verified{Digest: fingerprint.Of(outer.manifest), identity: pins.Identity}
+	if v.Approvals, err = outer.checkSignatures(pins); err != nil {
 		return nil, err
 	}
-	if err := v.Manifest.checkSize(outer.payload, pins); err != nil {
+	if v.Manifest, err = ParseManifest(outer.manifest); err != nil {
 		return nil, err
+	}
+	if err := v.Manifest.fits(pins); err != nil {
+		return nil, err
+	}
+	if v.Again, err = v.Manifest.checkSequence(v.Digest, pins.Taken); err != nil {
+		return nil, err
+	}
+	want := v.Manifest.Payload
+	if outer.payload != want.Size {
+		return nil, control.BundlePayload.Refuse("the payload has %d bytes, the manifest says %d", outer.payload, want.Size)
 	}
 	digest := sha256.New()
-	writing := newFanOut(scratch, digest)
-	err = t.content(writing, outer.payload)
-	if err := writing.Close(); err != nil {
-		return nil, err // the bundle is not to blame
-	}
-	if err != nil {
+	if err := t.content(io.MultiWriter(scratch, digest), want.Size); err != nil {
 		return nil, err
 	}
-	if got := fingerprint.Fingerprint(digest.Sum(nil)); got != v.Manifest.Payload.SHA256 {
-		return nil, control.BundlePayload.Refuse("the payload's SHA-256 is %s, the manifest says %s", got, v.Manifest.Payload.SHA256)
+	if got := fingerprint.Fingerprint(digest.Sum(nil)); got != want.SHA256 {
+		return nil, control.BundlePayload.Refuse("the payload's SHA-256 is %s, the manifest says %s", got, want.SHA256)
 	}
-	v.payload = scratch
 	return v, t.end(trailer)
 }
 
@@ -170,13 +148,6 @@ func readOuter(t tarReader) (*outer, error) {
 	return &o, nil
 }
 
-// member reads a small member whole.
-func (t tarReader) member(size int64) ([]byte, error) {
-	var b bytes.Buffer
-	err := t.content(&b, size)
-	return b.Bytes(), err
-}
-
 func (o *outer) readSignature(t tarReader, name string, size int64) error {
 	if len(o.signatures) == maxSignatures || size > maxSignature {
 		return control.BundleSize.Refuse("the bundle has more than %d signatures, or one of more than %d bytes", maxSignatures, maxSignature).
@@ -196,21 +167,6 @@ func (o *outer) readSignature(t tarReader, name string, size int64) error {
 	o.signatures = append(o.signatures, s)
 	o.armored = append(o.armored, armored)
 	return nil
-}
-
-// verify checks signatures, then parses the manifest from the same bytes, then
-// holds it against pins.
-func (o *outer) verify(pins Pins) (*Verified, error) {
-	approvals, err := o.checkSignatures(pins)
-	if err != nil {
-		return nil, err
-	}
-	v := &Verified{Digest: fingerprint.Of(o.manifest), Approvals: approvals, pins: pins}
-	if v.Manifest, err = parseManifest(o.manifest, pins); err != nil {
-		return nil, err
-	}
-	v.Again, err = v.Manifest.checkSequence(v.Digest, pins.Taken)
-	return v, err
 }
 
 // checkSignatures wants the sender's signature first, then approvals in the
@@ -245,4 +201,149 @@ func (o *outer) checkSignatures(pins Pins) ([]sshsig.PublicKey, error) {
 		return nil, control.BundleApproval.Refuse("approvals that were given: %d, the security world asks for %d", len(approvals), pins.Threshold)
 	}
 	return approvals, nil
+}
+
+// maxWindow bounds, in bytes, the memory that a zstd stream may ask for.
+const maxWindow = 8 << 20
+
+// walk decrypts the payload and checks all of it: the index against the
+// manifest, each file against the index, and that nothing else is there. Each
+// file's content goes to sink, if there is one and it wants the file.
+func (v *Verified) walk(sink func(File) io.Writer) (Index, error) {
+	decrypted, size, err := age.DecryptReaderAt(v.payload, v.Manifest.Payload.Size, alone{v.identity})
+	if err != nil {
+		return Index{}, refuseDecrypt(err)
+	}
+	plain, err := zstd.NewReader(io.NewSectionReader(decrypted, 0, size), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		return Index{}, err
+	}
+	defer plain.Close()
+	t := tarReader{plain, "the payload"}
+	name, size, err := t.next()
+	if err != nil {
+		return Index{}, err
+	}
+	if name != indexName || size > maxIndex {
+		return Index{}, control.BundleContents.Refuse("the payload begins with %s of %d bytes, not with %s", control.Quote(name), size, indexName)
+	}
+	index, err := t.member(size)
+	if err != nil {
+		return Index{}, err
+	}
+	if fingerprint.Of(index) != v.Manifest.Index {
+		return Index{}, control.BundleContents.Refuse("the index is not the one that the manifest commits to")
+	}
+	x, err := parseIndex(index)
+	if err != nil {
+		return Index{}, err
+	}
+	for _, f := range x.files() {
+		if err := t.expect(f.Path, f.Size); err != nil {
+			return Index{}, err
+		}
+		digest := sha256.New()
+		w := io.Writer(digest)
+		if sink != nil {
+			if to := sink(f); to != nil {
+				w = io.MultiWriter(digest, to)
+			}
+		}
+		if err := t.content(w, f.Size); err != nil {
+			return Index{}, err
+		}
+		if fingerprint.Fingerprint(digest.Sum(nil)) != f.SHA256 {
+			return Index{}, control.BundleContents.Refuse("%s is not the file that the index describes", control.Quote(f.Path))
+		}
+	}
+	return x, t.end(trailer)
+}
+
+// ReadFile returns a file of the payload, verified once more.
+func (v *Verified) ReadFile(path string) ([]byte, error) {
+	files, err := v.ReadFiles(path)
+	return files[path], err
+}
+
+// ReadFiles returns files of the payload by their paths, verified once more, in
+// one pass over the payload.
+func (v *Verified) ReadFiles(paths ...string) (map[string][]byte, error) {
+	has := map[string]bool{}
+	for _, f := range v.Index.files() {
+		has[f.Path] = true
+	}
+	buffers := map[string]*bytes.Buffer{}
+	for _, path := range paths {
+		if !has[path] {
+			return nil, control.BundleContents.Refuse("the bundle has no %s", control.Quote(path))
+		}
+		buffers[path] = new(bytes.Buffer)
+	}
+	_, err := v.walk(func(f File) io.Writer {
+		if b, wanted := buffers[f.Path]; wanted {
+			return b
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
+	for path, b := range buffers {
+		files[path] = b.Bytes()
+	}
+	return files, nil
+}
+
+// alone is an identity that opens only a payload encrypted to it alone, and to a
+// recipient of its own kind: the sender does not decide who else could read a
+// payload, or could once X25519 is broken.
+type alone struct{ age.Identity }
+
+func (a alone) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	if len(stanzas) != 1 {
+		return nil, control.BundleRecipient.Refuse("the payload is encrypted to %d recipients, not to this side alone", len(stanzas))
+	}
+	kind := "X25519"
+	if _, hybrid := a.Identity.(*age.HybridIdentity); hybrid {
+		kind = "mlkem768x25519"
+	}
+	if stanzas[0].Type != kind {
+		return nil, control.BundleRecipient.Refuse("the payload is encrypted to a recipient of the kind %s, this side's is of the kind %s", control.Quote(stanzas[0].Type), kind)
+	}
+	return a.Identity.Unwrap(stanzas)
+}
+
+func refuseDecrypt(err error) error {
+	if r := new(control.Refusal); errors.As(err, &r) {
+		return r
+	}
+	return control.BundleDecrypt.Refuse("the payload can't be decrypted: %w", err)
+}
+
+// faultyReader and faultyWriter remember that the medium failed.
+type faultyReader struct {
+	io.Reader
+	err error
+}
+
+func (f *faultyReader) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		f.err = err
+	}
+	return n, err
+}
+
+type faultyWriter struct {
+	io.Writer
+	err error
+}
+
+func (f *faultyWriter) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if err != nil {
+		f.err = err
+	}
+	return n, err
 }

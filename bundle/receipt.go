@@ -12,9 +12,6 @@ import (
 // ReceiptName is the path of the one file in a receipt.
 const ReceiptName = "receipt.json"
 
-// MaxReceipt is how large, in bytes, a receipt may be.
-const MaxReceipt = maxIndex
-
 const receiptFormat = "keyferry-receipt-v1"
 
 // ReceiptText is what a receipt says: what became of each key of a bundle.
@@ -42,7 +39,7 @@ type Arrived struct {
 // Encode writes the receipt's text.
 func (r ReceiptText) Encode() ([]byte, error) {
 	r.Format = receiptFormat
-	return strictjson.MarshalLine(r)
+	return strictjson.MarshalLines(r)
 }
 
 // ReadReceipt reads the text of a verified receipt.
@@ -59,7 +56,7 @@ func parseReceipt(data []byte) (*ReceiptText, error) {
 	if err := checkFormat("receipt", data, receiptFormat); err != nil {
 		return nil, err
 	}
-	if err := strictjson.UnmarshalLine(data, maxIndex, &r); err != nil {
+	if err := strictjson.UnmarshalLines(data, maxIndex, &r); err != nil {
 		return nil, control.BundleContents.Refuse("the receipt: %w", err)
 	}
 	for _, k := range r.Keys {

@@ -23,10 +23,10 @@ func TestReceiptText(t *testing.T) {
 	}{
 		{"as it is", "", "", control.Control{}},
 		{"another format", "receipt-v1", "receipt-v2", control.BundleVersion},
-		{"another format with a field more", `receipt-v1"`, `receipt-v2","extra":1`, control.BundleVersion},
-		{"a field more", `receipt-v1"`, `receipt-v1","extra":1`, control.BundleContents},
+		{"another format with a field more", `receipt-v1",`, "receipt-v2\",\n  \"extra\": 1,", control.BundleVersion},
+		{"a field more", `receipt-v1",`, "receipt-v1\",\n  \"extra\": 1,", control.BundleContents},
 		{"it writes on a terminal", `"practice"`, `"\u001b[2J"`, control.BundleContents},
-		{"no JSON", `{"format"`, `"format"`, control.BundleContents},
+		{"no JSON", "{\n  \"format\"", `"format"`, control.BundleContents},
 	} {
 		data := bytes.Replace(good, []byte(test.old), []byte(test.new), 1)
 		switch r, err := parseReceipt(data); {
@@ -54,10 +54,10 @@ func FuzzReceipt(f *testing.F) {
 	seeds := map[string][]byte{
 		"good":                 text,
 		"no line feed":         bytes.TrimSuffix(text, []byte("\n")),
-		"a space":              bytes.Replace(text, []byte(`"keys":`), []byte(`"keys": `), 1),
+		"a space":              bytes.Replace(text, []byte(`"keys": `), []byte(`"keys":  `), 1),
 		"another format":       bytes.Replace(text, []byte("receipt-v1"), []byte("receipt-v2"), 1),
-		"a field twice":        bytes.Replace(text, []byte(`"keys":`), []byte(`"keys":[],"keys":`), 1),
-		"a field less":         bytes.Replace(text, []byte(`"tenant":"Active",`), nil, 1),
+		"a field twice":        bytes.Replace(text, []byte(`  "keys": `), []byte("  \"keys\": [],\n  \"keys\": "), 1),
+		"a field less":         bytes.Replace(text, []byte("      \"tenant\": \"Active\",\n"), nil, 1),
 		"writes on a terminal": bytes.Replace(text, []byte("the vault has"), []byte("the \\u001b[2J has"), 1),
 		"empty":                {},
 	}

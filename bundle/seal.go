@@ -4,23 +4,26 @@ package bundle
 
 import (
 	"bytes"
-	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
 
 	"filippo.io/age"
+	"github.com/klauspost/compress/zstd"
 
+	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/strictjson"
 )
 
-// Letter is what is sealed into a bundle.
+// Letter is the content of a bundle to be sealed.
 type Letter struct {
 	Purpose   Purpose
 	Sender    string // name
@@ -30,13 +33,12 @@ type Letter struct {
 	Sequence  uint64
 	Previous  fingerprint.Fingerprint // of the manifest before; zero in the first
 	Rehearsal bool
-	Warnings  []string // control IDs, besides those of keys
 	Created   time.Time
 	Keys      []KeyContent
 	Files     []Content
 }
 
-// KeyContent is one key with its files. Its Files are filled in by Seal.
+// KeyContent is one key with its files. Seal fills in the Files of its Key.
 type KeyContent struct {
 	Key
 	Contents []Content
@@ -65,143 +67,123 @@ type Sealed struct {
 	Digest   fingerprint.Fingerprint // of the manifest's bytes
 }
 
-// Target is the empty file that a bundle is sealed into.
-type Target interface {
-	io.ReaderAt
-	io.WriterAt
-}
+var errChanged = errors.New("it changed while it was read")
 
-// Seal writes the bundle of a letter to f. The manifest, which comes first,
-// holds the payload's digest: so the payload is written first, behind the room
-// that the manifest and its signature will take. With an error, f holds no bundle.
-func Seal(f Target, l Letter) (*Sealed, error) {
-	files, err := l.describe()
-	if err != nil {
-		return nil, err
-	}
-	x, err := l.index(files)
-	if err != nil {
-		return nil, err
-	}
-	if err := x.checkMemory(); err != nil { // what can't be read again is not sealed
-		return nil, err
-	}
-	index, err := x.line()
-	if err != nil {
-		return nil, err
-	}
-	m, err := l.manifest(fingerprint.Of(index))
-	if err != nil {
-		return nil, err
-	}
-	room, err := newHead(m, unsigned{l.Signer})
-	if err != nil {
-		return nil, err
-	}
-	if m.Payload, err = l.writePayload(io.NewOffsetWriter(f, room.size()), index, files); err != nil {
-		return nil, err
-	}
-	h, err := newHead(m, l.Signer)
-	if err != nil {
-		return nil, err
-	}
-	return &Sealed{m, fingerprint.Of(h.signed)}, h.write(f, room.size(), m.Payload.Size)
-}
-
-// index describes all contents.
-func (l Letter) index(files []described) (Index, error) {
+// Seal writes the bundle of a letter to w. The manifest, which comes first, holds
+// the payload's digest: so the payload is made first, in scratch, an empty file.
+func Seal(w io.Writer, scratch io.ReadWriteSeeker, l Letter) (*Sealed, error) {
+	// The index describes all contents.
 	salt := make([]byte, sha256.Size)
-	if _, err := rand.Read(salt); err != nil {
-		return Index{}, err
-	}
-	take := func(n int) (taken []File) {
-		for _, f := range files[:n] {
-			taken = append(taken, f.File)
-		}
-		files = files[n:]
-		return taken
-	}
-	x := Index{Salt: hex.EncodeToString(salt), Keys: []Key{}}
+	rand.Read(salt)
+	x := Index{Salt: hex.EncodeToString(salt), Keys: []Key{}, Files: []File{}}
+	var contents []Content // behind index.json, in order
 	for _, k := range l.Keys {
-		k.Key.Files = take(len(k.Contents))
-		k.Key.Warnings = sorted(k.Warnings)
+		files, err := describe(k.Contents)
+		if err != nil {
+			return nil, err
+		}
+		k.Key.Files, k.Key.Warnings = files, sorted(k.Warnings)
 		x.Keys = append(x.Keys, k.Key)
+		contents = append(contents, k.Contents...)
 	}
-	x.Files = take(len(files))
-	return x, x.check()
-}
-
-// line is the index as it stands in the payload.
-func (x Index) line() ([]byte, error) {
-	line, err := strictjson.MarshalLine(x)
+	files, err := describe(l.Files)
 	if err != nil {
 		return nil, err
 	}
-	return line, strictjson.UnmarshalLine(line, maxIndex, new(Index)) // what can't be opened is not sealed
-}
-
-// contents lists all files behind index.json, in the order of the index.
-func (l Letter) contents() []Content {
-	var all []Content
-	for _, k := range l.Keys {
-		all = append(all, k.Contents...)
+	x.Files = files
+	contents = append(contents, l.Files...)
+	index, err := strictjson.MarshalLines(x)
+	if err != nil {
+		return nil, err
 	}
-	return append(all, l.Files...)
-}
+	if _, err := parseIndex(index); err != nil { // what can't be opened is not sealed
+		return nil, err
+	}
 
-// manifest is the manifest, but for what it says of the payload.
-func (l Letter) manifest(index fingerprint.Fingerprint) (Manifest, error) {
+	// The payload.
+	digest := sha256.New()
+	encrypted, err := age.Encrypt(io.MultiWriter(scratch, digest), l.Recipient)
+	if err != nil {
+		return nil, err
+	}
+	compressed, err := zstd.NewWriter(encrypted, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	t := tarWriter{compressed}
+	if err := t.addBytes(indexName, index); err != nil {
+		return nil, err
+	}
+	for i, f := range x.files() {
+		if err := t.addContent(f, contents[i]); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(t.close(), compressed.Close(), encrypted.Close()); err != nil {
+		return nil, err
+	}
+	size, err := scratch.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, err
+	}
+
+	// The manifest, and its signature.
 	signer, err := sshsig.NewPublicKey(l.Signer.Public())
 	if err != nil {
-		return Manifest{}, err
+		return nil, err
 	}
 	id := make([]byte, 16)
-	if _, err := rand.Read(id); err != nil {
-		return Manifest{}, err
+	rand.Read(id)
+	m := Manifest{
+		Format: Format, Purpose: l.Purpose, ID: hex.EncodeToString(id), Created: l.Created.UTC().Truncate(time.Second), Rehearsal: l.Rehearsal,
+		Sender: Party{l.Sender, signer.Fingerprint()}, Receiver: l.Receiver, Sequence: l.Sequence, Previous: l.Previous,
+		Keys: x.manifestKeys(), Payload: File{payloadName, size, fingerprint.Fingerprint(digest.Sum(nil))}, Index: fingerprint.Of(index),
 	}
-	return Manifest{
-		Format:    Format,
-		Purpose:   l.Purpose,
-		ID:        hex.EncodeToString(id),
-		Created:   l.Created.UTC().Truncate(time.Second),
-		Sender:    Party{l.Sender, signer.Fingerprint()},
-		Receiver:  l.Receiver,
-		Sequence:  l.Sequence,
-		Previous:  l.Previous,
-		Rehearsal: l.Rehearsal,
-		Warnings:  l.warnings(),
-		Payload:   File{Path: payloadName},
-		Index:     index,
-	}, nil
+	manifest, err := strictjson.MarshalLines(m)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ParseManifest(manifest); err != nil {
+		return nil, err
+	}
+	signature, err := sshsig.Sign(l.Signer, Namespace, manifest)
+	if err != nil {
+		return nil, err
+	}
+
+	// The bundle.
+	if _, err := scratch.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	t = tarWriter{w}
+	err = errors.Join(t.addBytes(manifestName, manifest), t.addBytes(signatureName(signer.Fingerprint()), signature), t.add(payloadName, size, scratch), t.close())
+	if err != nil {
+		return nil, err
+	}
+	return &Sealed{m, fingerprint.Of(manifest)}, nil
 }
 
-// writePayload writes age(zstd(tar)) to w, each step on its own.
-func (l Letter) writePayload(w io.WriteSeeker, index []byte, files []described) (File, error) {
-	digest := sha256.New()
-	writing := newFanOut(w, digest)
-	encrypted, err := age.Encrypt(writing, l.Recipient)
-	if err == nil {
-		err = compressed(encrypted, func(w io.Writer) error { return writePlain(w, index, files) })
-		err = cmp.Or(encrypted.Close(), err)
-	}
-	if err = cmp.Or(writing.Close(), err); err != nil { // where it began comes first
-		return File{}, err
-	}
-	size, err := w.Seek(0, io.SeekCurrent)
-	return File{payloadName, size, fingerprint.Fingerprint(digest.Sum(nil))}, err
+func signatureName(signer fingerprint.Fingerprint) string {
+	return signaturesDir + signer.Hex() + ".sig"
 }
 
-// writePlain writes the payload's tar. A file that is no longer what the index
-// says is an error.
-func writePlain(w io.Writer, index []byte, files []described) error {
-	t := tarWriter{w}
-	if err := t.addBytes(indexName, index); err != nil {
-		return err
-	}
-	for _, f := range files {
-		if err := t.addContent(f); err != nil {
-			return err
+// describe reads contents, for the index. It stops at more than a bundle holds.
+func describe(contents []Content) ([]File, error) {
+	files := []File{}
+	for _, c := range contents {
+		r, err := c.Open()
+		if err != nil {
+			return nil, err
 		}
+		digest := sha256.New()
+		size, err := io.Copy(digest, io.LimitReader(r, MaxContents+1))
+		if err := errors.Join(err, r.Close()); err != nil {
+			return nil, fmt.Errorf("read %s: %w", c.Path, err)
+		}
+		if size > MaxContents {
+			return nil, control.BundleSize.Refuse("%s has more than the %d bytes that a bundle holds", c.Path, MaxContents)
+		}
+		files = append(files, File{c.Path, size, fingerprint.Fingerprint(digest.Sum(nil))})
 	}
-	return t.close()
+	return files, nil
 }

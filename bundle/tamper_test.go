@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -166,47 +167,29 @@ func foreignTar(t *testing.T, members []member, change func(i int, h *tar.Header
 	return b.Bytes()
 }
 
-// What is larger than the receiver takes is not read: neither from the stick,
-// nor out of the payload.
-func TestMaxSize(t *testing.T) {
-	l, p := letter(t), pins(t)
-	l.Files = append(l.Files, Bytes("zeros", make([]byte, 1<<20)))
-	good := seal(t, l)
-	for _, test := range []struct {
-		most, read int64 // read: of the stick, at most
-		want       control.Control
-	}{
-		{1<<20 + 2000, int64(len(good)), control.Control{}},
-		{1 << 20, int64(len(good)), control.BundleSize},
-		{100, 4096, control.BundleSize},
-	} {
-		p.MaxSize = test.most
-		stick := &counted{r: bytes.NewReader(good)}
-		v, err := Open(stick, scratch(t), p)
-		if test.want.ID != "" {
-			refused(t, v, err, test.want)
-		} else if err != nil {
-			t.Error(err)
-		}
-		if stick.n > test.read {
-			t.Errorf("most %d: %d bytes of %d were read from the stick", test.most, stick.n, len(good))
-		}
+// A payload that is too large is not read, whoever signed it.
+func TestTooLarge(t *testing.T) {
+	good := forge(t, letter(t), forgery{
+		manifest: func(m *Manifest) { m.Payload.Size = MaxSize + 1 },
+		outer: func(m []member) []member {
+			m[2].data = append(m[2].data, make([]byte, 1<<20)...)
+			return m
+		},
+	})
+	stick := &counted{r: bytes.NewReader(good)}
+	v, err := Open(stick, scratch(t), pins(t))
+	refused(t, v, err, control.BundleSize)
+	if stick.n > 8192 {
+		t.Errorf("%d bytes were read from the stick", stick.n)
 	}
-}
-
-// Only the size of a key transfer can be allowed by who takes it.
-func TestMaxSizeOfReceipt(t *testing.T) {
-	for _, purpose := range []Purpose{KeyTransfer, Receipt} {
-		l, p := letter(t), pins(t)
-		l.Files = append(l.Files, Bytes("zeros", make([]byte, 1<<20)))
-		l.Purpose, p.Purpose = purpose, purpose
-		data := seal(t, l)
-		for _, p.MaxSize = range []int64{100, 1 << 20} { // the payload, and what it holds
-			if _, err := open(t, data, p); allowed(t, err) != (purpose == KeyTransfer) {
-				t.Errorf("%s of more than %d bytes: %v", purpose, p.MaxSize, err)
-			}
+	x := forge(t, letter(t), forgery{manifest: func(m *Manifest) {
+		for i := range MaxKeys {
+			m.Keys = append(m.Keys, m.Keys[0])
+			m.Keys[len(m.Keys)-1].ID = fmt.Sprintf("key-%d", i)
 		}
-	}
+	}})
+	v, err = open(t, x, pins(t))
+	refused(t, v, err, control.BundleSize)
 }
 
 // A stick without an end is left alone as soon as it says more than it should.

@@ -5,6 +5,7 @@ package bundle
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 )
 
 const block = 512
@@ -32,8 +34,8 @@ func header(name string, size int64) ([]byte, error) {
 // padding is how many zero bytes follow a member of that size.
 func padding(size int64) int64 { return -size & (block - 1) }
 
-// zeros are what pads a member, and, two blocks of them, what ends a tar.
-var zeros = make([]byte, 3*block)
+// zeros pad a member, at most one block; two more blocks of them end a tar.
+var zeros = make([]byte, block+trailer)
 
 const trailer = 2 * block
 
@@ -48,7 +50,7 @@ func (t tarWriter) add(name string, size int64, content io.Reader) error {
 	if _, err := t.w.Write(h); err != nil {
 		return err
 	}
-	n, err := copyPieces(t.w, io.LimitReader(content, size+1))
+	n, err := io.Copy(t.w, io.LimitReader(content, size+1))
 	if err == nil && n != size {
 		err = errChanged
 	}
@@ -63,20 +65,17 @@ func (t tarWriter) addBytes(name string, content []byte) error {
 	return t.add(name, int64(len(content)), bytes.NewReader(content))
 }
 
-var errChanged = errors.New("it changed while it was read")
-
-// addContent adds a file that must still be as described.
-func (t tarWriter) addContent(f described) error {
-	r, err := f.open()
+// addContent adds a file, which must still be as described.
+func (t tarWriter) addContent(f File, c Content) error {
+	r, err := c.Open()
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	sum := newSum()
-	if err := t.add(f.Path, f.Size, io.TeeReader(r, sum)); err != nil {
+	digest := sha256.New()
+	if err := errors.Join(t.add(f.Path, f.Size, io.TeeReader(r, digest)), r.Close()); err != nil {
 		return err
 	}
-	if sum.Sum64() != f.sum {
+	if fingerprint.Fingerprint(digest.Sum(nil)) != f.SHA256 {
 		return fmt.Errorf("seal %s: %w", f.Path, errChanged)
 	}
 	return nil
@@ -87,16 +86,16 @@ func (t tarWriter) close() error {
 	return err
 }
 
-// tarReader reads a canonical tar. It does not interpret headers: it knows, or
-// reads off the two fields name and size, which header must stand there, and
-// compares. So there is no dialect, link, device or path trick to refuse.
+// tarReader reads a canonical tar. It interprets no header: it knows, or reads
+// from the two fields name and size, which header must stand there, and compares.
+// So there is no dialect, link, device or path trick to refuse.
 type tarReader struct {
 	r    io.Reader
-	what string // names the tar in errors
+	name string // of the tar, in errors
 }
 
 func (t tarReader) refuse(format string, args ...any) error {
-	return control.BundleFormat.Refuse("%s: %w", t.what, fmt.Errorf(format, args...))
+	return control.BundleFormat.Refuse("%s: %w", t.name, fmt.Errorf(format, args...))
 }
 
 func (t tarReader) read(n int64) ([]byte, error) {
@@ -141,14 +140,14 @@ func (t tarReader) expect(name string, size int64) error {
 		return err
 	}
 	if !bytes.Equal(got, want) {
-		return t.refuse("where member %s of %d bytes should begin is something else", control.Quote(name), size)
+		return t.refuse("member %s of %d bytes should begin here, and does not", control.Quote(name), size)
 	}
 	return nil
 }
 
 // content reads a member's bytes into w, and the padding behind them.
 func (t tarReader) content(w io.Writer, size int64) error {
-	n, err := copyN(w, t.r, size)
+	n, err := io.Copy(w, io.LimitReader(t.r, size))
 	if err == nil && n < size {
 		err = io.ErrUnexpectedEOF
 	}
@@ -165,7 +164,14 @@ func (t tarReader) content(w io.Writer, size int64) error {
 	return nil
 }
 
-// end reads the n zero bytes that are left, behind which there must be nothing.
+// member reads a small member whole.
+func (t tarReader) member(size int64) ([]byte, error) {
+	var b bytes.Buffer
+	err := t.content(&b, size)
+	return b.Bytes(), err
+}
+
+// end reads the n zero bytes that are left. Nothing may follow them.
 func (t tarReader) end(n int64) error {
 	got, err := t.read(n)
 	if err != nil {

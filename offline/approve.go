@@ -39,7 +39,7 @@ An approver reads what is to be approved, and signs it, with OpenSSH alone, on a
 machine of their own, with any key that "online init --approver" named:
 
   tar xf BUNDLE manifest.json
-  ssh-keygen -Y sign -f KEY -n keyferry-bundle-v1 manifest.json
+  ssh-keygen -Y sign -f KEY -n keyferry-bundle-v2 manifest.json
 
 which writes manifest.json.sig. The fingerprint to compare with what "offline
 seal" showed is that of the file: sha256sum manifest.json

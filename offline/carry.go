@@ -80,7 +80,8 @@ func (c *carrier) carry(e *export, dryRun bool) (err error) {
 const softwareWrap = "RSA-OAEP (SHA-1), AES-256-KWP"
 
 func (c *carrier) wrapped(e *export, key *hsm.ProvenKey) ([]byte, error) {
-	e.record.Token, e.record.KEK, e.record.Verdicts = c.token.Info(), c.kek.KID(), c.verdicts
+	print := c.kek.Fingerprint()
+	e.record.Token, e.record.KID, e.record.KEK, e.record.Verdicts = c.token.Info(), c.kek.KID(), &print, c.verdicts
 	if c.retain {
 		e.record.Warnings = append(e.record.Warnings, control.HSMRetained.ID)
 	}

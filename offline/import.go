@@ -343,11 +343,12 @@ type keyRecord struct {
 	Token       hsm.Info       `json:"token"`
 	Import      string         `json:"imported_by"` // the PKCS#11 call; empty of a key that was in the token
 	Attributes  hsm.Attributes `json:"attributes"`  // as the token reports them
-	KEK         string         `json:"kek"`
-	WrappedBy   string         `json:"wrapped_by"` // token or software
+	KID         string         `json:"kid"`         // of the KEK
+	WrappedBy   string         `json:"wrapped_by"`  // token or software
 	Mechanism   string         `json:"mechanism"`
 	Verdicts    []hsm.Verdict  `json:"wrap_verdicts"`
 	Warnings    []string       `json:"warnings"` // IDs of controls that hold only weakly, or were overridden
 
-	OneTimePassword bool `json:"one_time_password"` // of the keyless TPD
+	KEK             *fingerprint.Fingerprint `json:"kek"`               // of its PKIX DER; null for a Microsoft-managed key
+	OneTimePassword bool                     `json:"one_time_password"` // of the keyless TPD
 }

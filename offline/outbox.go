@@ -58,7 +58,7 @@ func (e *export) writeInto(dir string) error {
 	}
 	entry, err := json.Marshal(bundle.Key{
 		ID: e.id, Disposition: e.record.Disposition, SLC: e.GUID(), PublicKey: e.public,
-		KID: e.record.KEK, WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings, Files: []bundle.File{},
+		KID: e.record.KID, KEK: e.record.KEK, WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings, Files: []bundle.File{},
 	})
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (e *export) writeInto(dir string) error {
 // is wrapped or retained there.
 func (c *carrier) staged(e *export) ceremony.Imported {
 	record := ceremony.Imported{
-		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, KEK: e.record.KEK,
+		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, KEK: e.record.KID,
 		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings,
 	}
 	if !e.managed {
@@ -93,6 +93,9 @@ func (c *carrier) staged(e *export) ceremony.Imported {
 	}
 	return record
 }
+
+// maxLedger is the room, in bytes, that a bundle keeps for the copy of the ledger.
+const maxLedger = 16 << 20
 
 // fitting takes as many of the staged keys, one at least, as may be in a bundle
 // together.
@@ -103,7 +106,7 @@ func fitting(s *state.State, ids []string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if total += size; i > 0 && total > bundle.MaxKeys {
+		if total += size; i > 0 && total > bundle.MaxContents-maxLedger || i == bundle.MaxKeys {
 			return ids[:i:i], nil
 		}
 	}

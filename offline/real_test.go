@@ -209,8 +209,8 @@ func TestConnectedMachine(t *testing.T) {
 	sealed := r.run(0, append(command, "--unsafe-network-present", "--unsafe-hsm-network", "--out", r.dir)...)
 	opened := r.open(sealed["bundle"].(string))
 	for _, id := range []string{"KF-AIRGAP-CONNECTED", "KF-AIRGAP-SANDBOX"} {
-		if !slices.Contains(opened.Manifest.Warnings, id) || !slices.Contains(opened.Index.Keys[0].Warnings, id) {
-			t.Errorf("the bundle does not say %s: %q", id, opened.Manifest.Warnings)
+		if !slices.Contains(opened.Manifest.Warnings(), id) || !slices.Contains(opened.Index.Keys[0].Warnings, id) {
+			t.Errorf("the bundle does not say %s: %q", id, opened.Manifest.Warnings())
 		}
 	}
 	transcript, err := opened.ReadFile("transcript.jsonl")
@@ -273,7 +273,7 @@ func (r *realSide) checkBundle(path string, v vectors.TPD, want expectedKey, tak
 		r.t.Error("the key in the bundle is not the key of the TPD")
 	}
 	k := opened.Index.Keys[0]
-	if opened.Manifest.Rehearsal || k.WrappedBy != want.wrappedBy || k.Mechanism != want.mechanism || !slices.Equal(k.Warnings, want.warnings) || !slices.Equal(opened.Manifest.Warnings, want.warnings) {
+	if opened.Manifest.Rehearsal || k.WrappedBy != want.wrappedBy || k.Mechanism != want.mechanism || !slices.Equal(k.Warnings, want.warnings) || !slices.Equal(opened.Manifest.Warnings(), want.warnings) {
 		r.t.Errorf("manifest and index: %+v %+v", opened.Manifest, opened.Index)
 	}
 	if signer := r.card().Signer.String(); !strings.HasPrefix(signer, want.signer) {

@@ -133,7 +133,7 @@ func receiptPins(s *state.State, h *ceremony.Journal) (bundle.Pins, error) {
 	}
 	return bundle.Pins{
 		Purpose: bundle.Receipt, Receiver: self.Fingerprint(), SenderName: w.Name, Sender: w.Signer,
-		Rehearsal: s.Rehearsal, Identity: identity, Taken: h.Receipts, MaxSize: bundle.MaxReceipt,
+		Rehearsal: s.Rehearsal, Identity: identity, Taken: h.Receipts,
 	}, nil
 }
 

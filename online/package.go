@@ -36,12 +36,11 @@ alone: whoever has that file and the export's password has the key. Delete it
 once it is in the tenant.
 
   --out DIR         where to write
-  --max-size SIZE   the largest bundle to take, such as 500M; default 8G
 
 Example: online package keyferry-vault-room-1.kfb --out transfer
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		out, maxSize := flags.String("out", "", ""), addMaxSize(flags)
+		out := flags.String("out", "", "")
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "bundle")
 			if err != nil {
@@ -54,7 +53,7 @@ Example: online package keyferry-vault-room-1.kfb --out transfer
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(_ *ceremony.Journal, r received) error { return writeTransfer(io, r.Verified, *out) })
+				return withBundle(io, s, path, func(_ *ceremony.Journal, r received) error { return writeTransfer(io, r.Verified, *out) })
 			})
 		}
 	},

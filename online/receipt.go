@@ -31,12 +31,11 @@ signed by this side, encrypted to the offline side. Asked again, it writes the
 same receipt again, unless something has changed or another one was sealed since.
 
   --out DIR         where to write the receipt
-  --max-size SIZE   the largest bundle to take, such as 500M; default 8G
 
 Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		out, maxSize := flags.String("out", "", ""), addMaxSize(flags)
+		out := flags.String("out", "", "")
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "bundle")
 			if err != nil {
@@ -46,7 +45,7 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(h *ceremony.Journal, r received) error { return answer(io, s, h, r, *out) })
+				return withBundle(io, s, path, func(h *ceremony.Journal, r received) error { return answer(io, s, h, r, *out) })
 			})
 		}
 	},

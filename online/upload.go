@@ -56,8 +56,6 @@ machine, and brings back what it wrote, for --result.
   --result FILE                     keyferry-result.json, which the kit's script
                                     wrote on the Windows machine: ends what was
                                     handed over, without a password or a sign-in
-  --max-size SIZE                   the largest bundle to take, such as 500M;
-                                    default 8G
   --dry-run                         show the plan, check what can be read
 
 Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
@@ -65,7 +63,6 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 ` + signInHelp,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		var o uploadOptions
-		maxSize := addMaxSize(flags)
 		flags.StringVar(&o.active, "active", "", "")
 		flags.StringToStringVar(&o.names, "vault-key-name", nil, "")
 		flags.BoolVar(&o.unsafe1024, "unsafe-activate-1024", false, "")
@@ -82,7 +79,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(h *ceremony.Journal, r received) error { return o.run(ctx, io, s, h, r, path) })
+				return withBundle(io, s, path, func(h *ceremony.Journal, r received) error { return o.run(ctx, io, s, h, r, path) })
 			})
 		}
 	},

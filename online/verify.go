@@ -23,31 +23,24 @@ var verifyCommand = cli.Command{
 	Name:    "verify",
 	Summary: "check a bundle; changes nothing",
 	Usage: `
-Usage: online verify BUNDLE [--max-size SIZE]
+Usage: online verify BUNDLE
 
 Checks signature, approvals, receiver, sequence, digests and contents of a
 bundle from the stick, and shows what it holds. Changes nothing.
 
-  --max-size SIZE   the largest bundle to take, such as 500M; default 8G
-
 Example: online verify /media/stick/keyferry-vault-room-1.kfb
 `,
-	Setup: func(flags *pflag.FlagSet) cli.Run {
-		maxSize := addMaxSize(flags)
+	Setup: func(*pflag.FlagSet) cli.Run {
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "bundle")
 			if err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, *maxSize, func(_ *ceremony.Journal, r received) error { return showBundle(io, s, r) })
+				return withBundle(io, s, path, func(_ *ceremony.Journal, r received) error { return showBundle(io, s, r) })
 			})
 		}
 	},
-}
-
-func addMaxSize(flags *pflag.FlagSet) *int64 {
-	return cli.AddSizeFlag(flags, "max-size", bundle.DefaultMaxSize)
 }
 
 // received is a bundle from the stick that passed every check, and what this side
@@ -59,7 +52,7 @@ type received struct {
 }
 
 // withBundle receives a bundle of the offline side and runs f on it.
-func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h *ceremony.Journal, r received) error) error {
+func withBundle(io *cli.IO, s *state.State, path string, f func(h *ceremony.Journal, r received) error) error {
 	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
@@ -68,7 +61,6 @@ func withBundle(io *cli.IO, s *state.State, path string, maxSize int64, f func(h
 	if err != nil {
 		return err
 	}
-	pins.MaxSize = maxSize
 	return dispatch.Receive(s, path, pins, func(v *bundle.Verified) error {
 		r := received{Verified: v}
 		if r.copy, err = readCopy(h, v); err != nil {
@@ -168,8 +160,8 @@ func showBundle(io *cli.IO, s *state.State, r received) error {
 		}
 		fmt.Fprintf(&text, "%s: key of SLC %s, wrapped in %s by %s\n  for %s\n", k.ID, k.SLC, k.WrappedBy, k.Mechanism, k.KID)
 	}
-	if len(m.Warnings) > 0 {
-		fmt.Fprintf(&text, "Recorded on the way: %s\n", strings.Join(m.Warnings, ", "))
+	if warnings := m.Warnings(); len(warnings) > 0 {
+		fmt.Fprintf(&text, "Recorded on the way: %s\n", strings.Join(warnings, ", "))
 	}
 	for _, a := range r.approved {
 		fmt.Fprintf(&text, "Approved by %s\n", a)

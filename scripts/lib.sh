@@ -30,6 +30,7 @@ test_packages=$rehearse_packages'
 age              age
 bsdutils         script
 coreutils        sha256sum
+jq               jq
 opensc           pkcs11-tool
 openssh-client   ssh-keygen
 openssl          openssl

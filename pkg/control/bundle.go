@@ -11,7 +11,7 @@ func bundle(id string, class Class, hint string) Control {
 // Controls of the transfer bundle and of the receipts that answer it.
 var (
 	BundleFormat    = bundle("KF-BUNDLE-FORMAT", Refused, "copy the bundle again from the machine that sealed it")
-	BundleSize      = bundle("KF-BUNDLE-SIZE", Refused, "ask the sender how large the bundle is; if it is meant to be, allow it with --max-size")
+	BundleSize      = bundle("KF-BUNDLE-SIZE", Refused, "a bundle has at most 256 MiB and 1,000 keys: import and seal fewer keys at a time")
 	BundleManifest  = bundle("KF-BUNDLE-MANIFEST", Refused, "copy the bundle again; both sides must run the same version of Keyferry")
 	BundleVersion   = bundle("KF-BUNDLE-VERSION", Refused, "both sides must run the same version of Keyferry")
 	BundleSignature = bundle("KF-BUNDLE-SIGNATURE", Refused, "the bundle was changed after it was signed, or somebody else made it: copy it again")
@@ -31,7 +31,7 @@ var (
 
 	ApprovalBundle    = bundle("KF-APPROVAL-BUNDLE", Refused, "give a bundle that this side sealed, as it lies on the stick")
 	ApprovalSignature = bundle("KF-APPROVAL-SIGNATURE", Refused, "sign this bundle's manifest.json: see `offline approve --help`")
-	ApprovalNamespace = bundle("KF-APPROVAL-NAMESPACE", Refused, "sign again with `ssh-keygen -Y sign -n keyferry-bundle-v1`")
+	ApprovalNamespace = bundle("KF-APPROVAL-NAMESPACE", Refused, "sign again with `ssh-keygen -Y sign -n keyferry-bundle-v2`")
 	ApprovalSigner    = bundle("KF-APPROVAL-SIGNER", Refused, "let one of the approvers sign whom `offline trust` showed")
 	ApprovalSender    = bundle("KF-APPROVAL-SENDER", Refused, "the side that seals does not approve, unless the security world lists its key: let an approver sign")
 	ApprovalTwice     = bundle("KF-APPROVAL-TWICE", Refused, "each approver counts once: let another one sign")

@@ -114,11 +114,15 @@ func (d Dispatch[T]) seal(dir string) error {
 
 func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) error {
 	var sealed *bundle.Sealed
-	err := durable.CreateFrom(filepath.Join(dir, FileName(d.State, d.Sequence)), 0o600, func(f *os.File) (err error) {
-		sealed, err = bundle.Seal(f, letter)
+	scratch, err := durable.Scratch(dir)
+	if err != nil {
+		return err
+	}
+	err = durable.CreateFrom(filepath.Join(dir, FileName(d.State, d.Sequence)), 0o600, func(f *os.File) (err error) {
+		sealed, err = bundle.Seal(f, scratch, letter)
 		return err
 	})
-	if err != nil {
+	if err := errors.Join(err, scratch.Close()); err != nil {
 		return err
 	}
 	record, err := json.Marshal(d.Record(sealed))
@@ -177,8 +181,12 @@ func openBundle(path string) (*os.File, error) {
 		return nil, control.InputFile.Refuse("%w", err)
 	}
 	info, err := f.Stat()
-	if err == nil && info.IsDir() {
+	switch {
+	case err != nil:
+	case info.IsDir():
 		err = control.InputFile.Refuse("%s is a directory, not a bundle", path)
+	case info.Size() > bundle.MaxSize:
+		err = control.BundleSize.Refuse("%s has %d bytes; a bundle has at most %d", path, info.Size(), bundle.MaxSize)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

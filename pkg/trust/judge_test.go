@@ -42,7 +42,7 @@ func TestSSHKeygen(t *testing.T) {
 			if verify(online, "keyferry-package-v1", e.Content+"\n") == nil {
 				t.Error("ssh-keygen takes the signature for another content")
 			}
-			if verify(online, "keyferry-bundle-v1", e.Content) == nil {
+			if verify(online, "keyferry-bundle-v2", e.Content) == nil {
 				t.Error("ssh-keygen takes the signature for another purpose")
 			}
 		})

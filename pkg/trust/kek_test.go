@@ -139,7 +139,7 @@ func TestKEKPackageRefused(t *testing.T) {
 	}{
 		{"as it was made", good, kek.World, control.Control{}},
 		{"signed once more", other(namespace), kek.World, control.Control{}},
-		{"signed for another purpose", other("keyferry-bundle-v1"), kek.World, control.PackageSignature},
+		{"signed for another purpose", other("keyferry-bundle-v2"), kek.World, control.PackageSignature},
 		{"signed by somebody else", mustSeal(t, stranger, kek), kek.World, control.PackageSignature},
 		{"signed by an approver", mustSeal(t, offline, kek), kek.World, control.PackageSignature},
 		{"another security world pinned", good, fingerprint.Of([]byte("x")), control.PackageSignature},

@@ -105,6 +105,9 @@ type VerifiedKEK struct {
 // KID is the KEK's identifier in the vault, with its version.
 func (v VerifiedKEK) KID() string { return v.kek.KID }
 
+// Fingerprint is the SHA-256 of the KEK's PKIX DER.
+func (v VerifiedKEK) Fingerprint() fingerprint.Fingerprint { return fingerprint.Of(v.kek.PublicKey) }
+
 // Expires is the end of the KEK's validity, nil if it has none.
 func (v VerifiedKEK) Expires() *time.Time { return v.kek.Expires }
 
@@ -161,8 +164,11 @@ func kekPublic(der []byte) (*rsa.PublicKey, error) {
 
 var (
 	vaultSyntax = regexp.MustCompile(`^https://[0-9a-z.-]+$`)
-	kidSyntax   = regexp.MustCompile(`^(https://[^/]+)/keys/[0-9A-Za-z-]{1,127}/[0-9A-Za-z]{1,64}$`)
+	kidSyntax   = regexp.MustCompile(`^(https://[0-9a-z.-]+)/keys/[0-9A-Za-z-]{1,127}/[0-9A-Za-z]{1,64}$`)
 )
+
+// ValidKID reports whether kid is the URL of a key in a vault, with its version.
+func ValidKID(kid string) bool { return kidSyntax.MatchString(kid) }
 
 // checkKID wants https://host/keys/name/version of the security world's vault.
 func checkKID(kid, vault string) error {

@@ -70,8 +70,8 @@ func (r *rehearsal) open(name, sender, signer, age, identity string) string {
 		r.Fatalf("%d signatures, want one: %v", len(signatures), err)
 	}
 	manifest := r.read(outer, "manifest.json")
-	said := r.feed(manifest, "ssh-keygen", "-Y", "verify", "-f", "allowed_signers", "-I", sender, "-n", "keyferry-bundle-v1", "-s", signatures[0])
-	if !strings.Contains(string(said), "Good \"keyferry-bundle-v1\" signature") {
+	said := r.feed(manifest, "ssh-keygen", "-Y", "verify", "-f", "allowed_signers", "-I", sender, "-n", "keyferry-bundle-v2", "-s", signatures[0])
+	if !strings.Contains(string(said), "Good \"keyferry-bundle-v2\" signature") {
 		r.Errorf("ssh-keygen says %s", said)
 	}
 	var m struct {

@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }
 
 func TestSealedByStockTools(t *testing.T) {
-	for _, tool := range []string{"tar", "zstd", "age", "ssh-keygen", "sha256sum", "xxd", "base64"} {
+	for _, tool := range []string{"tar", "zstd", "age", "ssh-keygen", "sha256sum", "xxd", "base64", "jq", "openssl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Fatalf("%s is missing: scripts/test installs it", tool)
 		}
@@ -40,7 +40,7 @@ func TestSealedByStockTools(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(v.Index.Keys) != 2 || v.Index.Keys[0].ID != "one" || v.Manifest.Warnings[0] != "KF-HSM-WRAP-UNPROVEN" {
+			if len(v.Index.Keys) != 2 || v.Index.Keys[0].ID != "one" || v.Manifest.Warnings()[0] != "KF-HSM-WRAP-UNPROVEN" {
 				t.Errorf("it opens as %+v", v)
 			}
 			for path, want := range c.files {
@@ -133,8 +133,7 @@ func newCase(t *testing.T, kind string) *sealing {
 		c.files["keys/"+id+"/wrapped.bin"] = bytes.Repeat([]byte(id), 500)
 		c.files["keys/"+id+"/no_key_tpd_"+id+".xml"] = []byte("<ArrayOfTrustedDocDomain/>")
 		c.files["keys/"+id+"/key.json"] = []byte("{}\n")
-		c.files["public/"+id+".der"] = []byte{0x30, 0x00}
-		c.files["public/"+id+".slc"] = fmt.Appendf(nil, "%032x", id)
+		c.files["public/"+id+".slc"] = fmt.Appendf(nil, "%08x-0000-4000-8000-000000000000", id)
 	}
 	for path, content := range c.files {
 		full := filepath.Join(c.dir, "in", path)
@@ -144,6 +143,9 @@ func newCase(t *testing.T, kind string) *sealing {
 		if err := os.WriteFile(full, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for _, name := range []string{"one", "two", "kek"} {
+		c.run("bash", "-c", "openssl genpkey -algorithm RSA -quiet | openssl pkey -pubout -outform DER -out "+c.path("in/public/"+name+".der"))
 	}
 	c.run("ssh-keygen", "-q", "-t", kind, "-N", "", "-f", c.path("key"))
 	return c

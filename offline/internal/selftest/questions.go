@@ -187,7 +187,7 @@ func openAge(name string) ([]byte, error) {
 // sign makes the signature that ssh-keygen made: Ed25519 leaves it no choice.
 // It is verified, and one of another message refused.
 func sign() ([]byte, error) {
-	const namespace = "keyferry-bundle-v1"
+	const namespace = "keyferry-bundle-v2"
 	signer := ed25519.NewKeyFromSeed(unhex("4b1d493a5eab62327eed314aa4bd90742128b7a00a5f355d3874bbee9e73ad17"))
 	armored, err := sshsig.Sign(signer, namespace, []byte(plaintext))
 	if err != nil {
