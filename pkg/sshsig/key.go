@@ -39,6 +39,10 @@ const minRSABits = 2048
 // 2048 bits on may.
 var ErrKey = errors.New("not an Ed25519, ECDSA P-256 or RSA public key in SSH format")
 
+// ErrWeakKey says that an Ed25519 public key is a point for which anybody can make
+// signatures, or no point in its one spelling. It is an [ErrKey].
+var ErrWeakKey = fmt.Errorf("%w: its point has a small order or is not in canonical form, so its signatures prove nothing", ErrKey)
+
 // PublicKey is an SSH public key.
 type PublicKey struct {
 	key  crypto.PublicKey // ed25519.PublicKey, *ecdsa.PublicKey (P-256), *rsa.PublicKey or hardwareKey
@@ -83,7 +87,10 @@ func ParsePublicKey(line string) (PublicKey, error) {
 		return PublicKey{}, ErrKey
 	}
 	key, err := parseWire(raw)
-	if err != nil || key.kind != fields[0] {
+	if err != nil {
+		return PublicKey{}, err
+	}
+	if key.kind != fields[0] {
 		return PublicKey{}, ErrKey
 	}
 	return key, nil
@@ -100,7 +107,10 @@ func parseWire(raw []byte) (PublicKey, error) {
 	case typeRSA:
 		p.key = r.rsa()
 	default:
-		return PublicKey{}, ErrKey
+		if r.failed {
+			return PublicKey{}, ErrKey
+		}
+		return PublicKey{}, fmt.Errorf("%w: it is of the kind %.60q", ErrKey, p.kind)
 	}
 	if p.kind == typeHardwareEd25519 || p.kind == typeHardwareECDSA {
 		p.key = hardwareKey{p.key, sha256.Sum256(r.bytes())}
@@ -108,12 +118,18 @@ func parseWire(raw []byte) (PublicKey, error) {
 	if !r.done() {
 		return PublicKey{}, ErrKey
 	}
+	if r.reason != nil {
+		return PublicKey{}, r.reason
+	}
 	return p, nil
 }
 
 func (r *reader) ed25519() ed25519.PublicKey {
 	k := r.bytes()
 	r.failed = r.failed || len(k) != ed25519.PublicKeySize
+	if !r.failed && !soundPoint(k) {
+		r.reason = ErrWeakKey
+	}
 	return bytes.Clone(k)
 }
 
@@ -126,7 +142,10 @@ func (r *reader) ecdsa() *ecdsa.PublicKey {
 
 func (r *reader) rsa() *rsa.PublicKey {
 	e, n := r.mpint(), r.mpint()
-	r.failed = r.failed || n.BitLen() < minRSABits || !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1
+	r.failed = r.failed || !e.IsInt64() || e.Int64() < 3 || e.Int64() > 1<<31-1
+	if !r.failed && n.BitLen() < minRSABits {
+		r.reason = fmt.Errorf("%w: it is RSA of %d bits, and %d are the least", ErrKey, n.BitLen(), minRSABits)
+	}
 	return &rsa.PublicKey{N: n, E: int(e.Int64())}
 }
 

@@ -30,6 +30,7 @@ func (w *wire) mpint(n *big.Int) {
 type reader struct {
 	rest   []byte
 	failed bool
+	reason error // why a key that can be read may not sign
 }
 
 func (r *reader) take(n int) []byte {
