@@ -23,6 +23,7 @@ import (
 var doctorCommand = cli.Command{
 	Name:    "doctor",
 	Summary: "look at the machine, the sandbox and the HSM before the day",
+	Shows:   true,
 	Usage: `
 Usage: offline doctor [flags]
 
@@ -132,7 +133,8 @@ type programFinding struct {
 	SelfTest []string      `json:"selftest"` // what was asked; empty if an answer was wrong
 }
 
-func (o *doctorOptions) lookAtProgram(_ context.Context, _ *cli.IO, w *strings.Builder) (any, error) {
+func (o *doctorOptions) lookAtProgram(_ context.Context, io *cli.IO, w *strings.Builder) (any, error) {
+	warnOfSandbox(io)
 	asked, err := selftest.Run()
 	found := programFinding{process.held, process.memory, append([]string{}, asked...)}
 	found.describe(w)

@@ -68,6 +68,7 @@ func (o *initOptions) run(ctx context.Context, io *cli.IO, args []string) error 
 	if err != nil {
 		return err
 	}
+	warnOfSandbox(io)
 	r := &initRun{initOptions: o, io: io, dir: dir}
 	card, err := r.run(ctx)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 var inspectCommand = cli.Command{
 	Name:    "inspect",
 	Summary: "report what is in TPD exports, and what can become of them",
+	Shows:   true,
 	Usage: `
 Usage: offline inspect TPD… [flags]
 

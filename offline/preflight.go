@@ -34,6 +34,7 @@ func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 		return nil, err
 	}
 	around := &surroundings{Sandbox: process.held, Machine: machine.Look("/"), Memory: process.memory, Warnings: []string{}}
+	warnOfSandbox(io)
 	if !around.Sandbox.Whole() {
 		around.Warnings = append(around.Warnings, control.Sandbox.ID)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -76,7 +77,7 @@ func inSandbox(flags *pflag.FlagSet) func(*cli.IO, func() error) error {
 	}
 }
 
-// enterSandbox says what holds, aloud where that is not all.
+// enterSandbox shuts the process in.
 func enterSandbox(io *cli.IO, flags *pflag.FlagSet) error {
 	needs := &process.needs
 	writable, err := needs.complete(io.State, flags)
@@ -91,13 +92,18 @@ func enterSandbox(io *cli.IO, flags *pflag.FlagSet) error {
 		return err
 	}
 	io.Detail("%s", process.held)
+	return nil
+}
+
+// warnOfSandbox says what is open that could be shut. It is said where a secret
+// may meet it, and by doctor.
+func warnOfSandbox(io *cli.IO) {
 	switch {
-	case needs.Network:
+	case process.needs.Network:
 		io.Warn("network sockets are left open to the HSM's module, by --unsafe-hsm-network")
 	case !process.held.Whole():
-		io.Warn("this system has not all that the sandbox is made of\n%s", process.held)
+		io.Warn("this system lacks a part of the sandbox: %s", strings.ReplaceAll(process.held.String(), "\n", "; "))
 	}
-	return nil
 }
 
 // complete adds what init kept, and returns where the command may write.

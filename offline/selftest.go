@@ -17,6 +17,7 @@ import (
 var selftestCommand = cli.Command{
 	Name:    "selftest",
 	Summary: "have this program answer questions whose answers are known",
+	Shows:   true,
 	Usage: `
 Usage: offline selftest
 

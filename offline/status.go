@@ -20,6 +20,7 @@ import (
 var statusCommand = cli.Command{
 	Name:    "status",
 	Summary: "show each key on its way, from TPD to key URL",
+	Shows:   true,
 	Usage: `
 Usage: offline status
 

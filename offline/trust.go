@@ -74,6 +74,7 @@ func worldDoc(w *trust.World, print fingerprint.Fingerprint) map[string]any {
 var packagesCommand = cli.Command{
 	Name:    "packages verify",
 	Summary: "check the packages of the connected side against the pin",
+	Shows:   true,
 	Usage: `
 Usage: offline packages verify -k BYOK-KEK-pkg-… -w BYOK-SecurityWorld-pkg-…
 

@@ -28,7 +28,12 @@
 //	internal/ceremony  what the ledger's events add up to
 package main
 
-import "keyferry/pkg/cli"
+import (
+	"github.com/spf13/pflag"
+
+	"keyferry/pkg/cli"
+	"keyferry/pkg/secret"
+)
 
 // version is set by the build.
 var version = "development build"
@@ -37,6 +42,7 @@ var app = &cli.App{
 	Name:    "online",
 	Summary: "online: Keyferry's connected side. Brings what the disconnected side sealed into the key vault and Azure RMS.",
 	Version: "keyferry online, " + version,
+	Around:  hardened,
 	Commands: []cli.Command{
 		initCommand,
 		kekCreateCommand,
@@ -65,4 +71,15 @@ var app = &cli.App{
 			{Name: "-Verbose", Flag: "--verbose", Kind: cli.Bare},
 		},
 	}},
+}
+
+// hardened has every command run without core dumps, and unread by other processes
+// of the same user: it holds identities and, for a key of 1024 bits, a password.
+func hardened(*pflag.FlagSet) func(*cli.IO, func() error) error {
+	return func(_ *cli.IO, command func() error) error {
+		if err := secret.Harden(); err != nil {
+			return err
+		}
+		return command()
+	}
 }

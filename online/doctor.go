@@ -24,6 +24,7 @@ import (
 var doctorCommand = cli.Command{
 	Name:    "doctor",
 	Summary: "show what the vault, the tenant and this machine are ready for",
+	Shows:   true,
 	Usage: `
 Usage: online doctor [flags]
 

@@ -20,6 +20,7 @@ import (
 var practiceServeCommand = cli.Command{
 	Name:    "practice serve",
 	Summary: "let other clients use a rehearsal's practice vault",
+	Shows:   true,
 	Usage: `
 Usage: online practice serve [flags]
 

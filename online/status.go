@@ -22,6 +22,7 @@ import (
 var statusCommand = cli.Command{
 	Name:    "status",
 	Summary: "show KEKs, bundles and keys that the ledger knows",
+	Shows:   true,
 	Usage: `
 Usage: online status
 

@@ -22,6 +22,7 @@ import (
 var verifyCommand = cli.Command{
 	Name:    "verify",
 	Summary: "check a bundle; changes nothing",
+	Shows:   true,
 	Usage: `
 Usage: online verify BUNDLE
 

@@ -19,11 +19,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/pflag"
 
@@ -53,21 +50,11 @@ type Command struct {
 	Setup   func(flags *pflag.FlagSet) Run
 
 	Stateless bool // needs no state directory, nor a home to look for it
+	Shows     bool // changes nothing: to print is all that it is for
 }
 
 // Run carries a command out. args are its positional arguments.
 type Run func(ctx context.Context, io *IO, args []string) error
-
-// Main runs the program with the process's arguments and streams, and returns
-// its exit code. An interrupt cancels the context; a second one ends the process
-// on the spot, as a kill or a power failure may: files are there whole or not at
-// all, and the next run goes on.
-func (a *App) Main() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
-	return a.start(ctx, os.Args[1:], &IO{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, ownsProcess: true})
-}
 
 // Run runs the program and returns its exit code (see [control.Class]; 0 is
 // success).
@@ -76,11 +63,11 @@ func (a *App) Run(ctx context.Context, args []string, stdin io.Reader, stdout, s
 }
 
 func (a *App) start(ctx context.Context, args []string, io *IO) int {
-	io.program, io.interrupted = a.Name, ctx.Done()
+	io.program, io.interrupted, io.shows = a.Name, ctx.Done(), true                   // help, until a command runs
 	io.JSON = slices.Contains(args, "--json") || slices.Contains(args, "--json=true") // for what fails before the flags are read
 	err := a.run(ctx, io, args)
 	if err == nil {
-		err = io.failed // a result that could not be printed
+		err = io.unprinted()
 	}
 	if err == nil {
 		return 0
@@ -136,7 +123,7 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, 
 	if err := checkEmpty(flags); err != nil {
 		return err
 	}
-	io.command = cmd.Name
+	io.command, io.shows = cmd.Name, cmd.Shows
 	if f := flags.Lookup("dry-run"); f != nil {
 		io.dryRun = f.Value.String() == "true"
 	}

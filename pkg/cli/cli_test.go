@@ -196,7 +196,8 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// A result that can't be printed is not success.
+// A result that can't be printed is not success, unless something was changed by
+// then: that is done.
 func TestResultThatCannotBePrinted(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
@@ -204,11 +205,19 @@ func TestResultThatCannotBePrinted(t *testing.T) {
 	}
 	defer full.Close()
 	p := does(func(io *IO) error { return io.Result(nil, "x") })
+	t.Setenv("KEYFERRY_STATE", "/state")
 	for _, args := range [][]string{{"test"}, {"test", "--json"}, {"help"}, {"test", "--help"}, {"--version"}} {
 		var stderr bytes.Buffer
-		t.Setenv("KEYFERRY_STATE", "/state")
-		code := testApp(p.setup).Run(t.Context(), args, nil, full, &stderr)
+		app := testApp(p.setup)
+		app.Commands[0].Shows = true
+		code := app.Run(t.Context(), args, nil, full, &stderr)
 		outcome{code, "", stderr.String()}.refusedBy(t, control.DiskFull)
+	}
+	for _, args := range [][]string{{"test"}, {"test", "--json"}} {
+		var stderr bytes.Buffer
+		if code := testApp(p.setup).Run(t.Context(), args, nil, full, &stderr); code != 0 || !strings.Contains(stderr.String(), "it is done, but") {
+			t.Errorf("exit code %d, %q", code, stderr.String())
+		}
 	}
 }
 

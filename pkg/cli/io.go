@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf16"
 
@@ -33,6 +34,7 @@ type IO struct {
 	program        string
 	command        string // that runs
 	dryRun         bool   // --dry-run was given
+	shows          bool   // as its Command says
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	interrupted    <-chan struct{}
@@ -55,10 +57,24 @@ func (o *IO) Print(text string) {
 	o.write(strings.Join(lines, "\n"))
 }
 
+// write takes it for no failure when the reader has read enough and closed its end.
 func (o *IO) write(text string) {
-	if _, err := io.WriteString(o.stdout, text); err != nil && o.failed == nil {
-		o.failed = control.MachineFailed.Refuse("the result could not be printed: %w", err)
+	if _, err := io.WriteString(o.stdout, text); err != nil && o.failed == nil && !errors.Is(err, syscall.EPIPE) {
+		o.failed = err
 	}
+}
+
+// unprinted is the error of a command that could not print, if to print is all
+// that it is for. One that has changed something says that it is done.
+func (o *IO) unprinted() error {
+	switch {
+	case o.failed == nil:
+		return nil
+	case o.shows:
+		return control.MachineFailed.Refuse("the result could not be printed: %w", o.failed)
+	}
+	o.Warn("it is done, but the result could not be printed: %v", o.failed)
+	return nil
 }
 
 // Result prints what the command found out: doc as JSON with --json, else the
@@ -137,17 +153,24 @@ func (o *IO) Confirm(question string) error {
 	return nil
 }
 
-// ask asks for one line.
+// ask asks for one line, and again when the program was suspended in between.
 func (o *IO) ask(prompt string) (string, error) {
+	goesOn, stop := secret.GoesOn()
+	defer stop()
 	fmt.Fprintf(o.stderr, "%s: %s", o.program, prompt)
 	answered := make(chan string, 1)
 	go func() { answered <- readLine(o.stdin) }()
 	var answer string
-	select {
-	case answer = <-answered:
-	case <-o.interrupted:
-		fmt.Fprintln(o.stderr)
-		return "", control.Interrupted.Refuse("interrupted before the answer")
+	for waiting := true; waiting; {
+		select {
+		case answer = <-answered:
+			waiting = false
+		case <-goesOn:
+			fmt.Fprintf(o.stderr, "%s: %s", o.program, prompt)
+		case <-o.interrupted:
+			fmt.Fprintln(o.stderr)
+			return "", control.Interrupted.Refuse("interrupted before the answer")
+		}
 	}
 	if answer == "" {
 		fmt.Fprintln(o.stderr)

@@ -23,7 +23,7 @@ func (o *IO) Progress(what string, done, total int) {
 	if total < progressFrom || !ok || !term.IsTerminal(int(f.Fd())) {
 		return
 	}
-	const wipe = "\r\033[K"
+	wipe := "\r" + strings.Repeat(" ", Width-1) + "\r" // every terminal knows it, a console of old Windows too
 	if done >= total {
 		fmt.Fprint(f, wipe)
 		return

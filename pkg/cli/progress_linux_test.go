@@ -17,7 +17,7 @@ func TestProgress(t *testing.T) {
 	on.Progress("inspecting", 10, 20)
 	x.untilShows("inspecting [" + strings.Repeat("=", progressWidth/2) + strings.Repeat(" ", progressWidth/2) + "] 10 of 20")
 	on.Progress("inspecting", 20, 20)
-	x.until("the bar is wiped", func() bool { return strings.HasSuffix(x.seen(), "\r\033[K") })
+	x.until("the bar is wiped", func() bool { return strings.HasSuffix(x.seen(), "\r"+strings.Repeat(" ", Width-1)+"\r") })
 	if strings.Contains(x.seen(), "1 of 7") {
 		t.Errorf("there is a bar for little: %q", x.seen())
 	}

@@ -117,6 +117,9 @@ func (s *SecretFlags) Read(ctx context.Context, io *IO, n int) ([][]byte, error)
 			}
 			return nil, err
 		}
+		if n := len(value); value[n-1] == ' ' || value[n-1] == '\t' {
+			io.Warn("the %s ends with a blank, which is part of it", s.question)
+		}
 		secrets = append(secrets, value)
 	}
 	for len(secrets) < n {

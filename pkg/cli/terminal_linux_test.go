@@ -31,8 +31,17 @@ func TestMain(m *testing.M) {
 	}
 	app := testApp(func(flags *pflag.FlagSet) Run {
 		password := AddSecretFlags(flags, "password", "password", true)
-		stuck := flags.Bool("stuck", false, "")
+		stuck, crashes, talks := flags.Bool("stuck", false, ""), flags.Bool("crashes", false, ""), flags.Bool("talks", false, "")
 		return func(ctx context.Context, io *IO, _ []string) error {
+			if *crashes {
+				panic("hunter2")
+			}
+			for i := 0; *talks; i++ {
+				io.Print(strings.Repeat("x", 1<<16))
+				if io.Note("talked"); i == 100 {
+					return io.Result(nil, "done")
+				}
+			}
 			if *stuck {
 				io.Note("stuck")
 				select {}
@@ -194,6 +203,116 @@ func TestInterruptAtThePassword(t *testing.T) {
 	}
 }
 
+// Quit key, hang-up and the request to end do as the interrupt key does: no
+// stack is dumped, and no exit code says "usage".
+func TestSignalsAtThePassword(t *testing.T) {
+	for name, send := range map[string]func(x *terminal){
+		"the quit key": func(x *terminal) { x.types("hunt\x1c") },
+		"hang-up":      func(x *terminal) { x.child.Process.Signal(syscall.SIGHUP) },
+		"end":          func(x *terminal) { x.child.Process.Signal(syscall.SIGTERM) },
+	} {
+		x := openTerminal(t)
+		x.untilShows("password: ")
+		x.until("the echo is off", func() bool { return !x.echoes() })
+		send(x)
+		if code := x.ends(); code != int(control.Interrupted.Class) {
+			t.Errorf("%s: exit code %d", name, code)
+		}
+		x.untilShows("[" + control.Interrupted.ID + "]")
+		if !x.echoes() || strings.Contains(x.seen(), "goroutine") || strings.Contains(x.seen(), "hunt") {
+			t.Errorf("%s: echo %t, screen %q", name, x.echoes(), x.seen())
+		}
+	}
+}
+
+func (x *terminal) stopped() bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", x.child.Process.Pid))
+	_, state, _ := strings.Cut(string(stat), ") ")
+	return err == nil && strings.HasPrefix(state, "T")
+}
+
+// The suspend key gives the terminal back as it was; once the program goes on, it
+// asks again and hides what is typed, whatever the shell did to the terminal.
+func TestSuspendedAtThePassword(t *testing.T) {
+	for name, suspend := range map[string]func(x *terminal){
+		"the suspend key": func(x *terminal) {
+			x.types("hunt\x1a")
+			x.until("it is suspended", x.stopped)
+			if !x.echoes() {
+				t.Error("the echo is off while it is suspended")
+			}
+		},
+		"a stop": func(x *terminal) {
+			x.child.Process.Signal(syscall.SIGSTOP)
+			x.until("it is suspended", x.stopped)
+			settings, err := unix.IoctlGetTermios(int(x.slave.Fd()), unix.TCGETS)
+			if err != nil {
+				t.Fatal(err)
+			}
+			settings.Lflag |= unix.ECHO // as a shell does
+			if err := unix.IoctlSetTermios(int(x.slave.Fd()), unix.TCSETS, settings); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		x := openTerminal(t)
+		x.untilShows("password: ")
+		x.until("the echo is off", func() bool { return !x.echoes() })
+		suspend(x)
+		x.child.Process.Signal(syscall.SIGCONT)
+		x.until("it asks again", func() bool { return strings.Count(x.seen(), "password: ") == 2 && !x.echoes() })
+		x.types("hunter2\n")
+		x.untilShows("answer Yes to go on: ")
+		x.child.Process.Signal(syscall.SIGSTOP)
+		x.until("it is suspended", x.stopped)
+		x.child.Process.Signal(syscall.SIGCONT)
+		x.until("it asks again", func() bool { return strings.Count(x.seen(), "answer Yes to go on: ") == 2 })
+		x.types("Yes\n")
+		if code := x.ends(); code != 0 || x.stdout.String() != fmt.Sprintf("%x\n", "hunter2") {
+			t.Errorf("%s: exit code %d, stdout %q", name, code, x.stdout.String())
+		}
+		if !x.echoes() || strings.Contains(x.seen(), "hunt") {
+			t.Errorf("%s: echo %t, screen %q", name, x.echoes(), x.seen())
+		}
+	}
+}
+
+// A console of another encoding is named: the hint is not about a file.
+func TestLatin1Console(t *testing.T) {
+	x := openTerminal(t)
+	x.untilShows("password: ")
+	x.until("the echo is off", func() bool { return !x.echoes() })
+	x.types("B\xfcro\n")
+	if code := x.ends(); code != int(control.SecretEmpty.Class) {
+		t.Errorf("exit code %d", code)
+	}
+	x.untilShows("set the terminal to UTF-8")
+}
+
+// A crash shows nothing of the memory, and does not end as wrong usage does.
+func TestCrash(t *testing.T) {
+	x := openTerminal(t, "--crashes")
+	if code := x.ends(); code != int(control.Interrupted.Class) {
+		t.Errorf("exit code %d", code)
+	}
+	x.untilShows("the program failed: string in keyferry/pkg/cli.TestMain")
+	if strings.Contains(x.seen(), "goroutine") || strings.Contains(x.seen(), "hunter2") {
+		t.Errorf("screen %q", x.seen())
+	}
+}
+
+// A reader that closes its end early does not stop what is under way.
+func TestOutputClosedEarly(t *testing.T) {
+	cmd := exec.Command("sh", "-c", `("$0" test --talks 2>&1; echo "ended $?" >&3) 3>"$1" | head -c 1`, os.Args[0], t.TempDir()+"/ended")
+	cmd.Env = append(os.Environ(), childVariable+"=1", "KEYFERRY_STATE=/state")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	if got, err := os.ReadFile(cmd.Args[len(cmd.Args)-1]); err != nil || string(got) != "ended 0\n" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestInterruptAtTheConfirmation(t *testing.T) {
 	x := openTerminal(t, "--password=x")
 	x.untilShows("answer Yes to go on: ")
@@ -221,7 +340,7 @@ func TestSecondInterrupt(t *testing.T) {
 			return false
 		}
 	})
-	if code != -1 { // by the signal
+	if code != int(control.Interrupted.Class) {
 		t.Errorf("exit code %d", code)
 	}
 }

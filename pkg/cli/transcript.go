@@ -27,6 +27,7 @@ func (t Transcript) Show() Command {
 	return Command{
 		Name:    "transcript",
 		Summary: "show the ledger, record by record, or a sheet to sign",
+		Shows:   true,
 		Usage: fmt.Sprintf(`
 Usage: %[1]s transcript [--sheet text|html]
 
@@ -92,6 +93,7 @@ func (t Transcript) Verify() Command {
 	return Command{
 		Name:    "transcript verify",
 		Summary: "check the ledger's chain of hashes and its signed head",
+		Shows:   true,
 		Usage: fmt.Sprintf(`
 Usage: %[1]s transcript verify [--head SHA256:…]
 

@@ -18,22 +18,28 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/textfile"
 )
 
 // maxSize bounds a password or PIN in bytes.
 const maxSize = 4096
 
-// FromFile reads a secret from path: its one line, less the line end and a UTF-8
-// byte order mark at the beginning, which Windows editors add. More lines are
-// refused: a wrong PIN is a try less.
+// FromFile reads a secret from path: its one line, of UTF-8 or UTF-16 (see
+// package textfile), without the line end. More lines, and what is no text, are
+// refused before anything is tried with it: a wrong PIN is a try less.
 //
-// Of /dev/fd/N, a shell's <(command), the descriptor is read itself: a process
-// that forbade core dumps can't open its own /proc/self/fd.
+// The path - is standard input. Of /dev/fd/N, a shell's <(command), the descriptor
+// is read itself: a process that forbade core dumps can't open its own
+// /proc/self/fd.
 func FromFile(path string) ([]byte, error) {
+	if path == "-" {
+		return FromFD(0)
+	}
 	if n, found := strings.CutPrefix(path, "/dev/fd/"); found {
 		if fd, err := strconv.ParseUint(n, 10, 31); err == nil {
 			return FromFD(uint(fd))
@@ -51,14 +57,15 @@ func FromFile(path string) ([]byte, error) {
 // must be one that the process was started with: what Go opens for itself, such as
 // a file with a number in it, would be tried as the PIN.
 func FromFD(fd uint) ([]byte, error) {
-	var f *os.File
-	if inherited(fd) {
-		f = os.NewFile(uintptr(fd), "file descriptor "+strconv.FormatUint(uint64(fd), 10))
+	f, name := inherited(fd), "file descriptor "+strconv.FormatUint(uint64(fd), 10)
+	switch {
+	case f == nil:
+		return nil, control.InputFile.Refuse("%s is not open", name)
+	case term.IsTerminal(int(f.Fd())):
+		return nil, control.InputFile.Refuse("%s is a terminal, which would show what is typed", name).
+			WithHint("leave the flag out: the secret is asked for and not shown; or give it by a pipe or a file")
 	}
-	if f == nil {
-		return nil, control.InputFile.Refuse("file descriptor %d is not open", fd)
-	}
-	return read(f, f.Name())
+	return read(f, name)
 }
 
 func read(r io.Reader, name string) ([]byte, error) {
@@ -71,14 +78,17 @@ func read(r io.Reader, name string) ([]byte, error) {
 		}
 		return nil, control.InputFile.Refuse("the secret can't be read: %w", err)
 	}
-	s := bytes.TrimPrefix(buf[:n], []byte("\ufeff"))
-	s = bytes.TrimSuffix(s, []byte("\n"))
+	text, err := textfile.Decode(buf[:n])
+	if err != nil {
+		return nil, control.SecretEmpty.Refuse("%s holds no password or PIN: %w", name, err)
+	}
+	s := bytes.TrimSuffix(text, []byte("\n"))
 	s = bytes.TrimSuffix(s, []byte("\r"))
 	switch {
 	case len(s) == 0:
 		return nil, control.SecretEmpty.Refuse("%s holds no password or PIN", name)
 	case bytes.ContainsRune(s, '\n'):
-		clear(buf)
+		clear(text)
 		return nil, control.SecretEmpty.Refuse("%s holds more than one line", name)
 	}
 	return s, nil
@@ -111,22 +121,33 @@ type terminal struct{ in, out *os.File }
 
 func (t terminal) Close() error { return errors.Join(t.in.Close(), t.out.Close()) }
 
-// Prompt asks for a secret on the terminal, without echo. When ctx ends first,
-// the terminal is put back as it was.
+// Prompt asks for a secret on the terminal, without echo. The terminal is put back
+// as it was when the secret was given, when ctx ends, and while the program is
+// suspended; when it goes on it asks again.
 func Prompt(ctx context.Context, question string) ([]byte, error) {
 	tty, err := openTerminal()
 	if err != nil {
+		if control.Is(err, control.NoTerminal) {
+			return nil, err
+		}
 		return nil, control.NoTerminal.Refuse("there is no terminal to ask for the %s", question)
 	}
-	defer tty.Close()
 	before, err := term.GetState(int(tty.in.Fd()))
 	if err != nil {
-		return nil, control.NoTerminal.Refuse("there is no terminal to ask for the %s: %w", question, err)
+		return nil, control.NoTerminal.Refuse("there is no terminal to ask for the %s: %w", question, errors.Join(err, tty.Close()))
 	}
-	if err := silence(tty.in); err != nil { // before it asks: an answer may come at once
-		return nil, control.NoTerminal.Refuse("the terminal can't hide the %s: %w", question, err)
+	ask := func() error { // silent before it asks: an answer may come at once
+		err := silence(tty.in)
+		fmt.Fprintf(tty.out, "%s: ", question)
+		return err
 	}
-	fmt.Fprintf(tty.out, "%s: ", question)
+	suspended, stop := suspends()
+	defer stop()
+	goesOn, stop := GoesOn()
+	defer stop()
+	if err := ask(); err != nil {
+		return nil, control.NoTerminal.Refuse("the terminal can't hide the %s: %w", question, errors.Join(err, tty.Close()))
+	}
 	type answer struct {
 		secret []byte
 		err    error
@@ -137,20 +158,40 @@ func Prompt(ctx context.Context, question string) ([]byte, error) {
 		answered <- answer{s, err}
 	}()
 	var got answer
-	select {
-	case got = <-answered:
-	case <-ctx.Done():
-		got.err = control.Interrupted.Refuse("interrupted before the %s was given", question)
+	for waiting := true; waiting; {
+		select {
+		case got = <-answered:
+			waiting = false
+		case <-ctx.Done():
+			waiting = false
+		case <-suspended:
+			err := term.Restore(int(tty.in.Fd()), before)
+			fmt.Fprintln(tty.out)
+			if err = errors.Join(err, suspend()); err != nil {
+				got.err, waiting = err, false
+			}
+		case <-goesOn:
+			if err := ask(); err != nil {
+				got.err, waiting = err, false
+			}
+		}
 	}
 	got.err = errors.Join(got.err, term.Restore(int(tty.in.Fd()), before))
 	fmt.Fprintln(tty.out)
-	switch {
-	case control.Is(got.err, control.Interrupted):
-		return nil, got.err
+	if ctx.Err() != nil { // the terminal stays open: a close would wait for what reads from it
+		clear(got.secret)
+		return nil, control.Interrupted.Refuse("interrupted before the %s was given", question)
+	}
+	switch got.err = errors.Join(got.err, tty.Close()); {
 	case got.err != nil:
+		clear(got.secret)
 		return nil, control.NoTerminal.Refuse("the %s could not be read from the terminal: %w", question, got.err)
 	case len(got.secret) == 0:
 		return nil, control.SecretEmpty.Refuse("no %s was given", question)
+	case !utf8.Valid(got.secret), bytes.IndexByte(got.secret, 0) >= 0:
+		clear(got.secret)
+		return nil, control.SecretEmpty.Refuse("what was typed is not UTF-8: the terminal uses another encoding").
+			WithHint("set the terminal to UTF-8, or give the %s in a file of UTF-8", question)
 	}
 	return got.secret, nil
 }

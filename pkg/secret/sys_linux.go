@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,9 +48,27 @@ func silence(tty *os.File) error {
 	return unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, t)
 }
 
-// inherited reports whether the process was started with the descriptor: of what it
-// opened itself, Go has all closed at exec.
-func inherited(fd uint) bool {
+// GoesOn tells when a program that was suspended, by whatever, goes on.
+func GoesOn() (goesOn <-chan os.Signal, stop func()) { return notified(unix.SIGCONT) }
+
+// suspends tells when the terminal's suspend key was typed, which suspends no more.
+func suspends() (suspended <-chan os.Signal, stop func()) { return notified(unix.SIGTSTP) }
+
+func notified(s os.Signal) (<-chan os.Signal, func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, s)
+	return c, func() { signal.Stop(c) }
+}
+
+// suspend stops the process, as the suspend key does to one that does not mind.
+func suspend() error { return unix.Kill(unix.Getpid(), unix.SIGSTOP) }
+
+// inherited returns the descriptor as a file, or nil where the process was not
+// started with it: of what it opened itself, Go has all closed at exec.
+func inherited(fd uint) *os.File {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-	return err == nil && flags&unix.FD_CLOEXEC == 0
+	if err != nil || flags&unix.FD_CLOEXEC != 0 {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), "")
 }

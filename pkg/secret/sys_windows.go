@@ -6,22 +6,27 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"keyferry/pkg/control"
 )
 
 // What others may still do to this process: wait for it, see that it is there,
 // end it. To read its memory is not among it.
 const allowed = windows.SYNCHRONIZE | windows.PROCESS_QUERY_LIMITED_INFORMATION | windows.PROCESS_TERMINATE
 
-// Harden forbids the reading of this process's memory by other processes of the
-// same user, and the crash dialogue that offers a dump. Windows has no way to
-// forbid dumps that an administrator has set up (LocalDumps), nor to keep out an
-// administrator with the right to debug. It is called before the first secret
-// is read.
+// Harden forbids other processes of the same user to read this one's memory, and
+// the crash dialogue and the crash report with their dumps. The entry for OWNER
+// RIGHTS takes from the owner the right that Windows gives by itself, to write
+// another access list. Nothing forbids dumps that an administrator has set up
+// (LocalDumps), nor keeps out an administrator with the right to debug. It is
+// called before the first secret is read.
 func Harden() error {
 	windows.SetErrorMode(windows.SEM_FAILCRITICALERRORS | windows.SEM_NOGPFAULTERRORBOX)
-	access, err := windows.SecurityDescriptorFromString(fmt.Sprintf("D:P(A;;%#x;;;WD)", allowed))
+	access, err := windows.SecurityDescriptorFromString(fmt.Sprintf("D:P(A;;%#x;;;OW)(A;;%#x;;;WD)", windows.READ_CONTROL, allowed))
 	if err != nil {
 		return fmt.Errorf("forbid the reading of memory: %w", err)
 	}
@@ -34,11 +39,23 @@ func Harden() error {
 	if err != nil {
 		return fmt.Errorf("forbid the reading of memory: %w", err)
 	}
+	// Of no memory of this process, error reporting makes a dump. It answers where
+	// its service runs; where it does not, there is no report.
+	const noHeap, noUI = 0x1, 0x20 // WER_FAULT_REPORTING_FLAG_NOHEAP, WER_FAULT_REPORTING_NO_UI
+	if set := windows.NewLazySystemDLL("kernel32.dll").NewProc("WerSetFlags"); set.Find() == nil {
+		set.Call(noHeap | noUI)
+	}
 	return nil
 }
 
-// openTerminal opens the console that the process was started from.
+// openTerminal opens the console that the process was started from. Where that is
+// hidden behind something else that looks like a terminal, nobody would ever
+// answer.
 func openTerminal() (terminal, error) {
+	if other := notAConsole(); other != "" {
+		return terminal{}, control.NoTerminal.Refuse("%s is no console: a secret can't be typed into it", other).
+			WithHint("run it in Windows Terminal, PowerShell or cmd, or there by 'winpty'")
+	}
 	in, err := os.OpenFile("CONIN$", os.O_RDWR, 0)
 	if err != nil {
 		return terminal{}, err
@@ -50,14 +67,79 @@ func openTerminal() (terminal, error) {
 	return terminal{in, out}, nil
 }
 
-// silence turns off the console's echo.
+// notAConsole names the window that a hidden console stands behind: mintty of Git
+// and Cygwin, whose pipes have names of their own, or PowerShell ISE. Else it is
+// empty.
+func notAConsole() string {
+	for _, stream := range []uint32{windows.STD_INPUT_HANDLE, windows.STD_OUTPUT_HANDLE, windows.STD_ERROR_HANDLE} {
+		handle, err := windows.GetStdHandle(stream)
+		if err != nil {
+			continue
+		}
+		name := strings.ToLower(pipeName(handle))
+		if (strings.HasPrefix(name, `\msys-`) || strings.HasPrefix(name, `\cygwin-`)) && strings.Contains(name, "-pty") {
+			return "this window (mintty)"
+		}
+	}
+	if strings.EqualFold(parentName(), "powershell_ise.exe") {
+		return "PowerShell ISE"
+	}
+	return ""
+}
+
+func pipeName(handle windows.Handle) string {
+	if kind, err := windows.GetFileType(handle); err != nil || kind != windows.FILE_TYPE_PIPE {
+		return ""
+	}
+	var info struct {
+		length uint32
+		name   [windows.MAX_PATH]uint16
+	}
+	if windows.GetFileInformationByHandleEx(handle, windows.FileNameInfo, (*byte)(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info))) != nil {
+		return ""
+	}
+	return windows.UTF16ToString(info.name[:min(int(info.length)/2, len(info.name))])
+}
+
+// parentName is the file name of the program that started this one.
+func parentName() string {
+	processes, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPPROCESS, 0)
+	if err != nil {
+		return ""
+	}
+	defer windows.CloseHandle(processes)
+	parent := uint32(os.Getppid())
+	entry := windows.ProcessEntry32{Size: uint32(unsafe.Sizeof(windows.ProcessEntry32{}))}
+	for err = windows.Process32First(processes, &entry); err == nil; err = windows.Process32Next(processes, &entry) {
+		if entry.ProcessID == parent {
+			return windows.UTF16ToString(entry.ExeFile[:])
+		}
+	}
+	return ""
+}
+
+// silence turns off the console's echo, and has it hand over whole lines, which an
+// earlier program may have turned off.
 func silence(console *os.File) error {
 	var mode uint32
 	if err := windows.GetConsoleMode(windows.Handle(console.Fd()), &mode); err != nil {
 		return err
 	}
-	return windows.SetConsoleMode(windows.Handle(console.Fd()), mode&^windows.ENABLE_ECHO_INPUT)
+	mode |= windows.ENABLE_LINE_INPUT | windows.ENABLE_PROCESSED_INPUT
+	return windows.SetConsoleMode(windows.Handle(console.Fd()), mode&^windows.ENABLE_ECHO_INPUT&^windows.ENABLE_VIRTUAL_TERMINAL_INPUT)
 }
 
-// inherited is not known of a handle here.
-func inherited(uint) bool { return true }
+// GoesOn tells nothing: no program is suspended on this system.
+func GoesOn() (goesOn <-chan os.Signal, stop func()) { return nil, func() {} }
+
+func suspends() (suspended <-chan os.Signal, stop func()) { return nil, func() {} }
+
+func suspend() error { return nil }
+
+// inherited returns standard input, the only descriptor that has a number here.
+func inherited(fd uint) *os.File {
+	if fd != 0 {
+		return nil
+	}
+	return os.Stdin
+}

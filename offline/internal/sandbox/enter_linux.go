@@ -37,6 +37,10 @@ func Enter(l Limits) (Held, error) {
 	if _, entered := os.LookupEnv(inside); entered {
 		return verify(l, abi, places)
 	}
+	if _, err := os.Stat("/proc/self/exe"); err != nil {
+		return Held{}, control.Sandbox.Refuse("/proc is not mounted: %w", err).
+			WithHint("the program starts itself anew by way of /proc, and looks at the machine there: 'mount -t proc proc /proc', then run it again")
+	}
 	runtime.LockOSThread() // for good: the thread ends with execve, or the program does with the error
 	if err := shut(l, abi, places); err != nil {
 		return Held{}, control.Sandbox.Refuse("the sandbox can't be entered: %w", err)
