@@ -85,7 +85,7 @@ func receive(stick io.Reader, scratch io.Writer, pins Pins) (*Verified, error) {
 	}
 	v := &Verified{Digest: fingerprint.Of(outer.manifest), identity: pins.Identity}
 	if v.Approvals, err = outer.checkSignatures(pins); err != nil {
-		return nil, err
+		return nil, outer.mixedUp(pins, err)
 	}
 	if v.Manifest, err = ParseManifest(outer.manifest); err != nil {
 		return nil, err
@@ -146,6 +146,21 @@ func readOuter(t tarReader) (*outer, error) {
 	}
 	o.payload = size
 	return &o, nil
+}
+
+// mixedUp gives a better reason than err where the bundle, by what it says of
+// itself, is a good one in the wrong place. The reason lets nothing pass.
+func (o *outer) mixedUp(pins Pins, err error) error {
+	m, bad := ParseManifest(o.manifest)
+	switch {
+	case bad != nil:
+	case m.Sender.Fingerprint == pins.Receiver:
+		return control.BundlePurpose.Refuse("this is %s, which this side has sealed itself; a %s of the other side is wanted", m.FileName(), pins.Purpose).
+			WithHint("give the file that came back from the other side")
+	case m.Purpose != pins.Purpose:
+		return control.BundlePurpose.Refuse("this is a %s; a %s is wanted", m.Purpose, pins.Purpose)
+	}
+	return err
 }
 
 func (o *outer) readSignature(t tarReader, name string, size int64) error {

@@ -12,6 +12,7 @@ import (
 	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/secret"
 	"keyferry/pkg/tpd"
@@ -81,7 +82,7 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	e := &export{tpd: fingerprint.Of(file)}
 	raw, err := tpd.Parse(file)
 	if err != nil {
-		return nil, control.About(name, err)
+		return nil, control.About(name, filetype.Explain(err, file, filetype.TPD))
 	}
 	if e.domain, err = raw.Decrypt(password); err != nil {
 		return nil, control.About(name, err)

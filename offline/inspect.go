@@ -12,6 +12,7 @@ import (
 
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/tpd"
 )
@@ -140,7 +141,7 @@ func (o *inspectOptions) read(f *inspected, password []byte) error {
 	}
 	export, err := tpd.Parse(file)
 	if err != nil {
-		return err
+		return filetype.Explain(err, file, filetype.TPD)
 	}
 	f.Bits = export.KeyBits()
 	domain, err := export.Decrypt(password)

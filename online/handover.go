@@ -19,6 +19,7 @@ import (
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
+	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
 )
 
@@ -186,7 +187,7 @@ func (u *upload) takeResult(manifest fingerprint.Fingerprint, transfers []transf
 	}
 	keys, err := kit.Result(data)
 	if err != nil {
-		return err
+		return filetype.Explain(err, data, filetype.Result)
 	}
 	var ids []string
 	for _, key := range handed.Keys {

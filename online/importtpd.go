@@ -15,6 +15,7 @@ import (
 	"keyferry/pkg/byok"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/state"
@@ -110,7 +111,7 @@ func (o *importTPDOptions) transfer() (t transfer, err error) {
 		return t, err
 	}
 	if _, _, err := byok.ParseBlob(t.blob); err != nil {
-		return t, err
+		return t, filetype.Explain(err, t.blob, filetype.Blob)
 	}
 	t.tpd, err = cli.ReadInput(o.tpd)
 	return t, err

@@ -16,6 +16,7 @@ import (
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/tpd"
@@ -260,7 +261,7 @@ func publicKey(k bundle.Key) (*rsa.PublicKey, error) {
 func checkTPD(t transfer, password []byte) (tpd.Identity, error) {
 	export, err := tpd.Parse(t.tpd)
 	if err != nil {
-		return tpd.Identity{}, err
+		return tpd.Identity{}, filetype.Explain(err, t.tpd, filetype.Keyless)
 	}
 	domain, err := export.Decrypt(password)
 	if err != nil {

@@ -15,9 +15,11 @@
 package dispatch
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,6 +28,7 @@ import (
 	"keyferry/bundle"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
+	"keyferry/pkg/filetype"
 	"keyferry/pkg/state"
 	"keyferry/pkg/strictjson"
 )
@@ -167,7 +170,18 @@ func Receive(s *state.State, path string, pins bundle.Pins, f func(v *bundle.Ver
 		return err
 	}
 	defer func() { err = errors.Join(err, scratch.Close()) }()
-	v, err := bundle.Open(stick, scratch, pins)
+	head, err := io.ReadAll(io.LimitReader(stick, 4096))
+	if err != nil {
+		return fmt.Errorf("read the bundle from the stick: %w", err)
+	}
+	v, err := bundle.Open(io.MultiReader(bytes.NewReader(head), stick), scratch, pins)
+	if control.Is(err, control.BundleFormat) {
+		want := filetype.Bundle
+		if pins.Purpose == bundle.Receipt {
+			want = filetype.Receipt
+		}
+		err = filetype.Explain(err, head, want)
+	}
 	if err != nil {
 		return err
 	}

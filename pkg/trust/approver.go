@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/filetype"
 	"keyferry/pkg/sshsig"
 )
 
@@ -30,15 +31,12 @@ var approverSyntax = regexp.MustCompile(`^[0-9A-Za-z][ -~]{0,99}$`)
 // key's comment, else by the file (KF-TRUST-APPROVER).
 func ReadApprover(path string, file []byte) (Approver, error) {
 	line := strings.TrimSpace(string(file))
-	if strings.Contains(line, "PRIVATE KEY-----") {
-		return Approver{}, control.TrustApprover.Refuse("%s holds a private key; the public one beside it, whose name ends in .pub, is wanted", control.Quote(path))
-	}
-	if strings.Contains(line, "\n") {
-		return Approver{}, control.TrustApprover.Refuse("%s has %d lines; a public key has one", control.Quote(path), strings.Count(line, "\n")+1)
-	}
 	key, err := sshsig.ParsePublicKey(line)
+	if err == nil && strings.Contains(line, "\n") {
+		err = fmt.Errorf("it has %d lines, and a public key has one", strings.Count(line, "\n")+1)
+	}
 	if err != nil {
-		return Approver{}, control.TrustApprover.Refuse("%s: %w", control.Quote(path), err)
+		return Approver{}, control.About(control.Quote(path), filetype.Explain(control.TrustApprover.Refuse("%w", err), file, filetype.PublicKey))
 	}
 	name := strings.TrimSuffix(filepath.Base(path), ".pub")
 	if fields := strings.Fields(line); len(fields) > 2 {

@@ -10,6 +10,7 @@ import (
 	"filippo.io/age"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/sshsig"
@@ -62,6 +63,14 @@ func (c *Card) speak() {
 // OpenCard reads a card. That it is the right one only its fingerprint can
 // tell.
 func OpenCard(file []byte) (*Card, error) {
+	c, err := openCard(file)
+	if err != nil {
+		return nil, filetype.Explain(err, file, filetype.Card)
+	}
+	return c, nil
+}
+
+func openCard(file []byte) (*Card, error) {
 	var c Card
 	if err := strictjson.Unmarshal(file, maxPackage, &c); err != nil {
 		return nil, control.CardFormat.Refuse("this is not an offline card: %w", err)

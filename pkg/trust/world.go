@@ -14,6 +14,7 @@ import (
 	"filippo.io/age"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/sshsig"
@@ -46,6 +47,14 @@ func (w World) Seal(signer crypto.Signer) ([]byte, error) {
 // OpenWorld reads a security world package and checks that the key that it
 // names signed it. That it is the right one only its fingerprint can tell.
 func OpenWorld(file []byte) (*World, error) {
+	w, err := openWorld(file)
+	if err != nil {
+		return nil, filetype.Explain(err, file, filetype.World)
+	}
+	return w, nil
+}
+
+func openWorld(file []byte) (*World, error) {
 	var w World
 	signer, err := unseal(file, nil, &w)
 	if err != nil {
@@ -122,6 +131,14 @@ func (v VerifiedKEK) Public() *rsa.PublicKey { return v.public }
 // package has the fingerprint pin: signed by its key, of its region, vault and
 // kind, import only, 2048, 3072 or 4096 bits, and not expired at now.
 func (w *World) OpenKEK(file []byte, pin fingerprint.Fingerprint, now time.Time) (*VerifiedKEK, error) {
+	v, err := w.openKEK(file, pin, now)
+	if err != nil {
+		return nil, filetype.Explain(err, file, filetype.KEK)
+	}
+	return v, nil
+}
+
+func (w *World) openKEK(file []byte, pin fingerprint.Fingerprint, now time.Time) (*VerifiedKEK, error) {
 	var k KEK
 	if _, err := unseal(file, &w.Signer, &k); err != nil {
 		return nil, err
