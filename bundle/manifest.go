@@ -116,24 +116,28 @@ func validWarnings(list []string) bool {
 
 // checkSequence tells a new bundle from one that was taken, from an older one,
 // and from one that claims the place of another. A gap is accepted: a bundle may
-// have been lost on the way.
-func (m Manifest) checkSequence(digest fingerprint.Fingerprint, taken []Taken) (again bool, err error) {
-	var last Taken
+// have been lost on the way. outOfOrder takes an older one too, as long as its
+// place is free and it fits the ones before and after it.
+func (m Manifest) checkSequence(digest fingerprint.Fingerprint, taken []Taken, outOfOrder bool) (again bool, err error) {
 	for _, t := range taken {
-		switch {
-		case t.Manifest == digest:
+		if t.Manifest == digest {
 			return true, nil
-		case t.Sequence == m.Sequence:
-			return false, control.BundleFork.Refuse("another bundle number %d was taken already", m.Sequence)
-		case t.Sequence > last.Sequence:
-			last = t
 		}
 	}
-	switch {
-	case m.Sequence < last.Sequence:
-		return false, control.BundleReplay.Refuse("this is the sender's bundle number %d; number %d was taken already", m.Sequence, last.Sequence)
-	case last.Sequence > 0 && m.Sequence == last.Sequence+1 && m.Previous != last.Manifest:
-		return false, control.BundleFork.Refuse("bundle number %d does not follow the number %d that was taken", m.Sequence, last.Sequence)
+	last := uint64(0)
+	for _, t := range taken {
+		switch {
+		case t.Sequence == m.Sequence:
+			return false, control.BundleFork.Refuse("another bundle number %d was taken already", m.Sequence)
+		case t.Sequence+1 == m.Sequence && t.Manifest != m.Previous:
+			return false, control.BundleFork.Refuse("bundle number %d does not follow the number %d that was taken", m.Sequence, t.Sequence)
+		case t.Sequence == m.Sequence+1 && t.Previous != digest:
+			return false, control.BundleFork.Refuse("the bundle number %d that was taken does not follow this number %d", t.Sequence, m.Sequence)
+		}
+		last = max(last, t.Sequence)
+	}
+	if m.Sequence < last && !outOfOrder {
+		return false, control.BundleReplay.Refuse("this is the sender's bundle number %d, which was never taken; number %d was taken already", m.Sequence, last)
 	}
 	return false, nil
 }

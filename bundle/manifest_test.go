@@ -171,17 +171,18 @@ func TestSequence(t *testing.T) {
 		again bool
 	}{
 		{"the first one", one, nil, control.Control{}, false},
-		{"the next one", two, list{{1, d1}}, control.Control{}, false},
-		{"a third one after the first: one is lost", three, list{{1, d1}}, control.Control{}, false},
+		{"the next one", two, list{{1, d1, none}}, control.Control{}, false},
+		{"a third one after the first: one is lost", three, list{{1, d1, none}}, control.Control{}, false},
 		{"a second one first: one is lost", two, nil, control.Control{}, false},
-		{"the same one again", one, list{{1, d1}}, control.Control{}, true},
-		{"the same third one again", three, list{{1, d1}, {2, d2}, {3, d3}}, control.Control{}, true},
-		{"an old one that was taken", two, list{{1, d1}, {2, d2}, {3, d3}}, control.Control{}, true},
-		{"an old one that was not taken", two, list{{1, d1}, {3, d3}}, control.BundleReplay, false},
-		{"an old first one that was not taken", one, list{{3, d3}}, control.BundleReplay, false},
-		{"another one of the same number", otherOne, list{{1, d1}}, control.BundleFork, false},
-		{"another one of an old number", otherTwo, list{{1, d1}, {2, d2}, {3, d3}}, control.BundleFork, false},
-		{"one that follows another", forkedTwo, list{{1, d1}}, control.BundleFork, false},
+		{"the same one again", one, list{{1, d1, none}}, control.Control{}, true},
+		{"the same third one again", three, list{{1, d1, none}, {2, d2, d1}, {3, d3, d2}}, control.Control{}, true},
+		{"an old one that was taken", two, list{{1, d1, none}, {2, d2, d1}, {3, d3, d2}}, control.Control{}, true},
+		{"an old one that was not taken", two, list{{1, d1, none}, {3, d3, d2}}, control.BundleReplay, false},
+		{"an old first one that was not taken", one, list{{3, d3, d2}}, control.BundleReplay, false},
+		{"another one of the same number", otherOne, list{{1, d1, none}}, control.BundleFork, false},
+		{"another one of an old number", otherTwo, list{{1, d1, none}, {2, d2, d1}, {3, d3, d2}}, control.BundleFork, false},
+		{"one that a taken one does not follow", otherOne, list{{2, d2, d1}}, control.BundleFork, false},
+		{"one that follows another", forkedTwo, list{{1, d1, none}}, control.BundleFork, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := pins(t)
@@ -195,6 +196,18 @@ func TestSequence(t *testing.T) {
 				t.Errorf("%v, error %v", v, err)
 			}
 		})
+		// Out of order, only what was never taken becomes good.
+		p := pins(t)
+		p.Taken, p.OutOfOrder = test.taken, true
+		v, err := open(t, test.data, p)
+		switch {
+		case test.want.ID == "" || test.want.ID == control.BundleReplay.ID:
+			if err != nil || v.Again != test.again {
+				t.Errorf("%s, out of order: %v, error %v", test.name, v, err)
+			}
+		default:
+			refused(t, v, err, test.want)
+		}
 	}
 }
 

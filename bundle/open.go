@@ -30,13 +30,15 @@ type Pins struct {
 	Approvers  []sshsig.PublicKey
 	Threshold  int
 	Identity   age.Identity
-	Taken      []Taken // the sender's bundles that were taken before, oldest first
+	Taken      []Taken // the sender's bundles that were taken before
+	OutOfOrder bool    // take a bundle that is older than one of these, if its number was never taken
 }
 
 // Taken is a bundle that was taken before.
 type Taken struct {
 	Sequence uint64
 	Manifest fingerprint.Fingerprint // digest
+	Previous fingerprint.Fingerprint // digest of the manifest before, as this one says
 }
 
 // Verified is a bundle that passed every check. Only [Open] makes one. Its
@@ -93,7 +95,7 @@ func receive(stick io.Reader, scratch io.Writer, pins Pins) (*Verified, error) {
 	if err := v.Manifest.fits(pins); err != nil {
 		return nil, err
 	}
-	if v.Again, err = v.Manifest.checkSequence(v.Digest, pins.Taken); err != nil {
+	if v.Again, err = v.Manifest.checkSequence(v.Digest, pins.Taken, pins.OutOfOrder); err != nil {
 		return nil, err
 	}
 	want := v.Manifest.Payload

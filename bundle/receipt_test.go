@@ -22,12 +22,24 @@ func TestReceiptText(t *testing.T) {
 		want           control.Control
 	}{
 		{"as it is", "", "", control.Control{}},
-		{"another format", "receipt-v1", "receipt-v2", control.BundleVersion},
-		{"another format with a field more", `receipt-v1",`, "receipt-v2\",\n  \"extra\": 1,", control.BundleVersion},
-		{"a field more", `receipt-v1",`, "receipt-v1\",\n  \"extra\": 1,", control.BundleContents},
+		{"another format", "receipt-v2", "receipt-v3", control.BundleVersion},
+		{"another format with a field more", `receipt-v2",`, "receipt-v3\",\n  \"extra\": 1,", control.BundleVersion},
+		{"a field more", `receipt-v2",`, "receipt-v2\",\n  \"extra\": 1,", control.BundleContents},
 		{"it writes on a terminal", `"practice"`, `"\u001b[2J"`, control.BundleContents},
+		{"a URL that is none", `"key_url": ""`, `"key_url": "ftp://v/keys/k/1"`, control.BundleContents},
+		{"a URL without a version", `"key_url": ""`, `"key_url": "https://v/keys/k"`, control.BundleContents},
+		{"another state in the tenant", `"Active"`, `"Launched"`, control.BundleContents},
+		{"another way of wrapping", `"wrapped_by": ""`, `"wrapped_by": "hand"`, control.BundleContents},
+		{"a negative threshold", `"threshold": 0`, `"threshold": -1`, control.BundleContents},
+		{"no list of approvals", `"approved": []`, `"approved": null`, control.BundleContents},
+		{"no warnings", `"warnings": []`, `"warnings": null`, control.BundleContents},
+		{"a warning that is none", `"warnings": []`, "\"warnings\": [\n        \"all well\"\n      ]", control.BundleContents},
+		{"a key identifier that is none", `"tenant-key"`, `"Tenant key"`, control.BundleContents},
 		{"no JSON", "{\n  \"format\"", `"format"`, control.BundleContents},
 	} {
+		if !bytes.Contains(good, []byte(test.old)) {
+			t.Fatalf("%q is not in %s", test.old, good)
+		}
 		data := bytes.Replace(good, []byte(test.old), []byte(test.new), 1)
 		switch r, err := parseReceipt(data); {
 		case test.want.ID == "" && (err != nil || r.Keys[0].TenantBy != "practice"):
@@ -55,7 +67,7 @@ func FuzzReceipt(f *testing.F) {
 		"good":                 text,
 		"no line feed":         bytes.TrimSuffix(text, []byte("\n")),
 		"a space":              bytes.Replace(text, []byte(`"keys": `), []byte(`"keys":  `), 1),
-		"another format":       bytes.Replace(text, []byte("receipt-v1"), []byte("receipt-v2"), 1),
+		"another format":       bytes.Replace(text, []byte("receipt-v2"), []byte("receipt-v3"), 1),
 		"a field twice":        bytes.Replace(text, []byte(`  "keys": `), []byte("  \"keys\": [],\n  \"keys\": "), 1),
 		"a field less":         bytes.Replace(text, []byte("      \"tenant\": \"Active\",\n"), nil, 1),
 		"writes on a terminal": bytes.Replace(text, []byte("the vault has"), []byte("the \\u001b[2J has"), 1),

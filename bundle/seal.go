@@ -64,6 +64,7 @@ func FromFile(path, name string) Content {
 // Sealed says what was sealed.
 type Sealed struct {
 	Manifest Manifest
+	Request  []byte                  // the manifest's bytes, which approvers sign
 	Digest   fingerprint.Fingerprint // of the manifest's bytes
 }
 
@@ -160,7 +161,7 @@ func Seal(w io.Writer, scratch io.ReadWriteSeeker, l Letter) (*Sealed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealed{m, fingerprint.Of(manifest)}, nil
+	return &Sealed{m, manifest, fingerprint.Of(manifest)}, nil
 }
 
 func signatureName(signer fingerprint.Fingerprint) string {

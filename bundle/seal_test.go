@@ -178,7 +178,7 @@ func TestSealToAFullDisk(t *testing.T) {
 }
 
 func TestReceipt(t *testing.T) {
-	text := ReceiptText{Answers: fingerprint.Of([]byte("m")), Keys: []Arrived{{ID: "tenant-key", KeyURL: "https://v/keys/tenant-key/1", Tenant: "Active"}}}
+	text := ReceiptText{Answers: fingerprint.Of([]byte("m")), Keys: []Arrived{{ID: "tenant-key", KeyURL: "https://v/keys/tenant-key/1", Tenant: "Active", Warnings: []string{}}}}
 	encoded, err := text.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestReceipt(t *testing.T) {
 		data []byte
 		want control.Control
 	}{
-		{"another format", bytes.Replace(encoded, []byte("receipt-v1"), []byte("receipt-v2"), 1), control.BundleVersion},
+		{"another format", bytes.Replace(encoded, []byte("receipt-v2"), []byte("receipt-v3"), 1), control.BundleVersion},
 		{"an unknown field", bytes.Replace(encoded, []byte(`  "format"`), []byte("  \"x\": 1,\n  \"format\""), 1), control.BundleContents},
 		{"not JSON", []byte("arrived"), control.BundleContents},
 	} {

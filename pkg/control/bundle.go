@@ -23,7 +23,7 @@ var (
 	BundleDecrypt   = bundle("KF-BUNDLE-DECRYPT", Refused, "the payload was not encrypted for this side: check which online card the offline side used")
 	BundleRecipient = bundle("KF-BUNDLE-RECIPIENT", Refused, "the sender did not encrypt to this side alone, by the recipient that this side gave: do not use the bundle, and ask the sender")
 	BundleContents  = bundle("KF-BUNDLE-CONTENTS", Refused, "the payload holds something else than its index says: do not use it, and ask the sender")
-	BundleReplay    = bundle("KF-BUNDLE-REPLAY", Refused, "a newer bundle of this sender was taken already: use the newest one; a key that only the older one holds goes into a new bundle by `offline wrap`, if it was left extractable, or else by a new ceremony")
+	BundleReplay    = bundle("KF-BUNDLE-REPLAY", Refused, "a newer bundle of this sender was taken already: if both were meant, take the older one with --out-of-order, which the ledger records")
 	BundleFork      = bundle("KF-BUNDLE-FORK", Refused, "two bundles claim the same place in the sender's sequence: keep both as evidence and ask the sender")
 	BundleEmpty     = bundle("KF-BUNDLE-EMPTY", Refused, "stage a key first, with `offline import`")
 
@@ -38,5 +38,6 @@ var (
 
 	ReceiptEarly   = bundle("KF-RECEIPT-EARLY", Refused, "begin the upload first, with `online upload`")
 	ReceiptUnknown = bundle("KF-RECEIPT-UNKNOWN", Refused, "the receipt answers a bundle that this side did not send: check the state directory")
+	ReceiptPins    = bundle("KF-RECEIPT-PINS", Refused, "the connected side works with another vault, security world or threshold than the one pinned here: stop, keep everything, and compare `status` on both sides")
 	ReceiptDiffers = bundle("KF-RECEIPT-DIFFERS", Refused, "what arrived is not what was sent: stop, keep everything, and compare both transcripts")
 )

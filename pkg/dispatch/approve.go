@@ -11,84 +11,52 @@ import (
 	"keyferry/bundle"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
-	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
 )
 
-// Approval is a bundle of this side's own that is to be approved. The copy in
-// sent/ is what counts: it takes the approval first, and the one on the stick
-// is replaced by it. So sticks that were approved apart come together, and a run
-// that is killed between the two is taken up by the same command.
-type Approval struct {
-	State    *state.State
-	Path     string // of the bundle on the stick
-	Sequence uint64
-	Sender   sshsig.PublicKey // this side's
+// Kept runs f on the copy in sent of this side's bundle of that number, which
+// sender, this side's key, must have signed.
+func Kept(s *state.State, sequence uint64, sender sshsig.PublicKey, f func(own *bundle.Own) error) error {
+	return withKept(s, sequence, sender, func(own *bundle.Own, _ *os.File) error { return f(own) })
 }
 
-// Digest tells which bundle lies at path, by its manifest.
-func Digest(path string, sender sshsig.PublicKey) (fingerprint.Fingerprint, error) {
-	var digest fingerprint.Fingerprint
-	return digest, withOwn(path, sender, func(own *bundle.Own, _ *os.File) error {
-		digest = own.Digest
-		return nil
-	})
-}
-
-// Attach attaches the armored signature to the copy in sent/, unless it is there
-// already, and returns its signer and all who have approved by now. See
-// [bundle.Own.Approve] for what it refuses.
-func (a Approval) Attach(armored []byte, approvers []sshsig.PublicKey) (signer sshsig.PublicKey, all []sshsig.PublicKey, err error) {
-	kept := a.kept()
-	info, err := os.Stat(kept)
-	if err != nil {
-		return signer, nil, control.StateDamaged.Refuse("the sealed bundle can't be read: %w", err)
-	}
-	for _, path := range []string{kept, a.Path} { // each is written anew beside the old one
-		if err := durable.CheckRoom(filepath.Dir(path), uint64(info.Size())+1<<20); err != nil {
-			return signer, nil, err
-		}
-	}
-	err = withOwn(kept, a.Sender, func(own *bundle.Own, file *os.File) error {
-		var again bool
-		if signer, again, err = own.Approve(armored, approvers); err != nil {
-			return err
+// Attach attaches armored signatures to the copy in sent, those that it does not
+// have already, and returns who signed and all who have approved by now. See
+// [bundle.Own.Approve] for what it refuses; then nothing is attached.
+func Attach(s *state.State, sequence uint64, sender sshsig.PublicKey, armored [][]byte, approvers []sshsig.PublicKey) (signers, all []sshsig.PublicKey, err error) {
+	err = withKept(s, sequence, sender, func(own *bundle.Own, file *os.File) error {
+		changed := false
+		for _, signature := range armored {
+			signer, again, err := own.Approve(signature, approvers)
+			if err != nil {
+				return err
+			}
+			signers = append(signers, signer)
+			changed = changed || !again
 		}
 		all = own.Approvals()
-		if again {
+		if !changed {
 			return nil
 		}
-		return durable.ReplaceFrom(kept, 0o600, func(f *os.File) error {
+		info, err := file.Stat()
+		if err != nil {
+			return err
+		}
+		if err := durable.CheckRoom(filepath.Dir(file.Name()), uint64(info.Size())+1<<20); err != nil { // it is written anew beside the old one
+			return err
+		}
+		return durable.ReplaceFrom(file.Name(), 0o600, func(f *os.File) error {
 			return errors.Join(own.Write(f), file.Close()) // Windows replaces no open file
 		})
 	})
-	return signer, all, err
+	return signers, all, err
 }
 
-// Deliver replaces the bundle on the stick by the copy in sent/, unless it is
-// that already.
-func (a Approval) Deliver() error {
-	kept, err := os.Open(a.kept())
+func withKept(s *state.State, sequence uint64, sender sshsig.PublicKey, f func(own *bundle.Own, file *os.File) error) error {
+	file, err := os.Open(filepath.Join(sentDir(s, sequence), FileName(s, sequence)))
 	if err != nil {
 		return control.StateDamaged.Refuse("the sealed bundle can't be read: %w", err)
-	}
-	defer kept.Close()
-	if there, err := durable.IsOnStick(a.Path, kept); there || err != nil {
-		return err
-	}
-	return durable.ReplaceOnStick(a.Path, kept, 0o644)
-}
-
-func (a Approval) kept() string {
-	return filepath.Join(sentDir(a.State, a.Sequence), FileName(a.State, a.Sequence))
-}
-
-// withOwn runs f on a bundle of this side's own.
-func withOwn(path string, sender sshsig.PublicKey, f func(own *bundle.Own, file *os.File) error) error {
-	file, err := openBundle(path)
-	if err != nil {
-		return err
 	}
 	defer file.Close()
 	info, err := file.Stat()
@@ -97,7 +65,7 @@ func withOwn(path string, sender sshsig.PublicKey, f func(own *bundle.Own, file 
 	}
 	own, err := bundle.OpenOwn(io.NewSectionReader(file, 0, info.Size()), sender)
 	if err != nil {
-		return err
+		return control.StateDamaged.Refuse("the sealed bundle %s: %w", file.Name(), err)
 	}
 	return f(own, file)
 }

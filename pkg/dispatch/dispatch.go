@@ -6,8 +6,12 @@
 //
 // The bundle comes into being whole or not at all, as
 //
-//	sent/<sequence>/<file name>    the bundle
-//	sent/<sequence>/record.json    what the ledger will say of it
+//	sent/<sequence>/keyferry-<name>-<sequence>.kfb             the bundle
+//	sent/<sequence>/keyferry-<name>-<sequence>.request.json    of a key transfer: its manifest
+//	sent/<sequence>/record.json                                what the ledger will say of it
+//
+// Where approvals are asked for, only the request leaves at first. The bundle
+// does once the approvals are attached to the copy in sent.
 //
 // A run that is killed on the way is taken up with that very bundle: a second
 // one under the same number would look like a fork to the receiver. A run that
@@ -41,24 +45,32 @@ type Dispatch[T any] struct {
 	Out      string // directory on the stick
 	Sequence uint64
 	Event    string                                      // of the ledger
+	Withhold bool                                        // only the request for approvals leaves
 	Letter   func() (bundle.Letter, func() error, error) // what to seal, and what lets the signing key go
 	Record   func(*bundle.Sealed) T
 }
 
 // Check refuses what would stop Send at the stick: no place for it, or a file
-// in the bundle's place that is not this bundle.
+// in the place of the bundle or its request that is another one.
 func Check(s *state.State, sequence uint64, out string) error {
 	if err := durable.CheckDir(out); err != nil {
 		return err
 	}
-	name := FileName(s, sequence)
-	path := filepath.Join(out, name)
-	sealed, err := os.Open(filepath.Join(sentDir(s, sequence), name))
+	for _, name := range []string{FileName(s, sequence), RequestName(s, sequence)} {
+		if err := checkPlace(filepath.Join(sentDir(s, sequence), name), filepath.Join(out, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkPlace(sent, path string) error {
+	file, err := os.Open(sent)
 	if err != nil { // nothing was sealed yet
 		return durable.CheckAbsent(path)
 	}
-	defer sealed.Close()
-	if there, err := durable.IsOnStick(path, sealed); there || err != nil {
+	defer file.Close()
+	if there, err := durable.IsOnStick(path, file); there || err != nil {
 		return err
 	}
 	return durable.CheckAbsent(path)
@@ -69,7 +81,13 @@ func FileName(s *state.State, sequence uint64) string {
 	return bundle.Manifest{Sender: bundle.Party{Name: s.Name}, Sequence: sequence}.FileName()
 }
 
-// Send sends the bundle and returns its path on the stick and the record.
+// RequestName is the name of the request for approvals of that bundle.
+func RequestName(s *state.State, sequence uint64) string {
+	return bundle.Manifest{Sender: bundle.Party{Name: s.Name}, Sequence: sequence}.RequestName()
+}
+
+// Send sends the bundle, or the request for its approvals, and returns the path on
+// the stick and the record.
 func (d Dispatch[T]) Send() (path string, record T, err error) {
 	if err := Check(d.State, d.Sequence, d.Out); err != nil {
 		return "", record, err
@@ -83,8 +101,12 @@ func (d Dispatch[T]) Send() (path string, record T, err error) {
 	if err != nil {
 		return "", record, err
 	}
-	if path, err = Deliver(d.State, d.Sequence, d.Out); err != nil {
-		if _, there := os.Lstat(filepath.Join(d.Out, FileName(d.State, d.Sequence))); fresh && errors.Is(there, fs.ErrNotExist) {
+	name := FileName(d.State, d.Sequence)
+	if d.Withhold {
+		name = RequestName(d.State, d.Sequence)
+	}
+	if path, err = deliver(d.State, d.Sequence, name, d.Out); err != nil {
+		if _, there := os.Lstat(filepath.Join(d.Out, name)); fresh && errors.Is(there, fs.ErrNotExist) {
 			err = errors.Join(err, durable.Remove(dir)) // it was never out of this machine: nothing has happened
 		}
 		return "", record, err
@@ -128,6 +150,11 @@ func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) error {
 	if err := errors.Join(err, scratch.Close()); err != nil {
 		return err
 	}
+	if letter.Purpose == bundle.KeyTransfer {
+		if err := durable.Create(filepath.Join(dir, RequestName(d.State, d.Sequence)), sealed.Request, 0o600); err != nil {
+			return err
+		}
+	}
 	record, err := json.Marshal(d.Record(sealed))
 	if err != nil {
 		return err
@@ -136,25 +163,33 @@ func (d Dispatch[T]) sealInto(dir string, letter bundle.Letter) error {
 }
 
 // Deliver copies a bundle that was sealed to the stick, and returns its path
-// there. The very same file on the stick is what an earlier run has written.
+// there. The very same file on the stick is from an earlier run.
 func Deliver(s *state.State, sequence uint64, out string) (string, error) {
+	return deliver(s, sequence, FileName(s, sequence), out)
+}
+
+// DeliverRequest does the same with the request for approvals of that bundle.
+func DeliverRequest(s *state.State, sequence uint64, out string) (string, error) {
+	return deliver(s, sequence, RequestName(s, sequence), out)
+}
+
+func deliver(s *state.State, sequence uint64, name, out string) (string, error) {
 	if err := durable.CheckDir(out); err != nil {
 		return "", err
 	}
-	name := FileName(s, sequence)
-	sealed, err := os.Open(filepath.Join(sentDir(s, sequence), name))
+	sent, err := os.Open(filepath.Join(sentDir(s, sequence), name))
 	if err != nil {
 		return "", control.StateDamaged.Refuse("the sealed bundle can't be read: %w", err)
 	}
-	defer sealed.Close()
+	defer sent.Close()
 	path := filepath.Join(out, name)
-	if there, err := durable.IsOnStick(path, sealed); there || err != nil {
+	if there, err := durable.IsOnStick(path, sent); there || err != nil {
 		return path, err
 	}
 	if err := durable.MkdirAll(out, 0o700); err != nil {
 		return "", err
 	}
-	return path, durable.ToStick(path, sealed, 0o644)
+	return path, durable.ToStick(path, sent, 0o644)
 }
 
 // Receive reads the other side's bundle from the stick once, checks it against

@@ -27,6 +27,9 @@ func (a Approver) String() string { return a.Name + " (" + a.Key.Fingerprint().S
 // approverSyntax keeps names safe to show.
 var approverSyntax = regexp.MustCompile(`^[0-9A-Za-z][ -~]{0,99}$`)
 
+// Valid reports whether the approver has a key and a name that is safe to show.
+func (a Approver) Valid() bool { return approverSyntax.MatchString(a.Name) && a.Key.String() != "" }
+
 // ReadApprover reads the .pub file of an SSH key. The approver is named by the
 // key's comment, else by the file (KF-TRUST-APPROVER).
 func ReadApprover(path string, file []byte) (Approver, error) {
