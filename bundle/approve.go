@@ -76,10 +76,10 @@ func (o *Own) Approvals() []sshsig.PublicKey {
 // that is attached already is no error, and again is true. KF-APPROVAL-SIGNATURE,
 // -NAMESPACE, -SENDER, -SIGNER, -TWICE.
 func (o *Own) Approve(armored []byte, approvers []sshsig.PublicKey) (signer sshsig.PublicKey, again bool, err error) {
-	armored = bytes.ReplaceAll(armored, []byte("\r\n"), []byte("\n")) // it may have come by way of Windows
-	s, err := sshsig.Parse(armored)
+	armored = unixLines(armored)
+	s, err := ReadApproval(armored)
 	if err != nil {
-		return signer, false, control.ApprovalSignature.Refuse("the approval can't be read: %w", err)
+		return signer, false, err
 	}
 	listed := slices.ContainsFunc(approvers, s.Key.Equal)
 	switch err := s.Verify(Namespace, o.outer.manifest); {
@@ -105,6 +105,19 @@ func (o *Own) Approve(armored []byte, approvers []sshsig.PublicKey) (signer sshs
 	o.outer.insert(s, armored)
 	return s.Key, false, nil
 }
+
+// ReadApproval reads an armored signature, with line ends of Windows too
+// (KF-APPROVAL-SIGNATURE). Whether it approves a bundle is another question.
+func ReadApproval(armored []byte) (*sshsig.Signature, error) {
+	s, err := sshsig.Parse(unixLines(armored))
+	if err != nil {
+		return nil, control.ApprovalSignature.Refuse("the approval can't be read: %w", err)
+	}
+	return s, nil
+}
+
+// unixLines undoes what the way by Windows does to a signature.
+func unixLines(armored []byte) []byte { return bytes.ReplaceAll(armored, []byte("\r\n"), []byte("\n")) }
 
 // insert puts an approval in the place that its name has in the order.
 func (o *outer) insert(s *sshsig.Signature, armored []byte) {

@@ -131,7 +131,7 @@ func (m Manifest) checkSequence(digest fingerprint.Fingerprint, taken []Taken, o
 			return false, control.BundleFork.Refuse("another bundle number %d was taken already", m.Sequence)
 		case t.Sequence+1 == m.Sequence && t.Manifest != m.Previous:
 			return false, control.BundleFork.Refuse("bundle number %d does not follow the number %d that was taken", m.Sequence, t.Sequence)
-		case t.Sequence == m.Sequence+1 && t.Previous != digest:
+		case outOfOrder && t.Sequence == m.Sequence+1 && t.Previous != digest:
 			return false, control.BundleFork.Refuse("the bundle number %d that was taken does not follow this number %d", t.Sequence, m.Sequence)
 		}
 		last = max(last, t.Sequence)

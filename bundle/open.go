@@ -49,6 +49,8 @@ type Verified struct {
 	Index     Index
 	Approvals []sshsig.PublicKey // of listed approvers, each once
 	Again     bool               // this very bundle was taken before
+	// OutOfOrder says that a newer bundle was taken before, and this one never.
+	OutOfOrder bool
 
 	payload  io.ReaderAt
 	identity age.Identity
@@ -98,6 +100,7 @@ func receive(stick io.Reader, scratch io.Writer, pins Pins) (*Verified, error) {
 	if v.Again, err = v.Manifest.checkSequence(v.Digest, pins.Taken, pins.OutOfOrder); err != nil {
 		return nil, err
 	}
+	v.OutOfOrder = !v.Again && slices.ContainsFunc(pins.Taken, func(t Taken) bool { return t.Sequence > v.Manifest.Sequence })
 	want := v.Manifest.Payload
 	if outer.payload != want.Size {
 		return nil, control.BundlePayload.Refuse("the payload has %d bytes, the manifest says %d", outer.payload, want.Size)

@@ -3,22 +3,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"keyferry/bundle"
 	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
+	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
@@ -27,40 +26,47 @@ import (
 
 var approveCommand = cli.Command{
 	Name:    "approve",
-	Summary: "attach an approver's signature to a sealed bundle",
+	Summary: "show what is to be approved, and attach approvers' signatures",
 	Usage: `
-Usage: offline approve BUNDLE --signature FILE
+Usage: offline approve [REQUEST] [--signature FILE]…
 
-Attaches an approval to a bundle that this side sealed: to the copy in the state
-directory, which counts, then to the one on the stick. Each approver whom the
-security world lists counts once; "online verify" wants enough of them.
+Shows what the last bundle carries and who has approved it, and attaches
+approvals to it. Each approver whom the security world lists counts once. Once
+there are enough, "offline seal" lets the bundle out.
 
-An approver reads what is to be approved, and signs it, with OpenSSH alone, on a
-machine of their own, with any key that "online init --approver" named:
+An approver reads the request that "offline seal" wrote, and signs it, with
+OpenSSH alone, on a machine of their own, with any key that "online init
+--approver" named:
 
-  tar xf BUNDLE manifest.json
-  ssh-keygen -Y sign -f KEY -n keyferry-bundle-v2 manifest.json
+  ssh-keygen -Y sign -f KEY -n keyferry-bundle-v2 keyferry-vault-room-1.request.json
 
-which writes manifest.json.sig. The fingerprint to compare with what "offline
-seal" showed is that of the file: sha256sum manifest.json
+That writes keyferry-vault-room-1.request.json.sig, and asks before it overwrites
+the signature of another approver: each signs a copy of their own. The fingerprint
+to compare with the one that "offline seal" showed is the file's SHA-256.
 
-  --signature FILE   what ssh-keygen wrote
+REQUEST, where it is given, must be the request for this bundle, byte for byte.
 
-Example: offline approve /media/stick/keyferry-vault-room-1.kfb --signature manifest.json.sig
+  --signature FILE   what ssh-keygen wrote (may repeat)
+
+Example: offline approve --signature alice.sig --signature bob.sig
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		signature := flags.String("signature", "", "")
+		signatures := flags.StringArray("signature", nil, "")
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			path, err := cli.OneArgument(args, "bundle")
-			if err := errors.Join(err, cli.Require(flags, "signature")); err != nil {
-				return err
+			request := ""
+			if len(args) > 0 {
+				var err error
+				if request, err = cli.OneArgument(args, "request"); err != nil {
+					return err
+				}
 			}
-			return withState(io, func(s *state.State) error { return approve(io, s, path, *signature) })
+			return withState(io, func(s *state.State) error { return approve(io, s, request, *signatures) })
 		}
 	},
 }
 
-func approve(io *cli.IO, s *state.State, path, signature string) error {
+// approve attaches signatures to the last bundle, and shows what they approve.
+func approve(io *cli.IO, s *state.State, request string, signatures []string) error {
 	w, _, err := pinnedWorld(s)
 	if err != nil {
 		return err
@@ -69,67 +75,102 @@ func approve(io *cli.IO, s *state.State, path, signature string) error {
 	if err != nil {
 		return err
 	}
-	armored, err := cli.ReadInput(signature)
-	if err != nil {
-		return err
-	}
 	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
 	}
-	b, err := sealedAt(s, h, path, self)
-	if err != nil {
-		return err
+	b := h.LastBundle()
+	if b.Sequence == 0 {
+		return control.ApprovalBundle.Refuse("no bundle was sealed yet")
 	}
-	a := dispatch.Approval{State: s, Path: path, Sequence: b.Sequence, Sender: self}
-	signer, all, err := a.Attach(armored, w.ApproverKeys())
-	if err != nil {
-		return err
-	}
-	if err := recordApproval(s, h, ceremony.Approved{Manifest: b.Manifest, Approver: w.Who([]sshsig.PublicKey{signer})[0], Signature: fingerprint.Of(armored)}); err != nil {
-		return err
-	}
-	if err := a.Deliver(); err != nil {
-		return err
-	}
-	return reportApprovals(io, w, path, b, w.Who(all))
-}
-
-// sealedAt finds in the ledger the bundle that lies at path, by its manifest. Where
-// the stick has lost it, its name will do: the copy in sent/ counts anyway.
-func sealedAt(s *state.State, h *ceremony.Journal, path string, self sshsig.PublicKey) (ceremony.Sealed, error) {
-	digest, err := dispatch.Digest(path, self)
-	is := func(b ceremony.Sealed) bool { return b.Manifest == digest }
-	if _, noDir := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) && noDir == nil {
-		is = func(b ceremony.Sealed) bool { return dispatch.FileName(s, b.Sequence) == filepath.Base(path) }
-	} else if err != nil {
-		return ceremony.Sealed{}, err
-	}
-	i := slices.IndexFunc(h.Bundles, is)
-	switch {
-	case i >= 0:
-		return h.Bundles[i], nil
-	case err != nil:
-		return ceremony.Sealed{}, err
-	}
-	return ceremony.Sealed{}, control.ApprovalBundle.Refuse("the ledger does not know a bundle with the manifest %s", digest)
-}
-
-// recordApproval tells the ledger, unless a run that was stopped has.
-func recordApproval(s *state.State, h *ceremony.Journal, a ceremony.Approved) error {
-	if slices.ContainsFunc(h.Approvals[a.Manifest], func(known ceremony.Approval) bool { return known.By.Key.Equal(a.Approver.Key) }) {
+	var m bundle.Manifest
+	var asked []byte
+	var all []sshsig.PublicKey
+	err = dispatch.Kept(s, b.Sequence, self, func(own *bundle.Own) error {
+		m, asked, all = own.Manifest, own.Request(), own.Approvals()
+		if own.Digest != b.Manifest {
+			return control.StateDamaged.Refuse("the sealed bundle %d is not the one that the ledger knows", b.Sequence)
+		}
 		return nil
+	})
+	if err != nil {
+		return err
 	}
-	return s.Ledger.Append(time.Now(), ceremony.EventApproved, a)
+	if request != "" {
+		file, err := cli.ReadInput(request)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(file, asked) {
+			err := control.ApprovalBundle.Refuse("%s is not the request for bundle %d", control.Quote(request), b.Sequence)
+			return filetype.Explain(err, file, filetype.Request)
+		}
+	}
+
+	var armored [][]byte
+	for _, path := range signatures {
+		file, err := cli.ReadInput(path)
+		if err != nil {
+			return err
+		}
+		if _, err := bundle.ReadApproval(file); err != nil {
+			return filetype.Explain(control.About(control.Quote(path), err), file, filetype.Signature)
+		}
+		armored = append(armored, file)
+	}
+	if len(armored) > 0 {
+		var signers []sshsig.PublicKey
+		if signers, all, err = dispatch.Attach(s, b.Sequence, self, armored, w.ApproverKeys()); err != nil {
+			return err
+		}
+		for i, signer := range signers {
+			known := slices.ContainsFunc(h.Approvals[b.Manifest], func(known ceremony.Approval) bool { return known.By.Key.Equal(signer) })
+			if known { // a run that was stopped has told the ledger
+				continue
+			}
+			record := ceremony.Approved{Manifest: b.Manifest, Approver: w.Who([]sshsig.PublicKey{signer})[0], Signature: fingerprint.Of(armored[i])}
+			if err := s.Ledger.Append(time.Now(), ceremony.EventApproved, record); err != nil {
+				return err
+			}
+		}
+	}
+	return reportApprovals(io, w, b, m, w.Who(all))
 }
 
-func reportApprovals(io *cli.IO, w *trust.World, path string, b ceremony.Sealed, who []trust.Approver) error {
-	lines := []string{fmt.Sprintf("Bundle %d: %s", b.Sequence, path)}
+func reportApprovals(io *cli.IO, w *trust.World, b ceremony.Sealed, m bundle.Manifest, who []trust.Approver) error {
+	lines := append(describeManifest(m), "The manifest's fingerprint:", b.Manifest.Spoken())
 	for _, a := range who {
 		lines = append(lines, "Approved by "+a.String())
 	}
-	lines = append(lines, fmt.Sprintf("Approvals: %d of the %d that the security world asks for", len(who), w.Threshold),
-		"The copy was read back and compared. The stick may be pulled.")
-	doc := map[string]any{"bundle": path, "sequence": b.Sequence, "manifest": b.Manifest, "approved_by": who, "threshold": w.Threshold}
+	lines = append(lines, fmt.Sprintf("Approvals: %d of the %d that the security world asks for", len(who), w.Threshold))
+	switch {
+	case len(who) < w.Threshold:
+		lines = append(lines, w.ApprovalRule())
+	case b.HeldBack:
+		lines = append(lines, "Next: offline seal --out DIR, which lets the bundle out")
+	}
+	doc := map[string]any{"sequence": b.Sequence, "manifest": b.Manifest, "request": m, "approved_by": who, "threshold": w.Threshold, "held_back": b.HeldBack}
 	return io.Result(doc, strings.Join(lines, "\n"))
+}
+
+// describeManifest says what a person approves.
+func describeManifest(m bundle.Manifest) []string {
+	lines := []string{
+		fmt.Sprintf("Bundle %d of %s (%s), sealed %s", m.Sequence, m.Sender.Name, state.KindName(m.Rehearsal), m.Created.Format("2006-01-02 15:04 MST")),
+		"for the connected side that signs with " + m.Receiver.String(),
+	}
+	for _, k := range m.Keys {
+		fate := "to be imported into the vault's HSM"
+		if k.KEK == nil {
+			fate = "to be Microsoft-managed, inside its TPD"
+		}
+		lines = append(lines, fmt.Sprintf("%s: key of SLC %s, %s", k.ID, k.SLC, fate), "  public key "+k.PublicKey.String())
+		if k.KEK != nil {
+			lines = append(lines, "  wrapped for the KEK "+k.KEK.String())
+		}
+		if len(k.Warnings) > 0 {
+			lines = append(lines, "  recorded on the way: "+strings.Join(k.Warnings, ", "))
+		}
+	}
+	return lines
 }

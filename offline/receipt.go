@@ -18,7 +18,9 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
+	"keyferry/pkg/trust"
 )
 
 var receiptCommand = cli.Command{
@@ -53,12 +55,16 @@ func takeReceipt(io *cli.IO, s *state.State, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(compare(h, text), s.Ledger.Covers(text.Copy)); err != nil {
+	w, pin, err := pinnedWorld(s)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(compare(h, text), holdsPins(w, pin, h, text), s.Ledger.Covers(text.Copy)); err != nil {
 		return err
 	}
 	if !v.Again {
 		err := s.Ledger.Append(time.Now(), ceremony.EventReceipt, ceremony.Received{
-			Sequence: v.Manifest.Sequence, Manifest: v.Digest, Answers: text.Answers, Ledger: text.Ledger, Keys: text.Keys,
+			Sequence: v.Manifest.Sequence, Manifest: v.Digest, Previous: v.Manifest.Previous, Answers: text.Answers, Ledger: text.Ledger, Keys: text.Keys,
 		})
 		if err != nil {
 			return err
@@ -69,6 +75,9 @@ func takeReceipt(io *cli.IO, s *state.State, path string) error {
 
 func describeReceipt(r *bundle.ReceiptText) string {
 	var lines []string
+	for _, a := range r.Approved {
+		lines = append(lines, "Taken as approved by "+a.String())
+	}
 	for _, k := range r.Keys {
 		if len(k.Warnings) > 0 {
 			lines = append(lines, fmt.Sprintf("%s: recorded on the way: %s", k.ID, strings.Join(k.Warnings, ", ")))
@@ -159,4 +168,42 @@ func compare(h *ceremony.Journal, r *bundle.ReceiptText) error {
 		return control.ReceiptDiffers.Refuse("the receipt speaks of the keys %q, the bundle held %q", answered, h.Bundles[i].Keys)
 	}
 	return nil
+}
+
+// holdsPins holds a receipt against the pinned security world: the other side
+// works with that one, its vault and its approvals, and the vault keeps in an HSM
+// what was sent.
+func holdsPins(w *trust.World, pin fingerprint.Fingerprint, h *ceremony.Journal, r *bundle.ReceiptText) error {
+	switch approved := w.Who(keysOf(r.Approved)); {
+	case r.World != pin || r.Threshold != w.Threshold:
+		return control.ReceiptPins.Refuse("the connected side took the bundle under the security world %s with the threshold %d; pinned here is %s with %d", r.World, r.Threshold, pin, w.Threshold)
+	case len(approved) < w.Threshold:
+		return control.ReceiptPins.Refuse("the receipt names %d of the security world's approvers, which asks for %d", len(approved), w.Threshold)
+	}
+	for _, a := range r.Keys {
+		k := h.Key(a.ID)
+		switch {
+		case k == nil: // compare refuses it
+		case a.WrappedBy != k.WrappedBy:
+			return control.ReceiptDiffers.Refuse("the key %s was wrapped by %s; the receipt says %s", k.ID, control.Quote(k.WrappedBy), control.Quote(a.WrappedBy))
+		case a.KeyURL == "":
+		case !strings.HasPrefix(a.KeyURL, w.Vault+"/keys/"):
+			return control.ReceiptPins.Refuse("the key %s arrived at %s, which is not in the pinned vault %s", k.ID, a.KeyURL, w.Vault)
+		case a.HSMPlatform == softwarePlatform:
+			return control.ReceiptPins.Refuse("the vault keeps the key %s in software (hsmPlatform 0), not in an HSM", k.ID)
+		}
+	}
+	return nil
+}
+
+// softwarePlatform is the hsmPlatform of a key that a vault keeps in software.
+const softwarePlatform = "0"
+
+func keysOf(approvers []trust.Approver) (keys []sshsig.PublicKey) {
+	for _, a := range approvers {
+		if !slices.ContainsFunc(keys, a.Key.Equal) {
+			keys = append(keys, a.Key)
+		}
+	}
+	return keys
 }

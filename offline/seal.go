@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/pflag"
 
@@ -34,7 +36,12 @@ stick is read back and compared. The outbox is empty afterwards; a copy of the
 bundle stays in the state directory. Where nothing is staged, the last bundle is
 written once more, byte for byte.
 
-  --out DIR            where to write the bundle
+Where the security world asks for approvals, the bundle stays in the state
+directory at first, and only a request leaves: keyferry-<name>-<number>.request.json,
+the manifest that approvers read and sign. "offline approve" attaches their
+signatures. Once there are enough, the same command writes the bundle.
+
+  --out DIR            where to write the bundle, or the request
   --hsm-pin-file PATH  the HSM's PIN, where it signs (or --hsm-pin-fd N)
 
 Example: offline seal --out /media/stick
@@ -63,23 +70,42 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if err != nil {
 		return err
 	}
+	w, _, err := pinnedWorld(s)
+	if err != nil {
+		return err
+	}
 	if err := clearOutbox(s, h.InBundles()); err != nil { // an earlier run may have been stopped before it did
 		return err
 	}
 	io.WarnOfNewDir(o.out)
 	all := h.At(ceremony.Staged)
+	last := h.LastBundle()
+	if last.HeldBack {
+		if len(all) > 0 {
+			io.Warn("bundle %d goes first; in the next one: %s", last.Sequence, strings.Join(all, ", "))
+		}
+		return o.again(io, s, w, last)
+	}
 	staged, err := fitting(s, all)
 	if err != nil {
 		return err
 	}
 	if len(staged) == 0 {
-		return o.again(io, s, h)
+		// A key on its way into the outbox is meant, not the last bundle.
+		if stopped := h.At(ceremony.Begun, ceremony.Wrapped); len(stopped) > 0 {
+			return control.BundleEmpty.Refuse("no key is staged, and %s is not done (%s)", stopped[0], h.Key(stopped[0]).Stage).
+				WithHint("run the command that was stopped again: offline import, or offline wrap")
+		}
+		if last.Sequence == 0 {
+			return control.BundleEmpty.Refuse("no key is staged")
+		}
+		return o.again(io, s, w, last)
 	}
 	path, done, err := dispatch.Dispatch[ceremony.Sealed]{
-		State: s, Out: o.out, Sequence: h.LastBundle().Sequence + 1, Event: ceremony.EventSealed,
+		State: s, Out: o.out, Sequence: last.Sequence + 1, Event: ceremony.EventSealed, Withhold: w.Threshold > 0,
 		Letter: func() (bundle.Letter, func() error, error) { return o.letter(ctx, io, s, h, staged) },
 		Record: func(b *bundle.Sealed) ceremony.Sealed {
-			return ceremony.Sealed{Bundle: b.Manifest.ID, Sequence: b.Manifest.Sequence, Manifest: b.Digest, Keys: staged}
+			return ceremony.Sealed{Bundle: b.Manifest.ID, Sequence: b.Manifest.Sequence, Manifest: b.Digest, Keys: staged, HeldBack: w.Threshold > 0}
 		},
 	}.Send()
 	if err != nil {
@@ -92,28 +118,44 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if len(left) > 0 { // it had no room, or was sealed before they were staged by a run that was stopped
 		io.Warn("not in this bundle: %s; run offline seal again", strings.Join(left, ", "))
 	}
-	return o.report(io, s, path, done, nil)
+	return o.report(io, w, path, done, nil, false)
 }
 
-// again writes the last bundle once more, from the copy in the state directory:
-// sticks are lost. It does not where a key is on its way into the outbox: that one
-// is what was meant.
-func (o *sealOptions) again(io *cli.IO, s *state.State, h *ceremony.Journal) error {
-	for _, k := range h.Keys {
-		if k.Stage == ceremony.Begun || k.Stage == ceremony.Wrapped {
-			return control.BundleEmpty.Refuse("no key is staged, and %s is not done (%s)", k.ID, k.Stage).
-				WithHint("run the command that was stopped again: offline import, or offline wrap")
-		}
+// again hands out the last bundle, from the copy in the state directory: one that
+// was held back until it was approved, or one whose stick is lost. It never leaves
+// with fewer approvals than the security world asks for; the request does.
+func (o *sealOptions) again(io *cli.IO, s *state.State, w *trust.World, last ceremony.Sealed) error {
+	self, err := ownKey(s)
+	if err != nil {
+		return err
 	}
-	last := h.LastBundle()
-	if last.Sequence == 0 {
-		return control.BundleEmpty.Refuse("no key is staged")
+	var approved []trust.Approver
+	err = dispatch.Kept(s, last.Sequence, self, func(own *bundle.Own) error {
+		approved = w.Who(own.Approvals())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(approved) < w.Threshold {
+		path, err := dispatch.DeliverRequest(s, last.Sequence, o.out)
+		if err != nil {
+			return err
+		}
+		last.HeldBack = true
+		return o.report(io, w, path, last, approved, true)
 	}
 	path, err := dispatch.Deliver(s, last.Sequence, o.out)
 	if err != nil {
 		return err
 	}
-	return o.report(io, s, path, last, h.Approvers(last))
+	if last.HeldBack {
+		if err := s.Ledger.Append(time.Now(), ceremony.EventReleased, ceremony.Released{Manifest: last.Manifest, Approved: approved}); err != nil {
+			return err
+		}
+		last.HeldBack = false
+	}
+	return o.report(io, w, path, last, approved, true)
 }
 
 // letter gathers what is sealed. release lets the signing key go.
@@ -152,30 +194,50 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 	return l, release, err
 }
 
-// report says what was sealed. approved, not nil, are those who have approved
-// what was sealed before.
-func (o *sealOptions) report(io *cli.IO, s *state.State, path string, done ceremony.Sealed, approved []trust.Approver) error {
-	w, _, err := pinnedWorld(s)
-	if err != nil {
-		return err
-	}
+// report says what was sealed, and what has left.
+func (o *sealOptions) report(io *cli.IO, w *trust.World, path string, done ceremony.Sealed, approved []trust.Approver, again bool) error {
 	doc := map[string]any{
-		"bundle": path, "id": done.Bundle, "sequence": done.Sequence, "manifest": done.Manifest, "keys": done.Keys,
-		"threshold": w.Threshold, "again": approved != nil,
+		"id": done.Bundle, "sequence": done.Sequence, "manifest": done.Manifest, "keys": done.Keys, "held_back": done.HeldBack,
+		"threshold": w.Threshold, "approved_by": append([]trust.Approver{}, approved...), "again": again,
 	}
-	what := "Sealed"
-	if approved != nil {
-		what = "Sealed before, and written again"
+	keys := strings.Join(done.Keys, ", ")
+	var lines []string
+	switch {
+	case done.HeldBack:
+		doc["request"] = path
+		lines = []string{fmt.Sprintf("Request for approvals: %s, for the bundle with %s, which stays here until enough have approved it", path, keys)}
+	case again:
+		doc["bundle"] = path
+		lines = []string{fmt.Sprintf("Sealed before, and written now: %s, with %s", path, keys)}
+	default:
+		doc["bundle"] = path
+		lines = []string{fmt.Sprintf("Sealed: %s, with %s", path, keys)}
 	}
-	lines := []string{
-		fmt.Sprintf("%s: %s, with %s", what, path, strings.Join(done.Keys, ", ")),
-		"The manifest's fingerprint:", done.Manifest.Spoken(),
-	}
+	lines = append(lines, "The manifest's fingerprint:", done.Manifest.Spoken())
 	for _, a := range approved {
 		lines = append(lines, "Approved by "+a.String())
 	}
-	if len(approved) < w.Threshold {
-		lines = append(lines, w.ApprovalRule(), "Next: offline approve, for each of them who has not yet")
+	if done.HeldBack {
+		lines = append(lines, w.ApprovalRule(), approvalSteps(path, o.out))
 	}
 	return io.Result(doc, strings.Join(append(lines, "The copy was read back and compared. The stick may be pulled."), "\n"))
+}
+
+// approvalSteps says how a request is approved.
+func approvalSteps(request, out string) string {
+	return fmt.Sprintf(`Next: each approver reads the request and signs it on a machine of their own,
+  ssh-keygen -Y sign -f KEY -n %s %s
+which writes %s.sig; then here
+  offline approve --signature %s.sig
+  offline seal --out %s`, bundle.Namespace, filepath.Base(request), filepath.Base(request), quoted(request), quoted(out))
+}
+
+// quoted is a path as a shell takes it.
+func quoted(path string) string {
+	if !strings.ContainsFunc(path, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-+:", r)
+	}) {
+		return path
+	}
+	return "'" + strings.ReplaceAll(control.Plain(path), "'", `'\''`) + "'"
 }

@@ -13,6 +13,7 @@ import (
 
 	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
 	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
 )
@@ -57,7 +58,29 @@ func showStatus(io *cli.IO, s *state.State) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	doc := map[string]any{"name": s.Name, "kind": s.Kind(), "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(), "keys": keys}
+	bundles := []map[string]any{}
+	threshold := 0
+	if w, _, err := pinnedWorld(s); err == nil {
+		threshold = w.Threshold
+	} else if !control.Is(err, control.TrustNone) {
+		return err
+	}
+	for _, b := range h.Bundles {
+		who := h.Approvers(b)
+		bundles = append(bundles, map[string]any{"sequence": b.Sequence, "manifest": b.Manifest, "keys": b.Keys, "held_back": b.HeldBack, "approved_by": who, "threshold": threshold})
+		if threshold == 0 && len(who) == 0 {
+			continue
+		}
+		fmt.Fprintf(&text, "bundle %d: approvals: %d of %d", b.Sequence, len(who), threshold)
+		if b.HeldBack {
+			text.WriteString(", held back")
+		}
+		text.WriteString("\n")
+		for _, a := range who {
+			fmt.Fprintf(&text, "  approved by %s\n", a)
+		}
+	}
+	doc := map[string]any{"bundles": bundles, "threshold": threshold, "name": s.Name, "kind": s.Kind(), "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(), "keys": keys}
 	return io.Result(doc, text.String())
 }
 

@@ -108,7 +108,7 @@ func (u *uploader) run(ctx context.Context, w way, through policy.Transporter, t
 		o := &uploadOptions{active: "contoso-slc", password: cli.AddSecretFlags(flags, "protection-password", "protection password", true)}
 		return func(ctx context.Context, io *cli.IO, _ []string) error {
 			failed = withState(io, func(s *state.State) error {
-				return withBundle(io, s, filepath.Join(u.dir, "stick", "keyferry-offline-1.kfb"), func(h *ceremony.Journal, r received) error { return run(ctx, io, s, h, r, o) })
+				return withBundle(io, s, filepath.Join(u.dir, "stick", "keyferry-offline-1.kfb"), false, func(h *ceremony.Journal, r received) error { return run(ctx, io, s, h, r, o) })
 			})
 			return failed
 		}

@@ -36,11 +36,12 @@ alone: whoever has that file and the export's password has the key. Delete it
 once it is in the tenant.
 
   --out DIR         where to write
+  --out-of-order    as in online verify
 
 Example: online package keyferry-vault-room-1.kfb --out transfer
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		out := flags.String("out", "", "")
+		out, outOfOrder := flags.String("out", "", ""), addOutOfOrder(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "bundle")
 			if err != nil {
@@ -53,7 +54,7 @@ Example: online package keyferry-vault-room-1.kfb --out transfer
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, func(_ *ceremony.Journal, r received) error { return writeTransfer(io, r.Verified, *out) })
+				return withBundle(io, s, path, *outOfOrder, func(_ *ceremony.Journal, r received) error { return writeTransfer(io, r.Verified, *out) })
 			})
 		}
 	},

@@ -220,7 +220,7 @@ func (o *uploadOptions) check(keys []bundle.Key) error {
 
 func acceptance(r received) *ceremony.Accepted {
 	a := &ceremony.Accepted{
-		Bundle: r.Manifest.ID, Sequence: r.Manifest.Sequence, Manifest: r.Digest, Copy: r.copy, Approved: r.approved, Keys: []string{},
+		Bundle: r.Manifest.ID, Sequence: r.Manifest.Sequence, Manifest: r.Digest, Previous: r.Manifest.Previous, OutOfOrder: r.OutOfOrder, Copy: r.copy, Approved: r.approved, Keys: []string{},
 	}
 	for _, k := range r.Index.Keys {
 		a.Keys = append(a.Keys, k.ID)

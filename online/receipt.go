@@ -16,7 +16,7 @@ import (
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
-	"keyferry/pkg/ledger"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
 )
 
@@ -45,7 +45,7 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, func(h *ceremony.Journal, r received) error { return answer(io, s, h, r, *out) })
+				return withBundle(io, s, path, false, func(h *ceremony.Journal, r received) error { return answer(io, s, h, r, *out) })
 			})
 		}
 	},
@@ -64,7 +64,7 @@ func answer(io *cli.IO, s *state.State, h *ceremony.Journal, r received, out str
 	if n := len(h.Receipts); n > 0 && saysSame(h.Receipts[n-1], want) {
 		path, err = dispatch.Deliver(s, h.Receipts[n-1].Sequence, out)
 	} else {
-		path, err = sendReceipt(io, s, h, r.copy, want, out)
+		path, err = sendReceipt(io, s, h, r, want, out)
 	}
 	if err != nil {
 		return err
@@ -79,12 +79,12 @@ func saysSame(a, b ceremony.Answered) bool {
 
 // sendReceipt seals the receipt and sends it: behind one that says something
 // else, where a run that was stopped has sealed that under the next number.
-func sendReceipt(io *cli.IO, s *state.State, h *ceremony.Journal, theirs ledger.Mark, want ceremony.Answered, out string) (path string, err error) {
+func sendReceipt(io *cli.IO, s *state.State, h *ceremony.Journal, r received, want ceremony.Answered, out string) (path string, err error) {
 	for {
 		var sent ceremony.Answered
 		path, sent, err = dispatch.Dispatch[ceremony.Answered]{
 			State: s, Out: out, Sequence: uint64(len(h.Receipts)) + 1, Event: ceremony.EventReceipt,
-			Letter: func() (bundle.Letter, func() error, error) { return receiptLetter(s, h, theirs, want) },
+			Letter: func() (bundle.Letter, func() error, error) { return receiptLetter(s, h, r, want) },
 			Record: func(b *bundle.Sealed) ceremony.Answered {
 				return ceremony.Answered{Sequence: b.Manifest.Sequence, Manifest: b.Digest, Answers: want.Answers, Keys: want.Keys}
 			},
@@ -116,7 +116,7 @@ func became(h *ceremony.Journal, v *bundle.Verified) ([]bundle.Arrived, error) {
 		if reason := h.Refused[k.ID]; reason != "" {
 			arrived.Refused = reason
 		}
-		arrived.Warnings = k.Warnings
+		arrived.Warnings, arrived.WrappedBy = k.Warnings, k.WrappedBy // who imported the files by hand knew neither
 		if k.MicrosoftManaged() && arrived.Tenant == ceremony.StatusActive {
 			arrived.Warnings = append(slices.Clone(k.Warnings), control.RMSActive1024.ID)
 		}
@@ -125,7 +125,7 @@ func became(h *ceremony.Journal, v *bundle.Verified) ([]bundle.Arrived, error) {
 	return keys, nil
 }
 
-func receiptLetter(s *state.State, h *ceremony.Journal, theirs ledger.Mark, want ceremony.Answered) (l bundle.Letter, release func() error, err error) {
+func receiptLetter(s *state.State, h *ceremony.Journal, r received, want ceremony.Answered) (l bundle.Letter, release func() error, err error) {
 	card, _, err := pinnedCard(s)
 	if err != nil {
 		return l, nil, err
@@ -138,7 +138,14 @@ func receiptLetter(s *state.State, h *ceremony.Journal, theirs ledger.Mark, want
 	if err != nil {
 		return l, nil, err
 	}
-	text, err := bundle.ReceiptText{Answers: want.Answers, Copy: theirs, Ledger: s.Ledger.Mark(), Keys: want.Keys}.Encode()
+	w, world, err := ownWorld(s)
+	if err != nil {
+		return l, nil, err
+	}
+	text, err := bundle.ReceiptText{
+		Answers: want.Answers, World: fingerprint.Of(world), Threshold: w.Threshold, Approved: r.approved,
+		Copy: r.copy, Ledger: s.Ledger.Mark(), Keys: want.Keys,
+	}.Encode()
 	if err != nil {
 		return l, nil, err
 	}

@@ -56,6 +56,8 @@ machine, and brings back what it wrote, for --result.
   --result FILE                     keyferry-result.json, which the kit's script
                                     wrote on the Windows machine: ends what was
                                     handed over, without a password or a sign-in
+  --out-of-order                    take a bundle that is older than one that was
+                                    taken, if its own number never was; recorded
   --dry-run                         show the plan, check what can be read
 
 Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
@@ -70,6 +72,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 		o.addFlags(flags)
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
 		o.signIn = addSignIn(flags)
+		outOfOrder := addOutOfOrder(flags)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
 			if err := o.password.CheckPaths(args); err != nil {
 				return err
@@ -79,7 +82,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, func(h *ceremony.Journal, r received) error { return o.run(ctx, io, s, h, r, path) })
+				return withBundle(io, s, path, *outOfOrder, func(h *ceremony.Journal, r received) error { return o.run(ctx, io, s, h, r, path) })
 			})
 		}
 	},

@@ -24,25 +24,32 @@ var verifyCommand = cli.Command{
 	Summary: "check a bundle; changes nothing",
 	Shows:   true,
 	Usage: `
-Usage: online verify BUNDLE
+Usage: online verify BUNDLE [--out-of-order]
 
 Checks signature, approvals, receiver, sequence, digests and contents of a
 bundle from the stick, and shows what it holds. Changes nothing.
 
+  --out-of-order   take a bundle that is older than one that was taken, if its own
+                   number never was
+
 Example: online verify /media/stick/keyferry-vault-room-1.kfb
 `,
-	Setup: func(*pflag.FlagSet) cli.Run {
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		outOfOrder := addOutOfOrder(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			path, err := cli.OneArgument(args, "bundle")
 			if err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				return withBundle(io, s, path, func(_ *ceremony.Journal, r received) error { return showBundle(io, s, r) })
+				return withBundle(io, s, path, *outOfOrder, func(_ *ceremony.Journal, r received) error { return showBundle(io, s, r) })
 			})
 		}
 	},
 }
+
+// addOutOfOrder adds the flag for a bundle whose stick came after a newer one's.
+func addOutOfOrder(flags *pflag.FlagSet) *bool { return flags.Bool("out-of-order", false, "") }
 
 // received is a bundle from the stick that passed every check, and what this side
 // makes of it.
@@ -53,7 +60,7 @@ type received struct {
 }
 
 // withBundle receives a bundle of the offline side and runs f on it.
-func withBundle(io *cli.IO, s *state.State, path string, f func(h *ceremony.Journal, r received) error) error {
+func withBundle(io *cli.IO, s *state.State, path string, outOfOrder bool, f func(h *ceremony.Journal, r received) error) error {
 	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return err
@@ -62,6 +69,7 @@ func withBundle(io *cli.IO, s *state.State, path string, f func(h *ceremony.Jour
 	if err != nil {
 		return err
 	}
+	pins.OutOfOrder = outOfOrder
 	return dispatch.Receive(s, path, pins, func(v *bundle.Verified) error {
 		r := received{Verified: v}
 		if r.copy, err = readCopy(h, v); err != nil {
@@ -75,19 +83,22 @@ func withBundle(io *cli.IO, s *state.State, path string, f func(h *ceremony.Jour
 			return err
 		}
 		r.approved = w.Who(v.Approvals)
+		if !v.Again && v.Manifest.Sequence < h.LastAccepted() {
+			io.Warn("bundle number %d comes after number %d, out of order", v.Manifest.Sequence, h.LastAccepted())
+		}
 		warnOfGap(io, h, v)
 		return f(h, r)
 	})
 }
 
-// warnOfGap says which bundles can't be uploaded any more once this one is.
+// warnOfGap says which bundles will be out of order once this one is uploaded.
 func warnOfGap(io *cli.IO, h *ceremony.Journal, v *bundle.Verified) {
 	for n := h.LastAccepted() + 1; n < v.Manifest.Sequence; n++ {
 		if n == h.LastAccepted()+maxGap {
 			io.Warn("nor were others before this one")
 			return
 		}
-		io.Warn("bundle number %d was not uploaded here: once this one is, it is refused [%s]", n, control.BundleReplay.ID)
+		io.Warn("bundle number %d was not uploaded here: once this one is, it needs --out-of-order [%s]", n, control.BundleReplay.ID)
 	}
 }
 

@@ -29,8 +29,8 @@ var (
 
 	BundleTranscript = bundle("KF-BUNDLE-TRANSCRIPT", Refused, "the sender's ledger was cut, edited or put back from a backup since its last bundle: keep both bundles as evidence and ask the sender")
 
-	ApprovalBundle    = bundle("KF-APPROVAL-BUNDLE", Refused, "give a bundle that this side sealed, as it lies on the stick")
-	ApprovalSignature = bundle("KF-APPROVAL-SIGNATURE", Refused, "sign this bundle's manifest.json: see `offline approve --help`")
+	ApprovalBundle    = bundle("KF-APPROVAL-BUNDLE", Refused, "seal a bundle first, and give its request as it lies on the stick, or none")
+	ApprovalSignature = bundle("KF-APPROVAL-SIGNATURE", Refused, "sign the request for this bundle: see `offline approve --help`")
 	ApprovalNamespace = bundle("KF-APPROVAL-NAMESPACE", Refused, "sign again with `ssh-keygen -Y sign -n keyferry-bundle-v2`")
 	ApprovalSigner    = bundle("KF-APPROVAL-SIGNER", Refused, "let one of the approvers sign whom `offline trust` showed")
 	ApprovalSender    = bundle("KF-APPROVAL-SENDER", Refused, "the side that seals does not approve, unless the security world lists its key: let an approver sign")
@@ -38,6 +38,6 @@ var (
 
 	ReceiptEarly   = bundle("KF-RECEIPT-EARLY", Refused, "begin the upload first, with `online upload`")
 	ReceiptUnknown = bundle("KF-RECEIPT-UNKNOWN", Refused, "the receipt answers a bundle that this side did not send: check the state directory")
-	ReceiptPins    = bundle("KF-RECEIPT-PINS", Refused, "the connected side works with another vault, security world or threshold than the one pinned here: stop, keep everything, and compare `status` on both sides")
+	ReceiptPins    = bundle("KF-RECEIPT-PINS", Refused, "the connected side works with another vault, security world or threshold than the one pinned here: pin the newer security world if it is theirs; else stop, keep everything, and compare `status` on both sides")
 	ReceiptDiffers = bundle("KF-RECEIPT-DIFFERS", Refused, "what arrived is not what was sent: stop, keep everything, and compare both transcripts")
 )

@@ -30,6 +30,7 @@ const (
 	EventHardened     = "hardened"      // Hardened: how a wrap ends, unless it retains
 	EventSealed       = "sealed"        // Sealed
 	EventApproved     = "approved"      // Approved
+	EventReleased     = "released"      // Released: a bundle that was held back for approvals has left
 	EventReceipt      = "receipt"       // Received
 )
 
@@ -75,6 +76,13 @@ type Sealed struct {
 	Sequence uint64                  `json:"sequence"`
 	Manifest fingerprint.Fingerprint `json:"manifest"`
 	Keys     []string                `json:"keys"`
+	HeldBack bool                    `json:"held_back"` // only the request for approvals has left
+}
+
+// Released tells that a bundle has left that was held back.
+type Released struct {
+	Manifest fingerprint.Fingerprint `json:"manifest"`
+	Approved []trust.Approver        `json:"approved"`
 }
 
 // Approved tells of an approver's signature.
@@ -88,8 +96,9 @@ type Approved struct {
 type Received struct {
 	Sequence uint64                  `json:"sequence"` // of the receipt
 	Manifest fingerprint.Fingerprint `json:"manifest"`
-	Answers  fingerprint.Fingerprint `json:"answers"` // manifest of the bundle
-	Ledger   ledger.Mark             `json:"ledger"`  // of the connected side's own
+	Previous fingerprint.Fingerprint `json:"previous"` // manifest of the receipt before
+	Answers  fingerprint.Fingerprint `json:"answers"`  // manifest of the bundle
+	Ledger   ledger.Mark             `json:"ledger"`   // of the connected side's own
 	Keys     []bundle.Arrived        `json:"keys"`
 }
 
@@ -143,7 +152,7 @@ type Approval struct {
 type Journal struct {
 	World     *WorldPinned // nil before it is pinned
 	Keys      []*Key       // oldest first
-	Bundles   []Sealed     // oldest first
+	Bundles   []Sealed     // oldest first; the last one may be held back still
 	Receipts  []bundle.Taken
 	Approvals map[fingerprint.Fingerprint][]Approval // of bundles, by manifest
 }
@@ -223,12 +232,23 @@ func (j *Journal) take(e ledger.Entry) error {
 		}
 		j.Approvals[d.Manifest] = append(j.Approvals[d.Manifest], Approval{e.Time, d.Approver})
 
+	case EventReleased:
+		var d Released
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		for i := range j.Bundles {
+			if j.Bundles[i].Manifest == d.Manifest {
+				j.Bundles[i].HeldBack = false
+			}
+		}
+
 	case EventReceipt:
 		var d Received
 		if err := e.Read(&d); err != nil {
 			return err
 		}
-		j.Receipts = append(j.Receipts, bundle.Taken{Sequence: d.Sequence, Manifest: d.Manifest})
+		j.Receipts = append(j.Receipts, bundle.Taken{Sequence: d.Sequence, Manifest: d.Manifest, Previous: d.Previous})
 		answered := slices.IndexFunc(j.Bundles, func(b Sealed) bool { return b.Manifest == d.Answers })
 		for _, a := range d.Keys {
 			k := j.Key(a.ID)

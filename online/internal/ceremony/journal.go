@@ -69,9 +69,12 @@ type Accepted struct {
 	Bundle   string                  `json:"bundle"` // its id
 	Sequence uint64                  `json:"sequence"`
 	Manifest fingerprint.Fingerprint `json:"manifest"`
-	Copy     ledger.Mark             `json:"copy"` // of the ledger that came with it
+	Previous fingerprint.Fingerprint `json:"previous"` // manifest before it, as it says
+	Copy     ledger.Mark             `json:"copy"`     // of the ledger that came with it
 	Approved []trust.Approver        `json:"approved"`
 	Keys     []string                `json:"keys"`
+
+	OutOfOrder bool `json:"out_of_order"` // after a newer one, by a flag
 }
 
 // KeyImported says which key the vault has, after it was compared with the key
@@ -295,7 +298,7 @@ func (j *Journal) LastReceipt(bundle fingerprint.Fingerprint) *Answered {
 func (j *Journal) Taken() []bundle.Taken {
 	var taken []bundle.Taken
 	for _, a := range j.Bundles {
-		taken = append(taken, bundle.Taken{Sequence: a.Sequence, Manifest: a.Manifest})
+		taken = append(taken, bundle.Taken{Sequence: a.Sequence, Manifest: a.Manifest, Previous: a.Previous})
 	}
 	return taken
 }
