@@ -28,6 +28,9 @@ Pins the connected side: its vault, who signs KEK packages and receipts, and to
 whom bundles are encrypted. Compare the words with those that "online kek
 create" showed, read aloud by a person you know.
 
+A pin is never replaced, but by a newer security world of the same side with
+other approvers ("online approvers"), compared in the same way.
+
   --fingerprint SHA256:…   the fingerprint that was read aloud, as hex or as the
                            32 words; without it you are asked for three of
                            its words, which --yes answers in a rehearsal only
@@ -57,13 +60,27 @@ func pinWorld(io *cli.IO, s *state.State, path, given string, bothScreens bool) 
 	}
 	pin := cli.Pin{
 		What: "security world", Path: path, File: file, Rehearsal: w.Rehearsal, Keep: worldFile,
-		Given: given, BothScreens: bothScreens, Event: ceremony.EventTrust, Data: ceremony.WorldPinned{World: fingerprint.Of(file), Name: w.Name, Region: w.Region, Vault: w.Vault},
+		Replaces: func(pinned []byte) bool { return succeeds(io, w, pinned) },
+		Given:    given, BothScreens: bothScreens, Event: ceremony.EventTrust, Data: ceremony.WorldPinned{World: fingerprint.Of(file), Name: w.Name, Region: w.Region, Vault: w.Vault, Number: w.Number, Approvers: w.Approvers, Threshold: w.Threshold},
 	}
 	io.Note("security world of %s, region %s, vault %s\n%s", w.Name, w.Region, w.Vault, w.ApprovalRule())
 	if err := io.Pin(s, pin); err != nil {
 		return err
 	}
 	return io.Result(worldDoc(w, pin.Fingerprint()), fmt.Sprintf("Pinned: the security world of %s, region %s, vault %s\nNext: offline import", w.Name, w.Region, w.Vault))
+}
+
+// succeeds reports whether w is a newer security world of the pinned one's side,
+// with other approvers and nothing else that differs, and shows both lists. Dual
+// control is not switched off that way.
+func succeeds(io *cli.IO, w *trust.World, pinned []byte) bool {
+	old, err := trust.OpenWorld(pinned)
+	if err != nil || w.Number <= old.Number || w.Name != old.Name || w.Region != old.Region || w.Vault != old.Vault || w.Rehearsal != old.Rehearsal ||
+		!w.Signer.Equal(old.Signer) || w.Recipient != old.Recipient || old.Threshold > 0 && w.Threshold == 0 {
+		return false
+	}
+	io.Warn("it replaces the pinned security world number %d of %s. Until now: %s", old.Number, old.Name, old.ApprovalRule())
+	return true
 }
 
 func worldDoc(w *trust.World, print fingerprint.Fingerprint) map[string]any {

@@ -11,6 +11,7 @@
 //	app.go        the commands
 //	init.go       makes the state directory and the security world
 //	kek.go        makes or fetches the KEK, writes the packages
+//	approvers.go  names other approvers
 //	trust.go      pins the offline side's card
 //	verify.go     opens and checks a bundle
 //	package.go    writes .byok and keyless TPD files
@@ -47,6 +48,7 @@ var app = &cli.App{
 		initCommand,
 		kekCreateCommand,
 		kekFetchCommand,
+		approversCommand,
 		trustCommand,
 		verifyCommand,
 		packageCommand,

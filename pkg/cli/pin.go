@@ -5,13 +5,11 @@ package cli
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/ledger"
 	"keyferry/pkg/state"
 )
 
@@ -26,6 +24,8 @@ type Pin struct {
 	Event     string // of the ledger
 	Data      any
 
+	Replaces func(pinned []byte) bool // reports whether it may take the place of another pin; nil: never
+
 	Given       string // --fingerprint
 	BothScreens bool
 }
@@ -34,8 +34,8 @@ type Pin struct {
 func (p Pin) Fingerprint() fingerprint.Fingerprint { return fingerprint.Of(p.File) }
 
 // Pin compares the fingerprint with the one that a person was told, see
-// [IO.Compare], and pins. It refuses to replace another pin; the same
-// one again is no error, and a fingerprint that was given is compared all the same.
+// [IO.Compare], and pins. It refuses to replace another pin, unless that is the one
+// before it of the same side; the same one again is no error, and a fingerprint that was given is compared all the same.
 func (o *IO) Pin(s *state.State, p Pin) error {
 	if p.Rehearsal != s.Rehearsal {
 		return control.TrustRehearsal.Refuse("the %s is for a %s ceremony, this state directory for a %s one", p.What, state.KindName(p.Rehearsal), s.Kind())
@@ -51,28 +51,21 @@ func (o *IO) Pin(s *state.State, p Pin) error {
 		}
 	}
 	if pinned, err := os.ReadFile(s.Path(p.Keep)); err == nil {
-		if fingerprint.Of(pinned) != print {
+		if fingerprint.Of(pinned) == print {
+			o.Note("this %s is pinned already", p.What)
+			return s.Ledger.AppendOnce(time.Now(), p.Event, p.Data)
+		}
+		if p.Replaces == nil || !p.Replaces(pinned) {
 			return control.TrustPinned.Refuse("another %s is pinned, %s", p.What, fingerprint.Of(pinned))
 		}
-		o.Note("this %s is pinned already", p.What)
-		return p.record(s)
 	}
 	if p.Given == "" {
 		if err := o.Compare(compared); err != nil {
 			return err
 		}
 	}
-	if err := durable.Create(s.Path(p.Keep), p.File, 0o600); err != nil {
+	if err := durable.Replace(s.Path(p.Keep), p.File, 0o600); err != nil {
 		return err
 	}
-	return p.record(s)
-}
-
-// record tells the ledger, unless it knows: there is one pin of a kind, and a
-// run may have been stopped between pinning and telling.
-func (p Pin) record(s *state.State) error {
-	if slices.ContainsFunc(s.Ledger.Entries(), func(e ledger.Entry) bool { return e.Event == p.Event }) {
-		return nil
-	}
-	return s.Ledger.Append(time.Now(), p.Event, p.Data)
+	return s.Ledger.AppendOnce(time.Now(), p.Event, p.Data)
 }

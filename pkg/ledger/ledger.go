@@ -55,6 +55,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"keyferry/pkg/control"
@@ -177,6 +178,24 @@ func (l *Ledger) Append(now time.Time, event string, data any) error {
 	}
 	*l = next
 	return nil
+}
+
+// AppendOnce is [Ledger.Append], unless the newest record of the event says the
+// same already: a run may have been stopped after it.
+func (l *Ledger) AppendOnce(now time.Time, event string, data any) error {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	for _, e := range slices.Backward(l.entries) {
+		if e.Event == event {
+			if bytes.Equal(e.Data, raw) {
+				return nil
+			}
+			break
+		}
+	}
+	return l.Append(now, event, data)
 }
 
 // Each calls f with each record, oldest first, until one fails.

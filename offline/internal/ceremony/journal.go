@@ -40,6 +40,10 @@ type WorldPinned struct {
 	Name   string                  `json:"name"`
 	Region string                  `json:"region"`
 	Vault  string                  `json:"vault"`
+
+	Number    int              `json:"number"`
+	Approvers []trust.Approver `json:"approvers"`
+	Threshold int              `json:"threshold"`
 }
 
 // ImportBegun tells that the token is about to be changed for a key.

@@ -25,6 +25,7 @@ import (
 // Events of the online ledger, in the order of the ceremony. "init" is package
 // state's.
 const (
+	EventWorld       = "world"        // WorldMade: other approvers were named
 	EventKEK         = "kek"          // KEKPackaged
 	EventTrust       = "trust"        // CardPinned
 	EventAccepted    = "accepted"     // Accepted: an upload began
@@ -50,6 +51,14 @@ const (
 	ByPowerShell Way = "powershell" // the AIPService module on this machine
 	ByKit        Way = "kit"        // a person, on a Windows machine
 )
+
+// WorldMade says which security world is this side's from now on.
+type WorldMade struct {
+	World     fingerprint.Fingerprint `json:"world"`
+	Vault     string                  `json:"vault"`
+	Approvers []trust.Approver        `json:"approvers"`
+	Threshold int                     `json:"threshold"`
+}
 
 // KEKPackaged says that a KEK's package was written.
 type KEKPackaged struct {
