@@ -16,6 +16,7 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
+	"keyferry/pkg/trust"
 )
 
 var statusCommand = cli.Command{
@@ -59,14 +60,16 @@ func showStatus(io *cli.IO, s *state.State) error {
 		return err
 	}
 	bundles := []map[string]any{}
-	threshold := 0
-	if w, _, err := pinnedWorld(s); err == nil {
-		threshold = w.Threshold
-	} else if !control.Is(err, control.TrustNone) {
+	w, _, err := pinnedWorld(s)
+	if control.Is(err, control.TrustNone) {
+		w, err = &trust.World{}, nil
+	}
+	if err != nil {
 		return err
 	}
+	threshold := w.Threshold
 	for _, b := range h.Bundles {
-		who := h.Approvers(b)
+		who := w.Who(keysOf(h.Approvers(b))) // those who count under the security world that is pinned now
 		bundles = append(bundles, map[string]any{"sequence": b.Sequence, "manifest": b.Manifest, "keys": b.Keys, "held_back": b.HeldBack, "approved_by": who, "threshold": threshold})
 		if threshold == 0 && len(who) == 0 {
 			continue
