@@ -230,11 +230,11 @@ const maxWindow = 8 << 20
 // manifest, each file against the index, and that nothing else is there. Each
 // file's content goes to sink, if there is one and it wants the file.
 func (v *Verified) walk(sink func(File) io.Writer) (Index, error) {
-	decrypted, size, err := age.DecryptReaderAt(v.payload, v.Manifest.Payload.Size, alone{v.identity})
+	decrypted, err := age.Decrypt(io.NewSectionReader(v.payload, 0, v.Manifest.Payload.Size), alone{v.identity})
 	if err != nil {
 		return Index{}, refuseDecrypt(err)
 	}
-	plain, err := zstd.NewReader(io.NewSectionReader(decrypted, 0, size), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	plain, err := zstd.NewReader(decrypted, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return Index{}, err
 	}
@@ -288,16 +288,17 @@ func (v *Verified) ReadFile(path string) ([]byte, error) {
 // ReadFiles returns files of the payload by their paths, verified once more, in
 // one pass over the payload.
 func (v *Verified) ReadFiles(paths ...string) (map[string][]byte, error) {
-	has := map[string]bool{}
+	sizes := map[string]int64{}
 	for _, f := range v.Index.files() {
-		has[f.Path] = true
+		sizes[f.Path] = f.Size
 	}
 	buffers := map[string]*bytes.Buffer{}
 	for _, path := range paths {
-		if !has[path] {
+		size, has := sizes[path]
+		if !has {
 			return nil, control.BundleContents.Refuse("the bundle has no %s", control.Quote(path))
 		}
-		buffers[path] = new(bytes.Buffer)
+		buffers[path] = bytes.NewBuffer(make([]byte, 0, size))
 	}
 	_, err := v.walk(func(f File) io.Writer {
 		if b, wanted := buffers[f.Path]; wanted {

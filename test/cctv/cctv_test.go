@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"compress/zlib"
 	"crypto/ed25519"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -27,6 +26,7 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
+	"keyferry/pkg/strictjson"
 )
 
 // vector is a file to decrypt and what is to come of it.
@@ -141,15 +141,14 @@ func open(t *testing.T, v vector) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	manifest, err := json.Marshal(bundle.Manifest{
+	manifest, err := strictjson.MarshalLines(bundle.Manifest{
 		Format: bundle.Format, Purpose: bundle.KeyTransfer, ID: strings.Repeat("0", 32), Created: time.Unix(0, 0).UTC(),
-		Sender: bundle.Party{Name: "cctv", Fingerprint: sender.Fingerprint()}, Sequence: 1, Warnings: []string{},
+		Sender: bundle.Party{Name: "cctv", Fingerprint: sender.Fingerprint()}, Sequence: 1, Keys: []bundle.ManifestKey{},
 		Payload: bundle.File{Path: "payload.tar.zst.age", Size: int64(len(v.file)), SHA256: fingerprint.Of(v.file)},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	manifest = append(manifest, '\n')
 	signature, err := sshsig.Sign(signer, bundle.Namespace, manifest)
 	if err != nil {
 		t.Fatal(err)
