@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -103,20 +104,21 @@ func (o *initOptions) check() error {
 }
 
 // fill makes the token's settings, in a rehearsal the token too, and the card.
-func (r *initRun) fill(ctx context.Context, s *state.State) error {
+func (r *initRun) fill(ctx context.Context, s *state.State) (err error) {
 	if r.out != "" { // before a key is made in the HSM
 		if err := durable.CheckAbsent(r.cardOut()); err != nil {
 			return err
 		}
 	}
-	settings, signer, err := r.settleToken(ctx, s)
+	settings, signer, release, err := r.settleToken(ctx, s)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, release()) }()
 	if err := s.WriteJSON(tokenFile, settings); err != nil {
 		return err
 	}
-	public, err := sshsig.NewPublicKey(signer)
+	public, err := sshsig.NewPublicKey(signer.Public())
 	if err != nil {
 		return err
 	}
@@ -131,10 +133,12 @@ func (r *initRun) fill(ctx context.Context, s *state.State) error {
 	if err := durable.Create(s.Path(trust.CardName(s.Name)), card, 0o644); err != nil {
 		return err
 	}
-	if !s.Rehearsal {
-		return nil
+	if s.Rehearsal {
+		if err := writeSoftHSMConf(s.Dir, r.dir); err != nil {
+			return err
+		}
 	}
-	return writeSoftHSMConf(s.Dir, r.dir)
+	return s.Begin(signer)
 }
 
 // cardOut is where the card goes on the stick.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"keyferry/offline/internal/ceremony"
@@ -54,9 +53,9 @@ func ownKey(s *state.State) (sshsig.PublicKey, error) {
 
 // ownCard is this side's card, and its file.
 func ownCard(s *state.State) (*trust.Card, []byte, error) {
-	file, err := os.ReadFile(s.Path(trust.CardName(s.Name)))
+	file, err := s.Kept(trust.CardName(s.Name))
 	if err != nil {
-		return nil, nil, control.StateDamaged.Refuse("this side's card can't be read: %w", err)
+		return nil, nil, err
 	}
 	card, err := trust.OpenCard(file)
 	if err != nil {
@@ -94,7 +93,7 @@ const worldFile = "security-world"
 
 // pinnedWorld returns the pinned security world and its fingerprint.
 func pinnedWorld(s *state.State) (*trust.World, fingerprint.Fingerprint, error) {
-	file, err := os.ReadFile(s.Path(worldFile))
+	file, err := s.Kept(worldFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fingerprint.Fingerprint{}, control.TrustNone.Refuse("no security world is pinned")
 	}
@@ -102,5 +101,8 @@ func pinnedWorld(s *state.State) (*trust.World, fingerprint.Fingerprint, error) 
 		return nil, fingerprint.Fingerprint{}, err
 	}
 	w, err := trust.OpenWorld(file)
+	if err == nil {
+		err = s.SameKind("pinned security world", w.Rehearsal)
+	}
 	return w, fingerprint.Of(file), err
 }

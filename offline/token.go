@@ -50,46 +50,42 @@ type tokenSettings struct {
 }
 
 // settleToken finds the token, in a rehearsal makes it, makes the signing key
-// in it where it is to live there, and returns the settings to keep and the key
-// that checks signatures. It opens the token once: its PIN is asked once.
-func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings tokenSettings, public crypto.PublicKey, err error) {
+// in it where it is to live there, and returns the settings to keep, the signing key
+// and the function that lets it go. It opens the token once: its PIN is asked once.
+func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings tokenSettings, signer crypto.Signer, release func() error, err error) {
 	settings = r.token.chosen
 	settings.Signer, settings.Sandbox = r.signer, process.needs
 	if settings.Module, err = hsm.FindModule(settings.Module); err != nil {
-		return settings, nil, err
+		return settings, nil, nil, err
 	}
 	if s.Rehearsal {
 		settings.Label = "keyferry-rehearsal"
 		if err := createRehearsalToken(s, settings); err != nil {
-			return settings, nil, err
+			return settings, nil, nil, err
 		}
 	}
 	token, err := settings.open(ctx, r.io, s, r.token.pin)
 	if err != nil {
-		return settings, nil, err
+		return settings, nil, nil, err
 	}
 	settings.Label, settings.Serial = token.Info().Label, token.Info().Serial
+	release = token.Close
 	if settings.Signer == signerHSM && !s.Rehearsal {
-		r.hsm = token // where the key outlives a run that fails
-	} else {
-		defer func() { err = errors.Join(err, token.Close()) }()
+		r.hsm, release = token, func() error { return nil } // where the key outlives a run that fails
 	}
 	id, err := r.begin(token, settings)
 	if err != nil {
-		return settings, nil, err
+		return settings, nil, nil, errors.Join(err, release())
 	}
-	var signer crypto.Signer
 	if settings.Signer == signerHSM {
-		if signer, err = token.CreateSigner(signerLabel, id, hsm.ECDSAP256); err == nil {
-			err = s.SignHead(signer)
-		}
+		signer, err = token.CreateSigner(signerLabel, id, hsm.ECDSAP256)
 	} else {
 		signer, err = s.Signer()
 	}
 	if err != nil {
-		return settings, nil, err
+		return settings, nil, nil, errors.Join(err, release())
 	}
-	return settings, signer.Public(), nil
+	return settings, signer, release, nil
 }
 
 func createRehearsalToken(s *state.State, settings tokenSettings) error {

@@ -92,12 +92,11 @@ func renewWorld(io *cli.IO, s *state.State, approvers []trust.Approver, threshol
 			return err
 		}
 	}
-	if err := durable.Replace(s.Path(worldFile), file, 0o644); err != nil {
-		return err
-	}
 	made := ceremony.WorldMade{World: fingerprint.Of(file), Vault: w.Vault, Approvers: w.Approvers, Threshold: w.Threshold}
-	if err := s.Ledger.AppendOnce(time.Now(), ceremony.EventWorld, made); err != nil {
-		return err
+	if w.Number != old.Number {
+		if err := s.Keep(time.Now(), ceremony.EventWorld, made, worldFile, file); err != nil {
+			return err
+		}
 	}
 	if there, err := os.ReadFile(path); err != nil || !bytes.Equal(there, file) { // else a run that was stopped has written it
 		if err := errors.Join(durable.MkdirAll(out, 0o700), durable.Create(path, file, 0o644)); err != nil {

@@ -11,11 +11,13 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/practice"
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
@@ -183,5 +185,9 @@ func (o *initOptions) fill(s *state.State) (*trust.World, error) {
 	if err != nil {
 		return nil, err
 	}
-	return world, durable.Create(s.Path(worldFile), file, 0o644)
+	if err := durable.Create(s.Path(worldFile), file, 0o644); err != nil {
+		return nil, err
+	}
+	made := ceremony.WorldMade{World: fingerprint.Of(file), Vault: world.Vault, Approvers: world.Approvers, Threshold: world.Threshold}
+	return world, s.Begin(signer, state.Fact{Event: ceremony.EventWorld, Data: made})
 }

@@ -34,7 +34,7 @@ func rewrite(t *testing.T, dir, from, to string) {
 	for _, e := range s.Ledger.Entries() {
 		changed += strings.Count(string(e.Data), from)
 		e.Data = []byte(strings.ReplaceAll(string(e.Data), from, to))
-		if err := forged.Append(e.Time, e.Event, e.Data); err != nil {
+		if err := forged.Pin(e.Time, e.Event, e.Data, e.Files); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/cli"
@@ -38,11 +37,14 @@ func thisSide(s *state.State) (state.Self, error) {
 
 // ownWorld is this side's security world, and its package.
 func ownWorld(s *state.State) (*trust.World, []byte, error) {
-	file, err := os.ReadFile(s.Path(worldFile))
+	file, err := s.Kept(worldFile)
 	if err != nil {
-		return nil, nil, control.StateDamaged.Refuse("the security world can't be read: %w", err)
+		return nil, nil, err
 	}
 	w, err := trust.OpenWorld(file)
+	if err == nil {
+		err = s.SameKind("security world", w.Rehearsal)
+	}
 	return w, file, err
 }
 
@@ -51,7 +53,7 @@ const cardFile = "offline-card"
 
 // pinnedCard returns the pinned card, and its file.
 func pinnedCard(s *state.State) (*trust.Card, []byte, error) {
-	file, err := os.ReadFile(s.Path(cardFile))
+	file, err := s.Kept(cardFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, control.TrustNone.Refuse("no offline card is pinned")
 	}
@@ -59,6 +61,9 @@ func pinnedCard(s *state.State) (*trust.Card, []byte, error) {
 		return nil, nil, err
 	}
 	card, err := trust.OpenCard(file)
+	if err == nil {
+		err = s.SameKind("pinned offline card", card.Rehearsal)
+	}
 	return card, file, err
 }
 

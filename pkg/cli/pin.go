@@ -3,12 +3,12 @@
 package cli
 
 import (
-	"os"
+	"errors"
+	"io/fs"
 	"path/filepath"
 	"time"
 
 	"keyferry/pkg/control"
-	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
 )
@@ -37,8 +37,8 @@ func (p Pin) Fingerprint() fingerprint.Fingerprint { return fingerprint.Of(p.Fil
 // [IO.Compare], and pins. It refuses to replace another pin, unless that is the one
 // before it of the same side; the same one again is no error, and a fingerprint that was given is compared all the same.
 func (o *IO) Pin(s *state.State, p Pin) error {
-	if p.Rehearsal != s.Rehearsal {
-		return control.TrustRehearsal.Refuse("the %s is for a %s ceremony, this state directory for a %s one", p.What, state.KindName(p.Rehearsal), s.Kind())
+	if err := s.SameKind(p.What, p.Rehearsal); err != nil {
+		return err
 	}
 	print := p.Fingerprint()
 	compared := Compared{
@@ -50,22 +50,21 @@ func (o *IO) Pin(s *state.State, p Pin) error {
 			return err
 		}
 	}
-	if pinned, err := os.ReadFile(s.Path(p.Keep)); err == nil {
-		if fingerprint.Of(pinned) == print {
-			o.Note("this %s is pinned already", p.What)
-			return s.Ledger.AppendOnce(time.Now(), p.Event, p.Data)
-		}
-		if p.Replaces == nil || !p.Replaces(pinned) {
-			return control.TrustPinned.Refuse("another %s is pinned, %s", p.What, fingerprint.Of(pinned))
-		}
+	pinned, err := s.Kept(p.Keep)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case fingerprint.Of(pinned) == print:
+		o.Note("this %s is pinned already", p.What)
+		return nil
+	case p.Replaces == nil || !p.Replaces(pinned):
+		return control.TrustPinned.Refuse("another %s is pinned, %s", p.What, fingerprint.Of(pinned))
 	}
 	if p.Given == "" {
 		if err := o.Compare(compared); err != nil {
 			return err
 		}
 	}
-	if err := durable.Replace(s.Path(p.Keep), p.File, 0o600); err != nil {
-		return err
-	}
-	return s.Ledger.AppendOnce(time.Now(), p.Event, p.Data)
+	return s.Keep(time.Now(), p.Event, p.Data, p.Keep, p.File)
 }

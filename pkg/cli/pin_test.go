@@ -18,7 +18,13 @@ import (
 func TestPin(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	meta := state.Meta{Side: state.Online, Name: "a", Rehearsal: true, Created: time.Unix(0, 0)}
-	if err := state.Create(dir, meta, state.Options{}, func(*state.State) error { return nil }); err != nil {
+	if err := state.Create(dir, meta, state.Options{}, func(s *state.State) error {
+		signer, err := s.Signer()
+		if err != nil {
+			return err
+		}
+		return s.Begin(signer)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	s, err := state.Open(dir, state.Online, func(s *state.State) (state.Self, error) { return state.Self{Key: s.HeadBy}, nil })

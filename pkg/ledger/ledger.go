@@ -6,6 +6,10 @@
 //	{"seq":1,"time":"2026-11-23T14:00:00Z","previous":"SHA256:000…","event":"init","data":{…}}
 //	{"seq":2,"time":"2026-11-23T14:05:00Z","previous":"SHA256:9f3…","event":"trust","data":{…}}
 //
+// A record may pin files of the directory that the ledger is in: "files" has the
+// SHA-256 of each, by its name with slashes. The last record that names a file counts,
+// and a digest of zeros lets the file go ([Ledger.Files]).
+//
 // A line is hashed as it stands in the file, without its line feed; the first
 // one's previous is 32 zero bytes. Opening a ledger checks the whole chain. A
 // last line without line feed is a record that a crash tore: it was never
@@ -55,7 +59,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"slices"
 	"time"
 
 	"keyferry/pkg/control"
@@ -74,7 +77,11 @@ type Entry struct {
 	Previous fingerprint.Fingerprint `json:"previous"`
 	Event    string                  `json:"event"`
 	Data     json.RawMessage         `json:"data"`
+	Files    Files                   `json:"files,omitempty"`
 }
+
+// Files are digests of files, by name.
+type Files map[string]fingerprint.Fingerprint
 
 // Read decodes the entry's data into v.
 func (e Entry) Read(v any) error {
@@ -161,11 +168,16 @@ func (l *Ledger) take(line []byte) error {
 
 // Append adds a record, durably. data is anything that encodes to JSON.
 func (l *Ledger) Append(now time.Time, event string, data any) error {
+	return l.Pin(now, event, data, nil)
+}
+
+// Pin is Append with a record that pins files, or lets them go.
+func (l *Ledger) Pin(now time.Time, event string, data any, files Files) error {
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return err
 	}
-	line, err := json.Marshal(Entry{uint64(len(l.entries) + 1), now.UTC().Truncate(time.Second), l.head, event, raw})
+	line, err := json.Marshal(Entry{uint64(len(l.entries) + 1), now.UTC().Truncate(time.Second), l.head, event, raw, files})
 	if err != nil {
 		return err
 	}
@@ -180,22 +192,17 @@ func (l *Ledger) Append(now time.Time, event string, data any) error {
 	return nil
 }
 
-// AppendOnce is [Ledger.Append], unless the newest record of the event says the
-// same already: a run may have been stopped after it.
-func (l *Ledger) AppendOnce(now time.Time, event string, data any) error {
-	raw, err := json.Marshal(data)
-	if err != nil {
-		return err
-	}
-	for _, e := range slices.Backward(l.entries) {
-		if e.Event == event {
-			if bytes.Equal(e.Data, raw) {
-				return nil
+// Files are the files that the records pin.
+func (l *Ledger) Files() Files {
+	pinned := Files{}
+	for _, e := range l.entries {
+		for name, digest := range e.Files {
+			if pinned[name] = digest; digest == (fingerprint.Fingerprint{}) {
+				delete(pinned, name)
 			}
-			break
 		}
 	}
-	return l.Append(now, event, data)
+	return pinned
 }
 
 // Each calls f with each record, oldest first, until one fails.

@@ -9,7 +9,12 @@
 //	ledger.jsonl         what happened, hash-chained; see package ledger
 //	ledger.head          its signed head
 //
-// Each side adds files of its own. A state directory is made whole or not at
+// Each side adds files of its own. The ledger is the truth about them: the record
+// "init" pins all that the directory begins with, a later record each file that
+// [State.Keep] adds or replaces, and each opening compares them. So state.json can't
+// be made that of a rehearsal, nor a pin be swapped, without a record that says so.
+//
+// A state directory is made whole or not at
 // all, is locked while a command runs, and must exist for every command but
 // init, so that a typo can't begin an empty history.
 package state
@@ -29,13 +34,14 @@ import (
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/ledger"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/strictjson"
 )
 
-const format = "keyferry-state-v1"
+const format = "keyferry-state-v2"
 
 // Side is the security zone that a state directory belongs to.
 type Side string
@@ -82,12 +88,12 @@ const (
 // Options say how a state directory is made.
 type Options struct {
 	ClassicRecipient bool // an X25519 age identity, not the hybrid
-	SignerElsewhere  bool // as in [Self]: fill signs the ledger's head
+	SignerElsewhere  bool // as in [Self]
 }
 
 // Create makes the state directory dir, which must not exist or be empty, with what fill
-// puts into it beside the identities. fill learns the directory it writes to
-// and its State without a ledger; the final place is dir.
+// puts into it beside the identities. fill learns the directory it writes to, whose
+// final place is dir, and ends with [State.Begin].
 func Create(dir string, meta Meta, o Options, fill func(s *State) error) error {
 	if err := keyid.Check("name", meta.Name); err != nil {
 		return err
@@ -116,17 +122,52 @@ func Create(dir string, meta Meta, o Options, fill func(s *State) error) error {
 		if s.Ledger, err = ledger.Open(s.Path(ledgerFile)); err != nil {
 			return err
 		}
-		if err := s.Ledger.Append(meta.Created, "init", meta); err != nil {
-			return err
-		}
 		if err := fill(s); err != nil {
 			return err
 		}
-		if err := s.SignLedger(); err != nil {
+		if err := s.checkHead(); err != nil {
 			return err
 		}
-		return s.checkHead()
+		return s.checkFiles()
 	})
+}
+
+// EventInit is the event of the first record, whose data is [Meta].
+const EventInit = "init"
+
+// Fact is a record that follows the first one.
+type Fact struct {
+	Event string
+	Data  any
+}
+
+// Begin writes the first records, which pin the files that are there, and signs them
+// by this side's key.
+func (s *State) Begin(signer crypto.Signer, facts ...Fact) error {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		return err
+	}
+	files := ledger.Files{}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue // identities are checked by what they are, see checkSelf; a token and a practice cloud change
+		}
+		data, err := os.ReadFile(s.Path(e.Name()))
+		if err != nil {
+			return err
+		}
+		files[e.Name()] = fingerprint.Of(data)
+	}
+	if err := s.Ledger.Pin(s.Created, EventInit, s.Meta, files); err != nil {
+		return err
+	}
+	for _, f := range facts {
+		if err := s.Ledger.Append(s.Created, f.Event, f.Data); err != nil {
+			return err
+		}
+	}
+	return s.SignHead(signer)
 }
 
 // Open opens and locks the state directory dir of the given side. Its ledger's
@@ -171,6 +212,9 @@ func (s *State) load(side Side, self func(*State) (Self, error)) error {
 	if err := s.checkHead(); err != nil {
 		return err
 	}
+	if err := s.checkFiles(); err != nil {
+		return err
+	}
 	who, err := self(s)
 	if err != nil {
 		return err
@@ -183,6 +227,14 @@ func (s *State) Close() error { return s.unlock() }
 
 // Kind is "rehearsal" or "real".
 func (s *State) Kind() string { return KindName(s.Rehearsal) }
+
+// SameKind refuses what is for a ceremony of the other kind (KF-TRUST-REHEARSAL).
+func (s *State) SameKind(what string, rehearsal bool) error {
+	if rehearsal != s.Rehearsal {
+		return control.TrustRehearsal.Refuse("the %s is for a %s ceremony, this state directory for a %s one", what, KindName(rehearsal), s.Kind())
+	}
+	return nil
+}
 
 // KindName is "rehearsal" or "real".
 func KindName(rehearsal bool) string {

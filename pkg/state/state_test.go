@@ -27,7 +27,13 @@ func meta() Meta {
 	return Meta{Side: Offline, Name: "vault-room", Rehearsal: true, Created: made}
 }
 
-func nothing(*State) error { return nil }
+func nothing(s *State) error {
+	signer, err := s.Signer()
+	if err != nil {
+		return err
+	}
+	return s.Begin(signer)
+}
 
 // create makes a state directory and returns its path.
 func create(t *testing.T, o Options) string {
@@ -75,7 +81,7 @@ func openAs(t *testing.T, dir string, self func(*State) (Self, error)) *State {
 func TestCreateThenOpen(t *testing.T) {
 	s := open(t, create(t, Options{}))
 	want := meta()
-	want.Format, want.Created = "keyferry-state-v1", time.Date(2026, 11, 23, 14, 4, 5, 0, time.UTC)
+	want.Format, want.Created = "keyferry-state-v2", time.Date(2026, 11, 23, 14, 4, 5, 0, time.UTC)
 	if s.Meta != want || s.Kind() != "rehearsal" || KindName(false) != "real" {
 		t.Errorf("got %+v, %s", s.Meta, s.Kind())
 	}
@@ -184,10 +190,10 @@ func TestRecipientReachesTheIdentity(t *testing.T) {
 func TestSignerElsewhere(t *testing.T) {
 	elsewhere := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	dir := filepath.Join(t.TempDir(), "state")
-	if err := Create(dir, meta(), Options{SignerElsewhere: true}, nothing); !control.Is(err, control.LedgerHead) {
+	if err := Create(dir, meta(), Options{SignerElsewhere: true}, func(*State) error { return nil }); !control.Is(err, control.LedgerHead) {
 		t.Errorf("nobody signed the head: %v", err)
 	}
-	if err := Create(dir, meta(), Options{SignerElsewhere: true}, func(s *State) error { return s.SignHead(elsewhere) }); err != nil {
+	if err := Create(dir, meta(), Options{SignerElsewhere: true}, func(s *State) error { return s.Begin(elsewhere) }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "identity", "sign.pem")); !errors.Is(err, fs.ErrNotExist) {
@@ -352,7 +358,7 @@ func TestOpenRefuses(t *testing.T) {
 		"another directory":  {func(dir string) error { return os.Remove(filepath.Join(dir, metaFile)) }, control.StateForeign},
 		"no JSON":            {change(metaFile, "{", "["), control.StateForeign},
 		"other side":         {change(metaFile, `"offline"`, `"online"`), control.StateForeign},
-		"other format":       {change(metaFile, "state-v1", "state-v2"), control.StateForeign},
+		"other format":       {change(metaFile, "state-v2", "state-v1"), control.StateForeign},
 		"unknown field":      {change(metaFile, `"name"`, `"Name"`), control.StateForeign},
 		"ledger gone":        {func(dir string) error { return os.Remove(filepath.Join(dir, ledgerFile)) }, control.LedgerBroken},
 		"ledger empty":       {func(dir string) error { return os.Truncate(filepath.Join(dir, ledgerFile), 0) }, control.LedgerBroken},

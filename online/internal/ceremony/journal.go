@@ -25,7 +25,7 @@ import (
 // Events of the online ledger, in the order of the ceremony. "init" is package
 // state's.
 const (
-	EventWorld       = "world"        // WorldMade: other approvers were named
+	EventWorld       = "world"        // WorldMade: with init, and when other approvers were named
 	EventKEK         = "kek"          // KEKPackaged
 	EventTrust       = "trust"        // CardPinned
 	EventAccepted    = "accepted"     // Accepted: an upload began
