@@ -42,7 +42,6 @@ Example: offline init --rehearsal --name vault-room --out /media/stick
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		var o initOptions
-		flags.BoolVar(&o.rehearsal, "rehearsal", false, "")
 		flags.StringVar(&o.name, "name", "offline", "")
 		flags.StringVar(&o.out, "out", "", "")
 		o.token = addTokenFlags(flags)
@@ -59,6 +58,7 @@ type initOptions struct {
 }
 
 func (o *initOptions) run(ctx context.Context, io *cli.IO, args []string) error {
+	o.rehearsal = io.Rehearsal
 	if err := cli.NoArguments(args); err != nil {
 		return err
 	}

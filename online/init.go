@@ -53,7 +53,6 @@ Example: online init --rehearsal --name head-office --region EU
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		var o initOptions
-		flags.BoolVar(&o.rehearsal, "rehearsal", false, "")
 		flags.StringVar(&o.name, "name", "online", "")
 		flags.StringVar(&o.region, "region", "NA", "")
 		flags.StringVar(&o.vault, "vault-url", "", "")
@@ -70,6 +69,7 @@ Example: online init --rehearsal --name head-office --region EU
 			} else if o.threshold < 1 {
 				return control.CommandLine.Refuse("--threshold is %d: leave --approver away if nobody has to approve", o.threshold)
 			}
+			o.rehearsal = io.Rehearsal
 			return o.run(io)
 		}
 	},

@@ -127,9 +127,10 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, 
 	if f := flags.Lookup("dry-run"); f != nil {
 		io.dryRun = f.Value.String() == "true"
 	}
+	io.stateGiven = io.State != ""
 	if io.State == "" {
 		var err error
-		if io.State, err = defaultState(a.Name); err != nil && !cmd.Stateless {
+		if io.State, err = defaultState(a.Name, io.Rehearsal); err != nil && !cmd.Stateless {
 			return err
 		}
 	}
@@ -148,6 +149,7 @@ func (a *App) flags(io *IO, cmd *Command) (*pflag.FlagSet, Run) {
 	flags.Usage = func() {}
 	run := cmd.Setup(flags)
 	flags.StringVar(&io.State, "state", "", "")
+	flags.BoolVar(&io.Rehearsal, "rehearsal", false, "")
 	flags.BoolVar(&io.JSON, "json", io.JSON, "")
 	flags.BoolVar(&io.Yes, "yes", false, "")
 	flags.BoolVar(&io.Verbose, "verbose", false, "")
@@ -240,11 +242,13 @@ func (a *App) help() string {
 const commonHelp = `
 Every command takes
   --state DIR    state directory (default: $KEYFERRY_STATE, else
-                 $XDG_STATE_HOME/keyferry-%s)
+                 $XDG_STATE_HOME/keyferry-%[1]s)
+  --rehearsal    the rehearsal, whose state directory is
+                 $XDG_STATE_HOME/keyferry-%[1]s-rehearsal
   --json         print the result as one JSON document
   --yes          do not ask for confirmation
   --verbose      say more on standard error
-%sExit codes: 0 done, 1 refused, 2 usage, 3 environment, 4 run it again to go on
+%[2]sExit codes: 0 done, 1 refused, 2 usage, 3 environment, 4 run it again to go on
 `
 
 func (c *Command) help(a *App) string {

@@ -26,10 +26,11 @@ import (
 // IO is what a command sees of its surroundings: the flags that all commands
 // take, and the terminal.
 type IO struct {
-	State   string // state directory
-	JSON    bool
-	Yes     bool
-	Verbose bool
+	State     string // state directory
+	Rehearsal bool   // --rehearsal was given
+	JSON      bool
+	Yes       bool
+	Verbose   bool
 
 	program        string
 	command        string // that runs
@@ -41,6 +42,7 @@ type IO struct {
 	failed         error // the first failure to print
 	printed        bool  // the one JSON document
 	ownsProcess    bool  // as Main has it
+	stateGiven     bool  // by --state
 }
 
 // Print writes text for people to standard output. As on standard error, nothing
@@ -254,9 +256,13 @@ func refusal(err error) *control.Refusal {
 	return control.MachineFailed.Refuse("%w", err)
 }
 
-// defaultState is $KEYFERRY_STATE, else keyferry-<side> in $XDG_STATE_HOME,
-// else in %LOCALAPPDATA% or ~/.local/state.
-func defaultState(side string) (string, error) {
+// defaultState is $KEYFERRY_STATE, else keyferry-<side>, of a rehearsal
+// keyferry-<side>-rehearsal, in $XDG_STATE_HOME, else in %LOCALAPPDATA% or
+// ~/.local/state.
+func defaultState(side string, rehearsal bool) (string, error) {
+	if rehearsal {
+		side += "-rehearsal"
+	}
 	if dir := os.Getenv("KEYFERRY_STATE"); dir != "" {
 		return dir, nil
 	}

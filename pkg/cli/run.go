@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"keyferry/pkg/control"
 	"keyferry/pkg/ledger"
 	"keyferry/pkg/state"
 )
@@ -18,6 +19,13 @@ func (o *IO) InState(side state.Side, self func(*state.State) (state.Self, error
 	s, err := state.Open(o.State, side, self)
 	if err != nil {
 		return err
+	}
+	if o.Rehearsal && !s.Rehearsal {
+		return errors.Join(control.TrustRehearsal.Refuse("--rehearsal was given, and %s is the state directory of a real ceremony", s.Dir).
+			WithHint("leave --rehearsal away for the real ceremony, or --state for the rehearsal"), s.Close())
+	}
+	if s.Rehearsal {
+		o.Note("REHEARSAL of %s: nothing of it is real", s.Name)
 	}
 	err = f(s)
 	if err != nil || o.dryRun {
