@@ -6,27 +6,9 @@
 // Azure RMS tenant. It never sees a clear key, but for one of 1024 bits, which no
 // vault takes and which travels in its TPD.
 //
-// Its files, in the order of the ceremony:
-//
-//	app.go        the commands
-//	init.go       makes the state directory and the security world
-//	kek.go        makes or fetches the KEK, writes the packages
-//	approvers.go  names other approvers
-//	trust.go      pins the offline side's card
-//	verify.go     opens and checks a bundle
-//	package.go    writes .byok and keyless TPD files
-//	upload.go     vault and tenant, step by step; plan.go, which steps;
-//	              handover.go, the kit for a person at a Windows machine
-//	receipt.go    seals the answer
-//	importtpd.go  one .byok and keyless TPD without their bundle
-//	status.go     shows what the ledger says
-//	doctor.go     shows what vault, tenant and machine are ready for
-//	transcript.go shows all of it, or a sheet to sign
-//	practice.go   serves the practice vault to other clients
-//	cloud.go      the vault: Azure, or the practice cloud; tenant.go, the ways
-//	              into the tenant
-//	state.go      the state directory: who this side is, whom it has pinned
-//	internal/ceremony  what the ledger's events add up to
+// Its files, one a command: flags, help, and what is printed. What they do, in
+// the order in which it happens, is in internal/ceremony; cloud.go and tenant.go
+// sign in to the vault and the tenant.
 package main
 
 import (

@@ -68,7 +68,7 @@ Example: online approvers --approver alice.pub --approver dave.pub --out /media/
 // renewWorld makes the next security world and tells the ledger, unless a run that
 // was stopped has, and writes its package.
 func renewWorld(io *cli.IO, s *state.State, approvers []trust.Approver, threshold int, out string) error {
-	old, file, err := ownWorld(s)
+	old, file, err := ceremony.OwnWorld(s)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func renewWorld(io *cli.IO, s *state.State, approvers []trust.Approver, threshol
 	}
 	made := ceremony.WorldMade{World: fingerprint.Of(file), Vault: w.Vault, Approvers: w.Approvers, Threshold: w.Threshold}
 	if w.Number != old.Number {
-		if err := s.Keep(time.Now(), ceremony.EventWorld, made, worldFile, file); err != nil {
+		if err := s.Keep(time.Now(), ceremony.EventWorld, made, ceremony.WorldFile, file); err != nil {
 			return err
 		}
 	}

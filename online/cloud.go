@@ -8,19 +8,12 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/practice"
-	"keyferry/online/internal/tenant"
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/state"
 )
-
-// cloud is the vault, and the tenant where there is one to drive.
-type cloud struct {
-	vault  *vault.Client
-	tenant tenant.Tenant // nil: a person imports the TPDs
-	azure  string        // name of Azure's cloud; empty in a rehearsal
-}
 
 // signIn says how a command signs in to Azure.
 type signIn struct {
@@ -72,8 +65,8 @@ func (s *signIn) client(ctx context.Context, io *cli.IO, url string) (*vault.Cli
 
 // withCloud runs f against the state directory's cloud: in a rehearsal the
 // practice cloud, served for as long as f runs, else Azure.
-func withCloud(ctx context.Context, io *cli.IO, s *state.State, in *signIn, f func(c cloud) error) error {
-	w, _, err := ownWorld(s)
+func withCloud(ctx context.Context, io *cli.IO, s *state.State, in *signIn, f func(c ceremony.Cloud) error) error {
+	w, _, err := ceremony.OwnWorld(s)
 	if err != nil {
 		return err
 	}
@@ -89,10 +82,10 @@ func withCloud(ctx context.Context, io *cli.IO, s *state.State, in *signIn, f fu
 	if err != nil {
 		return err
 	}
-	return f(cloud{vault: client, azure: azure})
+	return f(ceremony.Cloud{Vault: client, Azure: azure})
 }
 
-func withPractice(io *cli.IO, s *state.State, url string, f func(c cloud) error) (err error) {
+func withPractice(io *cli.IO, s *state.State, url string, f func(c ceremony.Cloud) error) (err error) {
 	practiceCloud, err := practice.Open(s.Path("practice"))
 	if err != nil {
 		return err
@@ -107,5 +100,5 @@ func withPractice(io *cli.IO, s *state.State, url string, f func(c cloud) error)
 		return err
 	}
 	client.Trouble = func(text string) { io.Note("%s", text) }
-	return f(cloud{vault: client, tenant: practiceCloud.Tenant()})
+	return f(ceremony.Cloud{Vault: client, Tenant: practiceCloud.Tenant()})
 }

@@ -65,7 +65,7 @@ type doctorOptions struct {
 }
 
 func (o *doctorOptions) run(ctx context.Context, io *cli.IO, s *state.State) error {
-	way, err := wayInto(s, o.tenant)
+	way, err := ceremony.WayInto(s, o.tenant)
 	if err != nil {
 		return err
 	}
@@ -73,9 +73,9 @@ func (o *doctorOptions) run(ctx context.Context, io *cli.IO, s *state.State) err
 	if err := d.lookAtState(s); err != nil {
 		return err
 	}
-	err = withCloud(ctx, io, s, o.signIn, func(c cloud) error {
-		c.vault.Trouble = nil // the checks say it
-		d.lookAtVault(ctx, c.vault, o.kek)
+	err = withCloud(ctx, io, s, o.signIn, func(c ceremony.Cloud) error {
+		c.Vault.Trouble = nil // the checks say it
+		d.lookAtVault(ctx, c.Vault, o.kek)
 		d.lookAtTenant(ctx, c)
 		return nil
 	})
@@ -104,14 +104,14 @@ type finding struct {
 
 // tenantFinding is what was seen of the tenant beside the checks.
 type tenantFinding struct {
-	Way      way              `json:"way"`
+	Way      ceremony.Way     `json:"way"`
 	Versions *tenant.Versions `json:"versions"` // null where PowerShell is not asked
 	Keys     []tenant.Key     `json:"keys"`
 }
 
 type doctor struct {
 	io      *cli.IO
-	way     way
+	way     ceremony.Way
 	section string
 	checks  []finding
 	vault   *vault.Probe
@@ -140,8 +140,8 @@ func (d *doctor) lookAtState(s *state.State) error {
 		return err
 	}
 	d.say("state directory", nil, "%s, of %s; records in the ledger: %d, in a whole chain", s.Kind(), s.Name, len(s.Ledger.Entries()))
-	d.say("room on the disk", durable.CheckRoom(s.Dir, room), "there is enough")
-	switch card, _, err := pinnedCard(s); {
+	d.say("room on the disk", durable.CheckRoom(s.Dir, ceremony.Room), "there is enough")
+	switch card, _, err := ceremony.PinnedCard(s); {
 	case control.Is(err, control.TrustNone):
 		d.warn("offline side", "pin it with `online trust` once its card is here", "its card is not pinned yet")
 	case err != nil:
@@ -187,20 +187,20 @@ func (d *doctor) lookAtVault(ctx context.Context, client *vault.Client, kek stri
 }
 
 // lookAtTenant asks for all that the way into the tenant needs.
-func (d *doctor) lookAtTenant(ctx context.Context, c cloud) {
+func (d *doctor) lookAtTenant(ctx context.Context, c ceremony.Cloud) {
 	d.section = "tenant"
 	d.tenant = tenantFinding{Way: d.way, Keys: []tenant.Key{}}
 	switch d.way {
 	case ceremony.ByPractice:
-		d.listKeys(ctx, c.tenant)
+		d.listKeys(ctx, c.Tenant)
 	case ceremony.ByPowerShell:
-		d.lookAtPowerShell(ctx, c.azure)
+		d.lookAtPowerShell(ctx, c.Azure)
 	case ceremony.ByKit:
 		d.warn("Windows machine", "try there: Connect-AipService, then Get-AipServiceKeys, in Windows PowerShell 5.1 on .NET Framework 4.8 with the AIPService module 3.0.0.1 or later",
 			"a person takes the kit to one, which cannot be seen from here")
 	}
 	if d.way != ceremony.ByPractice {
-		d.warn("right of Azure RMS on the keys", strings.Join(c.vault.GrantCommands(tenant.ServicePrincipal, "NAME"), "; or "),
+		d.warn("right of Azure RMS on the keys", strings.Join(c.Vault.GrantCommands(tenant.ServicePrincipal, "NAME"), "; or "),
 			"that it may get, decrypt and sign cannot be seen from here")
 	}
 }

@@ -86,10 +86,9 @@ func newUploader(t *testing.T, made string) *uploader {
 
 // run does what `online upload` does once the cloud is there, and returns the
 // command's error.
-func (u *uploader) run(ctx context.Context, w way, through policy.Transporter, tenant tenant.Tenant) (failed error) {
-	password := filepath.Join(u.dir, "pw")
-	run := func(ctx context.Context, io *cli.IO, s *state.State, h *ceremony.Journal, r received, o *uploadOptions) error {
-		plan, err := o.plan(ctx, io, r)
+func (u *uploader) run(ctx context.Context, way ceremony.Way, through policy.Transporter, driven tenant.Tenant) (failed error) {
+	run := func(io *cli.IO, s *state.State, j *ceremony.Journal, r *ceremony.Received, password *cli.SecretFlags) error {
+		transfers, err := r.Transfers()
 		if err != nil {
 			return err
 		}
@@ -98,23 +97,28 @@ func (u *uploader) run(ctx context.Context, w way, through policy.Transporter, t
 			return err
 		}
 		client.Trouble = func(text string) { io.Note("%s", text) }
-		up := &upload{io: io, state: s, history: h, plan: plan, way: w, again: "online upload"}
-		return withTenant(ctx, io, w, cloud{vault: client, tenant: tenant, azure: "public"}, func(c cloud) error {
-			up.cloud = c
-			return errors.Join(up.work(ctx, false), ctx.Err())
+		_, err = ceremony.Upload(ctx, io, s, j, ceremony.UploadRequest{
+			Transfers: transfers, Accept: r.Acceptance(), Active: "contoso-slc", Way: way, Again: "online upload",
+			Passwords: func(files []string, check func(int, []byte) error) ([][]byte, error) {
+				return password.ReadEach(ctx, io, files, check)
+			},
+			Connect: func(f func(ceremony.Cloud) error) error {
+				return withTenant(ctx, io, way, ceremony.Cloud{Vault: client, Tenant: driven, Azure: "public"}, f)
+			},
 		})
+		return errors.Join(err, ctx.Err())
 	}
 	command := cli.Command{Name: "test", Setup: func(flags *pflag.FlagSet) cli.Run {
-		o := &uploadOptions{active: "contoso-slc", password: cli.AddSecretFlags(flags, "protection-password", "protection password", true)}
+		password := cli.AddSecretFlags(flags, "protection-password", "protection password", true)
 		return func(ctx context.Context, io *cli.IO, _ []string) error {
-			failed = withState(io, func(s *state.State) error {
-				return withBundle(io, s, filepath.Join(u.dir, "stick", "keyferry-offline-1.kfb"), false, func(h *ceremony.Journal, r received) error { return run(ctx, io, s, h, r, o) })
+			failed = withBundle(io, filepath.Join(u.dir, "stick", "keyferry-offline-1.kfb"), false, func(s *state.State, j *ceremony.Journal, r *ceremony.Received) error {
+				return run(io, s, j, r, password)
 			})
 			return failed
 		}
 	}}
 	app := &cli.App{Name: "online", Commands: []cli.Command{command}}
-	app.Run(ctx, []string{"test", "--state", filepath.Join(u.dir, "T"), "--protection-password-file", password, "--verbose"}, strings.NewReader(""), &u.said, &u.said)
+	app.Run(ctx, []string{"test", "--state", filepath.Join(u.dir, "T"), "--protection-password-file", filepath.Join(u.dir, "pw"), "--verbose"}, strings.NewReader(""), &u.said, &u.said)
 	return failed
 }
 
@@ -141,7 +145,7 @@ func (u *uploader) holds(t *testing.T) string {
 	for _, k := range keys {
 		fmt.Fprintf(&text, "tenant: %s %s %s\n", k.KeyIdentifier, k.Status, k.KeyType)
 	}
-	s, err := state.Open(filepath.Join(u.dir, "T"), state.Online, thisSide)
+	s, err := state.Open(filepath.Join(u.dir, "T"), state.Online, ceremony.Self)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,25 +247,33 @@ func TestFaultsOfTenant(t *testing.T) {
 	t.Logf("count: %d calls, each failing before and after: %d cases", count.calls, 2*count.calls)
 }
 
-// TestRefusedForAWhile: a refusal that passes is not in the history for good, even
-// if the key had arrived before.
+// TestRefusedForAWhile: a refusal that passes is not in the journal for good, and
+// one of a later run takes nothing back of a key that has arrived.
 func TestRefusedForAWhile(t *testing.T) {
 	u := newUploader(t, sealed(t))
-	for i, tenant := range []tenant.Tenant{u.cloud.Tenant(), &faultyTenant{Tenant: u.cloud.Tenant(), at: 2}, u.cloud.Tenant()} {
-		err := u.run(t.Context(), ceremony.ByPractice, u.end.Transport(), tenant)
-		if failing := i == 1; (err != nil) != failing {
+	for i, run := range []struct {
+		tenant          tenant.Tenant
+		fails, refused  bool
+		tenantHasStatus string
+	}{
+		{&faultyTenant{Tenant: u.cloud.Tenant(), at: 3}, true, true, ""}, // the import
+		{u.cloud.Tenant(), false, false, ceremony.StatusActive},
+		{&faultyTenant{Tenant: u.cloud.Tenant(), at: 2}, true, false, ceremony.StatusActive},
+		{u.cloud.Tenant(), false, false, ceremony.StatusActive},
+	} {
+		if err := u.run(t.Context(), ceremony.ByPractice, u.end.Transport(), run.tenant); (err != nil) != run.fails {
 			t.Fatalf("run %d: %v", i, err)
 		}
-		s, err := state.Open(filepath.Join(u.dir, "T"), state.Online, thisSide)
+		s, err := state.Open(filepath.Join(u.dir, "T"), state.Online, ceremony.Self)
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, err := ceremony.ReadJournal(s.Ledger)
+		j, err := ceremony.ReadJournal(s.Ledger)
 		if err := errors.Join(err, s.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if refused := h.Refused["contoso-slc"] != ""; refused != (i == 1) || h.Key("contoso-slc").Tenant != ceremony.StatusActive {
-			t.Errorf("run %d: refused %v, %+v", i, refused, h.Key("contoso-slc"))
+		if refused := j.Refused["contoso-slc"] != ""; refused != run.refused || j.Key("contoso-slc").Tenant != run.tenantHasStatus {
+			t.Errorf("run %d: refused %v, %+v", i, refused, j.Key("contoso-slc"))
 		}
 	}
 }

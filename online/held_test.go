@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
 )
@@ -26,11 +27,11 @@ func TestThresholdIsHeldAgainstTheLedger(t *testing.T) {
 	if out, err := run("ssh-keygen -q -t ed25519 -N '' -f alice && online init --rehearsal --state T --approver alice.pub && online status --state T"); err != nil {
 		t.Fatal(out)
 	}
-	s, err := state.Open(filepath.Join(dir, "T"), state.Online, thisSide)
+	s, err := state.Open(filepath.Join(dir, "T"), state.Online, ceremony.Self)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, file, err := ownWorld(s)
+	w, file, err := ceremony.OwnWorld(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func TestThresholdIsHeldAgainstTheLedger(t *testing.T) {
 	if _, err := trust.OpenWorld(weak); err != nil { // it is a good one by itself
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(s.Path(worldFile), weak, 0o644); err != nil {
+	if err := os.WriteFile(s.Path(ceremony.WorldFile), weak, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -55,7 +56,7 @@ func TestThresholdIsHeldAgainstTheLedger(t *testing.T) {
 	if out, err := run("online status --state T"); err == nil || !strings.Contains(out, "[KF-STATE-DAMAGED]") {
 		t.Errorf("%v, %s", err, out)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "T", worldFile), file, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "T", ceremony.WorldFile), file, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	out, err := run("online transcript --state T --json")

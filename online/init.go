@@ -78,8 +78,8 @@ Example: online init --rehearsal --name head-office --region EU
 type initOptions struct {
 	rehearsal, classic          bool
 	name, region, vault, tenant string
-	way                         way      // into the tenant: tenant, checked
-	approvers                   []string // files
+	way                         ceremony.Way // into the tenant: tenant, checked
+	approvers                   []string     // files
 	threshold                   int
 	listed                      []trust.Approver
 }
@@ -116,7 +116,7 @@ func (o *initOptions) check() error {
 		return err
 	}
 	var err error
-	if o.way, err = chooseWay(o.tenant, o.rehearsal); err != nil {
+	if o.way, err = ceremony.ChooseWay(o.tenant, o.rehearsal); err != nil {
 		return err
 	}
 	switch {
@@ -159,7 +159,7 @@ func (o *initOptions) readApprovers() error {
 
 // fill notes the way into the tenant, and makes the security world's package.
 func (o *initOptions) fill(s *state.State) (*trust.World, error) {
-	if err := s.WriteJSON(wayFile, wayChoice{o.way}); err != nil {
+	if err := ceremony.KeepWay(s, o.way); err != nil {
 		return nil, err
 	}
 	signer, err := s.Signer()
@@ -185,7 +185,7 @@ func (o *initOptions) fill(s *state.State) (*trust.World, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := durable.Create(s.Path(worldFile), file, 0o644); err != nil {
+	if err := durable.Create(s.Path(ceremony.WorldFile), file, 0o644); err != nil {
 		return nil, err
 	}
 	made := ceremony.WorldMade{World: fingerprint.Of(file), Vault: world.Vault, Approvers: world.Approvers, Threshold: world.Threshold}

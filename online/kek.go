@@ -114,13 +114,9 @@ func (o *kekOptions) runner(flags *pflag.FlagSet, get getKEK) cli.Run {
 	}
 }
 
-// room is what the packages, the ledger and a practice KEK take, in bytes, with
-// much to spare.
-const room = 64 << 10
-
 // run checks that the packages can be written before it touches the vault.
 func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get getKEK) error {
-	w, worldPackage, err := ownWorld(s)
+	w, worldPackage, err := ceremony.OwnWorld(s)
 	if err != nil {
 		return err
 	}
@@ -139,12 +135,12 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(durable.CheckRoom(o.out, room), durable.CheckRoom(s.Dir, room)); err != nil {
+	if err := errors.Join(durable.CheckRoom(o.out, ceremony.Room), durable.CheckRoom(s.Dir, ceremony.Room)); err != nil {
 		return err
 	}
 	var kek *vault.KEK
-	err = withCloud(ctx, io, s, o.signIn, func(c cloud) error {
-		kek, err = get(ctx, c.vault, map[string]string{"keyferry-world": pin.Hex(), "keyferry-package": fmt.Sprint(number)})
+	err = withCloud(ctx, io, s, o.signIn, func(c ceremony.Cloud) error {
+		kek, err = get(ctx, c.Vault, map[string]string{"keyferry-world": pin.Hex(), "keyferry-package": fmt.Sprint(number)})
 		return err
 	})
 	if err != nil {

@@ -87,7 +87,7 @@ func examine(t *testing.T, u *uploader) (findings string, failed error) {
 				}
 				d := &doctor{io: io, way: ceremony.ByPowerShell}
 				d.lookAtVault(ctx, client, defaultKEK)
-				d.lookAtTenant(ctx, cloud{vault: client, azure: "public"})
+				d.lookAtTenant(ctx, ceremony.Cloud{Vault: client, Azure: "public"})
 				for _, c := range d.checks {
 					findings += strings.TrimSpace(c.Result+" "+c.Name+" "+c.Control) + "\n"
 				}

@@ -24,7 +24,7 @@ var transcript = cli.Transcript{Program: "online", InState: withState, Sheet: ma
 // makeSheet makes a page about the two sides, and one of each key that the ledger
 // knows.
 func makeSheet(s *state.State) (sheet.Sheet, error) {
-	w, file, err := ownWorld(s)
+	w, file, err := ceremony.OwnWorld(s)
 	if err != nil {
 		return sheet.Sheet{}, err
 	}
@@ -32,19 +32,19 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	if err != nil {
 		return sheet.Sheet{}, err
 	}
-	ceremony := sheet.Section{Title: "Ceremony"}
-	ceremony.Add("vault", w.Vault+", region "+w.Region)
-	ceremony.AddPrint("security world", fingerprint.Of(file), true)
-	if card, file, err := pinnedCard(s); err == nil {
-		ceremony.Add("offline side", card.Name)
-		ceremony.AddPrint("offline card", fingerprint.Of(file), true)
-		ceremony.AddPrint("it signs", card.Signer.Fingerprint(), false)
+	facts := sheet.Section{Title: "Ceremony"}
+	facts.Add("vault", w.Vault+", region "+w.Region)
+	facts.AddPrint("security world", fingerprint.Of(file), true)
+	if card, file, err := ceremony.PinnedCard(s); err == nil {
+		facts.Add("offline side", card.Name)
+		facts.AddPrint("offline card", fingerprint.Of(file), true)
+		facts.AddPrint("it signs", card.Signer.Fingerprint(), false)
 	} else if !control.Is(err, control.TrustNone) {
 		return sheet.Sheet{}, err
 	}
 	rule, _, _ := strings.Cut(w.ApprovalRule(), "\n")
-	ceremony.Add("approval", rule)
-	ceremony.AddSome("", approvers(w.Approvers))
+	facts.Add("approval", rule)
+	facts.AddSome("", approvers(w.Approvers))
 	record, err := sheet.Ledger(s.Ledger, time.Now())
 	if err != nil {
 		return sheet.Sheet{}, err
@@ -54,7 +54,7 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	if len(h.All()) == 0 {
 		heading += "; no key is in the vault"
 	}
-	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{ceremony, record}}}
+	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{facts, record}}}
 	for _, k := range h.All() {
 		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: []sheet.Section{arrival(h, k), record}})
 	}

@@ -4,7 +4,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/pflag"
@@ -124,6 +126,54 @@ func (s *SecretFlags) Read(ctx context.Context, io *IO, n int) ([][]byte, error)
 	}
 	for len(secrets) < n {
 		secrets = append(secrets, append([]byte(nil), secrets[0]...))
+	}
+	return secrets, nil
+}
+
+// ReadEach returns a secret for each of the named things and checks it at once.
+// Where none of the flags was used, it asks for each by its name, but not where a
+// secret that was typed before passes the check. The caller clears them.
+func (s *SecretFlags) ReadEach(ctx context.Context, io *IO, of []string, check func(i int, secret []byte) error) (secrets [][]byte, err error) {
+	defer func() {
+		if err != nil {
+			for _, secret := range secrets {
+				clear(secret)
+			}
+			secrets = nil
+		}
+	}()
+	if len(of) == 0 && !s.Given() {
+		return nil, nil
+	}
+	if s.Given() {
+		if secrets, err = s.Read(ctx, io, len(of)); err != nil {
+			return secrets, err
+		}
+		for _, unused := range secrets[len(of):] {
+			clear(unused)
+		}
+		secrets = secrets[:len(of)]
+		var problems []error
+		for i, name := range of {
+			if err := check(i, secrets[i]); err != nil {
+				problems = append(problems, control.About(name, err))
+			}
+		}
+		return secrets, errors.Join(problems...)
+	}
+	for i, name := range of {
+		if at := slices.IndexFunc(secrets, func(typed []byte) bool { return check(i, typed) == nil }); at >= 0 {
+			secrets = append(secrets, slices.Clone(secrets[at]))
+			continue
+		}
+		typed, err := secret.Prompt(ctx, control.Plain(name)+": "+s.question)
+		if err != nil {
+			return secrets, err
+		}
+		secrets = append(secrets, typed)
+		if err := check(i, typed); err != nil {
+			return secrets, control.About(control.Plain(name), err)
+		}
 	}
 	return secrets, nil
 }

@@ -28,10 +28,13 @@ const (
 	EventWorld       = "world"        // WorldMade: with init, and when other approvers were named
 	EventKEK         = "kek"          // KEKPackaged
 	EventTrust       = "trust"        // CardPinned
+	EventPackaged    = "packaged"     // Packaged: a .byok and a TPD of each key were written
 	EventAccepted    = "accepted"     // Accepted: an upload began
 	EventKeyImported = "key-imported" // KeyImported
+	EventKeyStray    = "key-stray"    // KeyStray: the vault made another key of a .byok than its TPD has
 	EventKeyRefused  = "key-refused"  // KeyRefused
 	EventHandedOver  = "handed-over"  // HandedOver: a kit was written
+	EventTPDsBegun   = "tpds-begun"   // TPDsBegun: the import of TPDs began
 	EventTPDImported = "tpd-imported" // TPDImported
 	EventActivated   = "activated"    // Activated
 	EventReceipt     = "receipt"      // Answered
@@ -41,15 +44,6 @@ const (
 const (
 	StatusActive   = string(tenant.Active)
 	StatusArchived = string(tenant.Archived)
-)
-
-// Way is how TPDs get into the tenant.
-type Way string
-
-const (
-	ByPractice   Way = "practice"   // a rehearsal's own tenant
-	ByPowerShell Way = "powershell" // the AIPService module on this machine
-	ByKit        Way = "kit"        // a person, on a Windows machine
 )
 
 // WorldMade says which security world is this side's from now on.
@@ -86,15 +80,41 @@ type Accepted struct {
 	OutOfOrder bool `json:"out_of_order"` // after a newer one, by a flag
 }
 
+// Packaged says that the keys of a bundle were written as files for other tools.
+type Packaged struct {
+	Of    Accepted      `json:"of"` // the bundle, as it is accepted once one of the files is imported here
+	Files []PackagedKey `json:"files"`
+}
+
+// PackagedKey has the digests by which the files of a key are known again.
+type PackagedKey struct {
+	ID         string                  `json:"id"`
+	SLC        string                  `json:"slc"`
+	Key        fingerprint.Fingerprint `json:"key"`        // of the public key as PKIX DER
+	Ciphertext fingerprint.Fingerprint `json:"ciphertext"` // in the .byok; zero where there is none
+	BYOK       fingerprint.Fingerprint `json:"byok"`       // of the whole file; zero where there is none
+	TPD        fingerprint.Fingerprint `json:"tpd"`
+	WrappedBy  string                  `json:"wrapped_by"`
+}
+
 // KeyImported says which key the vault has, after it was compared with the key
 // that travelled.
 type KeyImported struct {
-	Manifest    fingerprint.Fingerprint `json:"manifest"`
+	Manifest    fingerprint.Fingerprint `json:"manifest"` // of the bundle; zero where none is known
 	ID          string                  `json:"id"`
-	Key         fingerprint.Fingerprint `json:"key"` // of the vault's public key as PKIX DER
+	Key         fingerprint.Fingerprint `json:"key"`        // of the vault's public key as PKIX DER
+	Ciphertext  fingerprint.Fingerprint `json:"ciphertext"` // of which the vault made it
 	KeyURL      string                  `json:"key_url"`
 	HSMPlatform string                  `json:"hsm_platform"`
 	WrappedBy   string                  `json:"wrapped_by"`
+}
+
+// KeyStray says that the vault holds a key that belongs to no TPD it was imported
+// with.
+type KeyStray struct {
+	Ciphertext fingerprint.Fingerprint `json:"ciphertext"`
+	Key        fingerprint.Fingerprint `json:"key"` // of the vault's public key as PKIX DER
+	KeyURL     string                  `json:"key_url"`
 }
 
 // KeyRefused says why the import of a key or its TPD stopped.
@@ -113,12 +133,6 @@ type HandedOver struct {
 	Keys      []HandedKey             `json:"keys"`
 }
 
-// PublicKey is the digest of one of the kit's keys.
-func (h *HandedOver) PublicKey(id string) fingerprint.Fingerprint {
-	i := slices.IndexFunc(h.Keys, func(k HandedKey) bool { return k.ID == id })
-	return h.Keys[i].Key
-}
-
 // HandedKey is a key of a hand-over kit.
 type HandedKey struct {
 	ID           string                  `json:"id"`
@@ -127,6 +141,12 @@ type HandedKey struct {
 	Key          fingerprint.Fingerprint `json:"key"`     // of the TPD's public key as PKIX DER
 	KeyURL       string                  `json:"key_url"` // empty: Microsoft-managed
 	FriendlyName string                  `json:"friendly_name"`
+}
+
+// TPDsBegun lists the TPDs that the tenant did not have when their import began:
+// of a Microsoft-managed key it shows nothing else by which it is known again.
+type TPDsBegun struct {
+	SLCs []string `json:"slcs"`
 }
 
 // TPDImported says what the tenant lists, and who says so.
@@ -153,12 +173,21 @@ type Answered struct {
 	Keys     []bundle.Arrived        `json:"keys"`
 }
 
+// Key is what became of a key.
+type Key struct {
+	bundle.Arrived
+	Ciphertext fingerprint.Fingerprint // of which the vault made it; zero of a Microsoft-managed key
+}
+
 // Journal is what the events of the ledger add up to.
 type Journal struct {
 	KEKs     []KEKPackaged
+	Packages []Packaged
 	Bundles  []Accepted        // whose upload was begun
-	Keys     []*bundle.Arrived // what became of each key, oldest first
+	Keys     []*Key            // oldest first
 	Refused  map[string]string // why a key's import or its TPD's stopped last, by ID
+	Strays   []KeyStray
+	Begun    map[string]bool // SLCs that the tenant did not have when the import of their TPDs began
 	Kits     []HandedOver
 	Receipts []Answered
 
@@ -167,8 +196,12 @@ type Journal struct {
 
 // ReadJournal adds up the events of a ledger.
 func ReadJournal(l *ledger.Ledger) (*Journal, error) {
-	j := &Journal{Refused: map[string]string{}, ledger: l}
+	j := newJournal(l)
 	return j, l.Each(j.take)
+}
+
+func newJournal(l *ledger.Ledger) *Journal {
+	return &Journal{Refused: map[string]string{}, Begun: map[string]bool{}, ledger: l}
 }
 
 // Record appends an event to the ledger and to the journal.
@@ -184,8 +217,12 @@ func (j *Journal) take(e ledger.Entry) error {
 	switch e.Event {
 	case EventKEK:
 		return collect(e, &j.KEKs)
+	case EventPackaged:
+		return collect(e, &j.Packages)
 	case EventAccepted:
 		return collect(e, &j.Bundles)
+	case EventKeyStray:
+		return collect(e, &j.Strays)
 	case EventHandedOver:
 		return collect(e, &j.Kits)
 	case EventReceipt:
@@ -201,19 +238,36 @@ func (j *Journal) take(e ledger.Entry) error {
 		if err := e.Read(&d); err != nil {
 			return err
 		}
+		k := &Key{bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, WrappedBy: d.WrappedBy, Warnings: []string{}}, d.Ciphertext}
+		// A key of the vault is one key of the ceremony, under its last name: what
+		// the tenant has of it stays true.
+		for _, old := range j.Keys {
+			if old.KeyURL == d.KeyURL {
+				k.Tenant, k.TenantBy, k.Warnings = old.Tenant, old.TenantBy, old.Warnings
+			}
+		}
 		delete(j.Refused, d.ID)
-		j.Keys = slices.DeleteFunc(j.Keys, func(k *bundle.Arrived) bool { return k.ID == d.ID })
-		j.Keys = append(j.Keys, &bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, WrappedBy: d.WrappedBy, Warnings: []string{}})
+		j.Keys = append(slices.DeleteFunc(j.Keys, func(old *Key) bool { return old.ID == d.ID || old.KeyURL == d.KeyURL }), k)
+		j.Strays = slices.DeleteFunc(j.Strays, func(stray KeyStray) bool { return stray.KeyURL == d.KeyURL })
+	case EventTPDsBegun:
+		var d TPDsBegun
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		for _, slc := range d.SLCs {
+			j.Begun[slc] = true
+		}
 	case EventTPDImported:
 		var d TPDImported
 		if err := e.Read(&d); err != nil {
 			return err
 		}
-		if j.Key(d.ID) == nil { // it is in no vault: Microsoft-managed
-			j.Keys = append(j.Keys, &bundle.Arrived{ID: d.ID, Key: d.Key, Warnings: []string{}})
-		}
 		delete(j.Refused, d.ID)
 		k := j.Key(d.ID)
+		if k == nil { // it is in no vault: Microsoft-managed
+			k = &Key{Arrived: bundle.Arrived{ID: d.ID, Key: d.Key, Warnings: []string{}}}
+			j.Keys = append(j.Keys, k)
+		}
 		k.Tenant, k.TenantBy = d.Status, string(d.By)
 	case EventActivated:
 		var d Activated
@@ -254,16 +308,17 @@ func (j *Journal) activate(a Activated) {
 // not arrive.
 func (j *Journal) All() []bundle.Arrived {
 	all := []bundle.Arrived{}
+	known := map[string]bool{}
 	for _, k := range j.Keys {
-		all = append(all, *k)
+		all, known[k.ID] = append(all, k.Arrived), true
 	}
 	ids := slices.Sorted(maps.Keys(j.Refused))
 	for _, a := range slices.Backward(j.Bundles) {
 		ids = slices.Concat(a.Keys, ids)
 	}
 	for _, id := range ids {
-		if !slices.ContainsFunc(all, func(k bundle.Arrived) bool { return k.ID == id }) {
-			all = append(all, bundle.Arrived{ID: id, Warnings: []string{}})
+		if !known[id] {
+			all, known[id] = append(all, bundle.Arrived{ID: id, Warnings: []string{}}), true
 		}
 	}
 	for i := range all {
@@ -274,23 +329,48 @@ func (j *Journal) All() []bundle.Arrived {
 
 // Key returns what became of a key, nil if it is neither in the vault nor in the
 // tenant yet.
-func (j *Journal) Key(id string) *bundle.Arrived {
-	i := slices.IndexFunc(j.Keys, func(k *bundle.Arrived) bool { return k.ID == id })
-	if i < 0 {
-		return nil
-	}
-	return j.Keys[i]
+func (j *Journal) Key(id string) *Key {
+	return j.find(func(k *Key) bool { return k.ID == id })
 }
 
-// LastKit is the last kit with a key that came in a bundle, nil if there is
-// none.
-func (j *Journal) LastKit(manifest fingerprint.Fingerprint, id string) *HandedOver {
-	for _, o := range slices.Backward(j.Kits) {
-		if o.Manifest == manifest && slices.ContainsFunc(o.Keys, func(k HandedKey) bool { return k.ID == id }) {
-			return &o
-		}
+// Made returns the key that the vault made of a ciphertext, nil if there is none.
+func (j *Journal) Made(ciphertext fingerprint.Fingerprint) *Key {
+	return j.find(func(k *Key) bool { return k.Ciphertext == ciphertext && k.KeyURL != "" })
+}
+
+func (j *Journal) find(is func(*Key) bool) *Key {
+	if i := slices.IndexFunc(j.Keys, is); i >= 0 {
+		return j.Keys[i]
 	}
 	return nil
+}
+
+// Packaged looks for a file that `online package` wrote, newest first: its key, and
+// the bundle that held it; nil if there is none.
+func (j *Journal) Packaged(is func(PackagedKey) bool) (*PackagedKey, *Accepted) {
+	for _, p := range slices.Backward(j.Packages) {
+		if i := slices.IndexFunc(p.Files, is); i >= 0 {
+			return &p.Files[i], &p.Of
+		}
+	}
+	return nil, nil
+}
+
+// IsAccepted reports whether the upload of a bundle was begun.
+func (j *Journal) IsAccepted(manifest fingerprint.Fingerprint) bool {
+	return slices.ContainsFunc(j.Bundles, func(a Accepted) bool { return a.Manifest == manifest })
+}
+
+// KitsWith lists the kits that hold a key, newest first. The key may have come in
+// another bundle, or in none.
+func (j *Journal) KitsWith(id string, key fingerprint.Fingerprint) []HandedOver {
+	var with []HandedOver
+	for _, o := range slices.Backward(j.Kits) {
+		if slices.ContainsFunc(o.Keys, func(k HandedKey) bool { return k.ID == id && k.Key == key }) {
+			with = append(with, o)
+		}
+	}
+	return with
 }
 
 // LastReceipt is the newest receipt for a bundle, nil if there is none.
@@ -303,11 +383,17 @@ func (j *Journal) LastReceipt(bundle fingerprint.Fingerprint) *Answered {
 	return nil
 }
 
-// Taken lists the bundles whose upload began.
+// Taken lists the bundles that this side goes on with when they come again: those
+// whose upload began, and those that were packaged before a later one was taken.
 func (j *Journal) Taken() []bundle.Taken {
 	var taken []bundle.Taken
 	for _, a := range j.Bundles {
 		taken = append(taken, bundle.Taken{Sequence: a.Sequence, Manifest: a.Manifest, Previous: a.Previous})
+	}
+	for _, p := range j.Packages {
+		if p.Of.Sequence < j.LastAccepted() && !j.IsAccepted(p.Of.Manifest) {
+			taken = append(taken, bundle.Taken{Sequence: p.Of.Sequence, Manifest: p.Of.Manifest, Previous: p.Of.Previous})
+		}
 	}
 	return taken
 }

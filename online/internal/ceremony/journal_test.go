@@ -14,7 +14,7 @@ import (
 // taken is the journal of these records, each an event and its data.
 func taken(t *testing.T, records ...[2]string) *Journal {
 	t.Helper()
-	j := &Journal{Refused: map[string]string{}}
+	j := newJournal(nil)
 	for i, r := range records {
 		if err := j.take(ledger.Entry{Seq: uint64(i + 1), Event: r[0], Data: json.RawMessage(r[1])}); err != nil {
 			t.Fatal(err)

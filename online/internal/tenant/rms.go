@@ -38,6 +38,7 @@ type Tenant interface {
 
 // TPDImport is one TPD on its way into the tenant.
 type TPDImport struct {
+	KeyIdentifier    string // the TPD's GUID, lower case, without braces
 	TPD              []byte // the whole file
 	Password         []byte // the TPD's password, UTF-8; the caller clears it
 	MicrosoftManaged bool   // the TPD carries its key, which the service then holds itself

@@ -27,7 +27,8 @@ type Import struct {
 	Name string            // of the key to be made
 	Blob []byte            // the whole .byok file
 	Want *rsa.PublicKey    // of the key that travelled
-	Tags map[string]string // name the ceremony; they tell a resumed import from a foreign key
+	Tags map[string]string // tell an import that is taken up again from a foreign key
+	KID  string            // of the key that this ceremony is known to have imported; empty: of none
 }
 
 // Imported is a key in the vault that was compared with the key that
@@ -68,7 +69,7 @@ func (c *Client) existingImport(ctx context.Context, in Import) (*Imported, erro
 		return nil, err
 	case !existing.Public.Equal(in.Want):
 		return nil, control.VaultKeyExists.Refuse("the vault has another key under the name %s: %s", in.Name, existing.KID)
-	case !carries(existing.Tags, in.Tags):
+	case !carries(existing.Tags, in.Tags) && existing.KID != in.KID:
 		return nil, control.VaultKeyExists.Refuse("the vault has this key under the name %s already, but not from this ceremony: %s", in.Name, existing.KID)
 	}
 	return checkImported(existing, in.Want, true)

@@ -167,6 +167,15 @@ func (c *Client) GrantCommands(principal, key string) []string {
 	}
 }
 
+// RemoveCommands are the commands of the Azure CLI that delete a key of this vault
+// and purge it, so that its name is free again.
+func (c *Client) RemoveCommands(key string) []string {
+	return []string{
+		"az keyvault key delete " + c.az() + " --name " + key,
+		"az keyvault key purge " + c.az() + " --name " + key,
+	}
+}
+
 // date writes the limit of a validity.
 func date(t time.Time) string {
 	if t.IsZero() {

@@ -154,6 +154,12 @@ func TestGrantCommands(t *testing.T) {
 		if got := client.GrantCommands("P", "k"); !slices.Equal(got, want) {
 			t.Errorf("got %q", got)
 		}
+		part := strings.Replace(strings.TrimPrefix(url, "https://"), ".vault.azure.net", "", 1)
+		part, isHSM := strings.CutSuffix(part, ".managedhsm.azure.net")
+		name := map[bool]string{false: "--vault-name ", true: "--hsm-name "}[isHSM] + part
+		if got := client.RemoveCommands("k"); !slices.Equal(got, []string{"az keyvault key delete " + name + " --name k", "az keyvault key purge " + name + " --name k"}) {
+			t.Errorf("got %q", got)
+		}
 	}
 }
 

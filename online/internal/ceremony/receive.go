@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ceremony
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"slices"
+	"time"
+
+	"keyferry/bundle"
+	"keyferry/pkg/byok"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/dispatch"
+	"keyferry/pkg/filetype"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/ledger"
+	"keyferry/pkg/state"
+	"keyferry/pkg/tpd"
+	"keyferry/pkg/trust"
+)
+
+// Received is a bundle from the stick that passed every check, and what this side
+// knows of it.
+type Received struct {
+	*bundle.Verified
+	World    *trust.World     // this side's
+	Copy     ledger.Mark      // of the sender's ledger that came with it
+	Approved []trust.Approver // who did, as the security world has them
+}
+
+// Receive reads a bundle of the offline side once, checks it, and runs f on it.
+func Receive(io *cli.IO, s *state.State, j *Journal, path string, outOfOrder bool, f func(r *Received) error) error {
+	card, _, err := PinnedCard(s)
+	if err != nil {
+		return err
+	}
+	w, _, err := OwnWorld(s)
+	if err != nil {
+		return err
+	}
+	identity, err := s.AgeIdentity()
+	if err != nil {
+		return err
+	}
+	pins := bundle.Pins{
+		Purpose: bundle.KeyTransfer, Receiver: w.Signer.Fingerprint(), SenderName: card.Name, Sender: card.Signer,
+		Rehearsal: s.Rehearsal, Approvers: w.ApproverKeys(), Threshold: w.Threshold, Identity: identity, Taken: j.Taken(), OutOfOrder: outOfOrder,
+	}
+	return dispatch.Receive(s, path, pins, func(v *bundle.Verified) error {
+		mark, err := readCopy(j, v)
+		if err != nil {
+			return err
+		}
+		if err := checkGUIDs(v.Index.Keys); err != nil {
+			return err
+		}
+		if !v.Again && v.Manifest.Sequence < j.LastAccepted() {
+			io.Warn("bundle number %d comes after number %d, out of order", v.Manifest.Sequence, j.LastAccepted())
+		}
+		warnOfGap(io, j, v.Manifest.Sequence)
+		return f(&Received{Verified: v, World: w, Copy: mark, Approved: w.Who(v.Approvals)})
+	})
+}
+
+// readCopy reads the copy of the sender's ledger, and refuses one that does not
+// go on where that of the bundle before ended (KF-BUNDLE-TRANSCRIPT).
+func readCopy(j *Journal, v *bundle.Verified) (ledger.Mark, error) {
+	data, err := v.ReadFile(bundle.TranscriptName)
+	if err != nil {
+		return ledger.Mark{}, err
+	}
+	l, err := ledger.ReadCopy(data)
+	for _, a := range j.Bundles {
+		if err == nil && a.Sequence < v.Manifest.Sequence {
+			err = l.Covers(a.Copy)
+		}
+	}
+	if err != nil {
+		return ledger.Mark{}, control.BundleTranscript.Refuse("the sender's ledger: %w", err)
+	}
+	return l.Mark(), nil
+}
+
+// checkGUIDs refuses two keys with one GUID: the tenant would take the first, and
+// an upload would stop at the second.
+func checkGUIDs(keys []bundle.Key) error {
+	seen := map[string]string{} // GUID → key identifier
+	for _, k := range keys {
+		if first, ok := seen[k.SLC]; ok {
+			return control.TPDGUIDUnique.Refuse("the bundle's keys %s and %s have one GUID, %s", first, k.ID, control.Quote(k.SLC))
+		}
+		seen[k.SLC] = k.ID
+	}
+	return nil
+}
+
+// maxGap bounds how many bundles are named.
+const maxGap = 5
+
+// warnOfGap says which bundles will be out of order once the one of that number is
+// uploaded.
+func warnOfGap(io *cli.IO, j *Journal, sequence uint64) {
+	for n := j.LastAccepted() + 1; n < sequence; n++ {
+		if n == j.LastAccepted()+maxGap {
+			io.Warn("nor were others before this one")
+			return
+		}
+		io.Warn("bundle number %d was not uploaded here: once this one is, it needs --out-of-order [%s]", n, control.BundleReplay.ID)
+	}
+}
+
+// Acceptance is what the ledger says of a bundle once its upload begins.
+func (r *Received) Acceptance() *Accepted {
+	a := &Accepted{
+		Bundle: r.Manifest.ID, Sequence: r.Manifest.Sequence, Manifest: r.Digest, Previous: r.Manifest.Previous,
+		OutOfOrder: r.OutOfOrder, Copy: r.Copy, Approved: r.Approved, Keys: []string{},
+	}
+	for _, k := range r.Index.Keys {
+		a.Keys = append(a.Keys, k.ID)
+	}
+	return a
+}
+
+// Transfer is what the import of one key needs.
+type Transfer struct {
+	Key        bundle.Key
+	Public     *rsa.PublicKey          // of the key that travels; nil where the TPD alone can tell
+	Ciphertext fingerprint.Fingerprint // of the wrapped key in the .byok; zero for a Microsoft-managed key
+	BYOK       []byte                  // the .byok file; nil for a Microsoft-managed key
+	TPD        []byte                  // the keyless TPD, or that of a Microsoft-managed key, which holds it
+	TPDFile    string                  // its name
+	OneTime    []byte                  // the TPD's password, if it is not the export's
+	Foreign    *Foreign                // where no bundle says which key this is
+}
+
+// generator names what made a transfer blob, inside it.
+const generator = "Keyferry"
+
+// Transfers takes the keys out of the bundle.
+func (r *Received) Transfers() ([]*Transfer, error) {
+	path := func(k bundle.Key, name string) string { return bundle.KeyPath(k.ID, name) }
+	var paths []string
+	for _, k := range r.Index.Keys {
+		paths = append(paths, path(k, tpdName(k)))
+		if !k.MicrosoftManaged() {
+			paths = append(paths, path(k, bundle.WrappedName))
+		}
+		if hasOneTime(k) {
+			paths = append(paths, path(k, bundle.OneTimeName))
+		}
+	}
+	files, err := r.ReadFiles(paths...)
+	if err != nil {
+		return nil, err
+	}
+	var transfers []*Transfer
+	for _, k := range r.Index.Keys {
+		t := &Transfer{Key: k, TPD: files[path(k, tpdName(k))], TPDFile: tpdName(k), OneTime: files[path(k, bundle.OneTimeName)]}
+		if t.Public, err = publicKey(k); err != nil {
+			return nil, err
+		}
+		if !k.MicrosoftManaged() {
+			ciphertext := files[path(k, bundle.WrappedName)]
+			t.Ciphertext = fingerprint.Of(ciphertext)
+			if t.BYOK, err = byok.Marshal(k.KID, ciphertext, generator); err != nil {
+				return nil, err
+			}
+		}
+		transfers = append(transfers, t)
+	}
+	return transfers, nil
+}
+
+// tpdName says by its name whether the TPD holds the key.
+func tpdName(k bundle.Key) string {
+	if k.MicrosoftManaged() {
+		return bundle.WithKeyName(k.ID)
+	}
+	return bundle.KeylessName(k.ID)
+}
+
+func byokName(id string) string { return "KeyTransferPackage-" + id + ".byok" }
+
+// hasOneTime reports whether the keyless TPD of a key brings its own password.
+func hasOneTime(k bundle.Key) bool {
+	return slices.ContainsFunc(k.Files, func(f bundle.File) bool { return f.Path == bundle.KeyPath(k.ID, bundle.OneTimeName) })
+}
+
+func publicKey(k bundle.Key) (*rsa.PublicKey, error) {
+	parsed, err := x509.ParsePKIXPublicKey(k.PublicKey)
+	if err != nil {
+		return nil, control.BundleContents.Refuse("the public key of %s can't be read: %w", k.ID, err)
+	}
+	public, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		return nil, control.BundleContents.Refuse("the public key of %s is not an RSA key", k.ID)
+	}
+	return public, nil
+}
+
+// open makes every check of the TPD that is to go into the tenant.
+func (t *Transfer) open(password []byte) (tpd.Identity, error) {
+	export, err := tpd.Parse(t.TPD)
+	if err != nil {
+		return tpd.Identity{}, filetype.Explain(err, t.TPD, filetype.Keyless)
+	}
+	domain, err := export.Decrypt(password)
+	if err != nil {
+		return tpd.Identity{}, err
+	}
+	defer domain.Clear()
+	if t.Key.MicrosoftManaged() {
+		checked, err := domain.CheckedMicrosoftManaged(time.Now())
+		if err != nil {
+			return tpd.Identity{}, err
+		}
+		return checked.Identity, nil
+	}
+	checked, err := domain.CheckedKeyless(time.Now())
+	if err != nil {
+		return tpd.Identity{}, err
+	}
+	return checked.Identity, nil
+}

@@ -1,0 +1,759 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ceremony
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"keyferry/bundle"
+	"keyferry/online/internal/tenant"
+	"keyferry/online/internal/vault"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/keyid"
+	"keyferry/pkg/state"
+	"keyferry/pkg/tpd"
+)
+
+// UploadRequest says which keys go into the vault and the tenant, and how.
+type UploadRequest struct {
+	Transfers []*Transfer
+	Accept    *Accepted // of their bundle, to be recorded first; nil where none is known
+
+	Active           string            // identifier of the key to make active; empty: all stay archived
+	UnsafeActive1024 bool              // it may have 1024 bits
+	VaultNames       map[string]string // by key identifier; default: that
+	FriendlyNames    map[string]string // by key identifier; default: the cluster's name
+	Way              Way
+	Out              string // of the kit, a new folder; empty: in the state directory
+	DryRun           bool
+
+	// Passwords returns a password for each TPD that brings none, by the TPDs' file
+	// names. It checks each one at once.
+	Passwords func(files []string, check func(i int, password []byte) error) ([][]byte, error)
+	// Connect runs f with the vault and, unless the way is the kit, the tenant.
+	Connect func(f func(Cloud) error) error
+	// Again is the command, as --result follows it.
+	Again string
+}
+
+// UploadResult says what was done.
+type UploadResult struct {
+	Plan    []string
+	Changed bool             // something was imported, activated or recorded
+	Keys    []bundle.Arrived // none after a dry run
+	First   bool             // no TPD was in the tenant before
+}
+
+// step is one key's way into the vault and the tenant.
+type step struct {
+	*Transfer
+	password     []byte
+	friendlyName string
+	vaultName    string
+	named        bool        // by the operator
+	url          string      // of the key, once it is in the vault
+	there        *tenant.Key // as the tenant listed it last, nil if it did not
+	refusal      error       // the vault's or the tenant's, before anything is changed
+}
+
+// Upload brings keys into the vault and their TPDs into the tenant, and makes one
+// key active. What is there already it leaves as it is, so that a run that was
+// stopped anywhere is taken up by the same command.
+func Upload(ctx context.Context, io *cli.IO, s *state.State, j *Journal, r UploadRequest) (*UploadResult, error) {
+	u := &upload{io: io, state: s, journal: j, request: r, before: len(s.Ledger.Entries())}
+	defer u.clearPasswords()
+
+	// All that can be known without the cloud: names, passwords, and that each TPD is
+	// of the key that travels.
+	if err := r.checkNames(); err != nil {
+		return nil, err
+	}
+	if err := u.openTPDs(); err != nil {
+		return nil, err
+	}
+	if err := durable.CheckRoom(s.Dir, u.room()); err != nil {
+		return nil, err
+	}
+
+	result := &UploadResult{}
+	err := r.Connect(func(c Cloud) error {
+		u.cloud = c
+
+		// What is done already, or would be refused. Nothing is changed.
+		problems := u.askVault(ctx)
+		if c.Tenant != nil {
+			problems = errors.Join(problems, u.askTenant(ctx))
+		} else if _, _, err := u.kit(); err != nil {
+			problems = errors.Join(problems, err)
+		}
+		result.First = !slices.ContainsFunc(j.Keys, func(k *Key) bool { return k.Tenant != "" }) && !slices.ContainsFunc(u.steps, func(s *step) bool { return s.there != nil })
+		result.Plan = u.plan()
+		u.showPlan(result)
+		switch {
+		case r.DryRun:
+			return problems
+		case problems != nil:
+			return errors.Join(problems, u.bookForeseen())
+		}
+		if !s.Rehearsal {
+			if err := io.Confirm("Carry this plan out?"); err != nil {
+				return err
+			}
+		}
+
+		// The vault.
+		if err := u.accept(); err != nil {
+			return err
+		}
+		for i, step := range u.steps {
+			io.Progress("importing keys into the vault", i, len(u.steps))
+			if step.Key.MicrosoftManaged() {
+				continue
+			}
+			if err := u.importKey(ctx, step); err != nil {
+				return u.book(step, err)
+			}
+		}
+		io.Progress("", len(u.steps), len(u.steps))
+
+		// The tenant, by a person.
+		if c.Tenant == nil {
+			return u.handOver()
+		}
+
+		// The tenant, from here. Its list is asked for once; of what it does not have
+		// the ledger takes note, for a run that is stopped behind an import.
+		if err := u.askTenant(ctx); err != nil {
+			return err
+		}
+		var begun TPDsBegun
+		for _, step := range u.steps {
+			if step.there == nil && !j.Begun[step.Key.SLC] {
+				begun.SLCs = append(begun.SLCs, step.Key.SLC)
+			}
+		}
+		if len(begun.SLCs) > 0 {
+			if err := j.Record(EventTPDsBegun, begun); err != nil {
+				return err
+			}
+		}
+		for i, step := range u.steps {
+			io.Progress("importing TPDs into the tenant", i, len(u.steps))
+			if err := u.importTPD(ctx, step); err != nil {
+				return u.book(step, u.withGrants(err))
+			}
+		}
+		io.Progress("", len(u.steps), len(u.steps))
+		return u.activate(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !r.DryRun {
+		for _, step := range u.steps {
+			result.Keys = append(result.Keys, j.Key(step.Key.ID).Arrived)
+		}
+	}
+	result.Changed = len(s.Ledger.Entries()) > u.before
+	return result, nil
+}
+
+// upload is what the parts of one [Upload] share.
+type upload struct {
+	io      *cli.IO
+	state   *state.State
+	journal *Journal
+	request UploadRequest
+	before  int // records in the ledger
+	steps   []*step
+	active  *step // nil: all stay archived
+	cloud   Cloud
+}
+
+func (u *upload) clearPasswords() {
+	for _, s := range u.steps {
+		clear(s.password)
+	}
+}
+
+// room is what the ledger and a practice cloud take, in bytes, with some to spare.
+func (u *upload) room() uint64 {
+	bytes := uint64(Room)
+	for _, s := range u.steps {
+		bytes += Room + uint64(len(s.BYOK)+len(s.TPD))
+	}
+	return bytes
+}
+
+// Room is what a record of the ledger and a practice key take, in bytes, with much to
+// spare.
+const Room = 64 << 10
+
+// openTPDs makes a step of each key: it opens the TPD, as the tenant will, and
+// checks that it is of the key that travels.
+func (u *upload) openTPDs() error {
+	var asked []*Transfer
+	var files []string
+	for _, t := range u.request.Transfers {
+		if t.OneTime == nil {
+			asked, files = append(asked, t), append(files, t.TPDFile)
+		}
+	}
+	opened := map[*Transfer]tpd.Identity{}
+	open := func(t *Transfer, password []byte) (err error) {
+		opened[t], err = t.open(password)
+		return err
+	}
+	given, err := u.request.Passwords(files, func(i int, password []byte) error { return open(asked[i], password) })
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, t := range u.request.Transfers {
+		s := &step{Transfer: t, password: t.OneTime, vaultName: t.Key.ID}
+		u.steps = append(u.steps, s)
+		var err error
+		if t.OneTime != nil {
+			err = open(t, t.OneTime)
+		} else {
+			s.password, given = given[0], given[1:]
+		}
+		if err == nil {
+			err = u.checkIdentity(t, opened[t])
+		}
+		if err != nil {
+			problems = append(problems, control.About(t.Key.ID, err))
+			continue
+		}
+		s.friendlyName = opened[t].Report().SLC.ServerName
+		if name, ok := u.request.VaultNames[t.Key.ID]; ok {
+			s.vaultName, s.named = name, true
+		}
+		if t.Key.ID == u.request.Active {
+			u.active = s
+		}
+	}
+	u.nameApart()
+	return errors.Join(problems...)
+}
+
+// checkIdentity holds the TPD's certificate against the key that travels. Of files
+// that came without a bundle it is what says which key they are of.
+func (u *upload) checkIdentity(t *Transfer, found tpd.Identity) error {
+	guid, public := found.GUID(), found.Public()
+	if t.Foreign == nil {
+		if !public.Equal(t.Public) || guid != t.Key.SLC {
+			return control.RMSKeyMismatch.Refuse("the TPD is of the key %s, the bundle's index says %s", guid, control.Quote(t.Key.SLC))
+		}
+		return nil
+	}
+	print := fingerprint.OfKey(public)
+	if t.Foreign.Key != (fingerprint.Fingerprint{}) && t.Foreign.Key != print {
+		return t.notOfOneKey(t.Foreign.KeyID, u.journal.idOf(print))
+	}
+	if known := u.journal.Key(t.Key.ID); known != nil && known.Arrived.Key != print {
+		return control.RMSKeyMismatch.Refuse("this ceremony knows another key under the identifier %s: %s is not of it, and then %s may not be of one key with it", t.Key.ID, control.Plain(t.TPDFile), control.Plain(t.Foreign.BYOKFile)).
+			WithHint("give the .byok that was made from this TPD's key; if this is it, give the key an identifier of its own with --key-identifier")
+	}
+	t.Public, t.Key.SLC = public, guid
+	return nil
+}
+
+// idOf is the identifier under which the ledger knows a public key; empty: under
+// none.
+func (j *Journal) idOf(key fingerprint.Fingerprint) string {
+	if k := j.find(func(k *Key) bool { return k.Arrived.Key == key }); k != nil {
+		return k.ID
+	}
+	if k, _ := j.Packaged(func(k PackagedKey) bool { return k.Key == key }); k != nil {
+		return k.ID
+	}
+	return ""
+}
+
+// nameApart gives each key its name in the tenant: the operator's, or else the
+// cluster's, which Office 2013 and 2016 need. Of several keys of one cluster the one
+// to be made active, or else the first, has the plain name.
+func (u *upload) nameApart() {
+	plain := map[string]*step{}
+	for _, s := range u.steps {
+		if plain[s.friendlyName] == nil || s == u.active {
+			plain[s.friendlyName] = s
+		}
+	}
+	for _, s := range u.steps {
+		if name, ok := u.request.FriendlyNames[s.Key.ID]; ok {
+			s.friendlyName = name
+		} else if plain[s.friendlyName] != s {
+			s.friendlyName += " (" + s.Key.ID + ")"
+		}
+	}
+}
+
+// checkNames refuses key identifiers that are not there, names that the vault or the
+// tenant would not take, and a weak key as the active one.
+func (r *UploadRequest) checkNames() error {
+	key := func(id string) *bundle.Key {
+		if i := slices.IndexFunc(r.Transfers, func(t *Transfer) bool { return t.Key.ID == id }); i >= 0 {
+			return &r.Transfers[i].Key
+		}
+		return nil
+	}
+	if r.Active != "" {
+		switch k := key(r.Active); {
+		case k == nil:
+			return control.CommandLine.Refuse("--active: the bundle holds no key %s", control.Quote(r.Active))
+		case k.MicrosoftManaged() && !r.UnsafeActive1024:
+			return refuseActive1024(r, k.ID)
+		}
+	}
+	for id, name := range r.VaultNames {
+		if k := key(id); k == nil || k.MicrosoftManaged() {
+			return control.CommandLine.Refuse("--vault-key-name: the bundle holds no key %s for the vault", control.Quote(id))
+		}
+		if err := keyid.Check("vault key name", name); err != nil {
+			return err
+		}
+	}
+	for id, name := range r.FriendlyNames {
+		if key(id) == nil {
+			return control.CommandLine.Refuse("--friendly-name: the bundle holds no key %s", control.Quote(id))
+		}
+		if err := checkFriendlyName(name); err != nil {
+			return err
+		}
+	}
+	used := map[string]bool{}
+	for _, t := range r.Transfers {
+		name := cmp.Or(r.VaultNames[t.Key.ID], t.Key.ID)
+		if used[name] && !t.Key.MicrosoftManaged() {
+			return control.CommandLine.Refuse("two keys of the bundle would get the name %s in the vault", name)
+		}
+		used[name] = used[name] || !t.Key.MicrosoftManaged()
+	}
+	return nil
+}
+
+// checkFriendlyName refuses what no tenant takes as a name.
+func checkFriendlyName(name string) error {
+	if name == "" || len(name) > 256 || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return control.CommandLine.Refuse("--friendly-name: %s is empty, too long, or has control characters", control.Quote(name))
+	}
+	return nil
+}
+
+// refuseActive1024 says what else there is to make active.
+func refuseActive1024(r *UploadRequest, id string) error {
+	refusal := control.RMSActive1024.Refuse("the key %s has 1024 bits: as the active key it would protect all new content", id)
+	if slices.ContainsFunc(r.Transfers, func(t *Transfer) bool { return !t.Key.MicrosoftManaged() }) {
+		return refusal
+	}
+	return refusal.WithHint("no other key is here to make active. A cluster that has keys of 1024 bits only (mode 1) either moves to mode 2 first and brings the new key, " +
+		"or follows Microsoft's guide: this key is made active with --unsafe-activate-1024, and the tenant is rekeyed after the migration, with a new key of 2048 bits (Set-AipServiceKeyProperties on a key made for it)")
+}
+
+// askVault asks the vault about the keys that go into it.
+func (u *upload) askVault(ctx context.Context) error {
+	var problems []error
+	for i, step := range u.steps {
+		u.io.Progress("asking the vault", i, len(u.steps))
+		if step.Key.MicrosoftManaged() {
+			continue
+		}
+		done, err := u.lookInVault(ctx, step)
+		if err != nil {
+			step.refusal = u.sortOut(step, err)
+			problems = append(problems, step.refusal)
+		} else if done != nil {
+			step.url = done.KID
+		}
+	}
+	u.io.Progress("", len(u.steps), len(u.steps))
+	return errors.Join(problems...)
+}
+
+// lookInVault asks for the key under the name that it was imported by before, then
+// under the one that it is to get: a key is not imported twice.
+func (u *upload) lookInVault(ctx context.Context, step *step) (*vault.Imported, error) {
+	before := ""
+	if known := u.known(step); known != nil {
+		before = vault.NameOf(known.KeyURL)
+	}
+	if before == "" || before == step.vaultName {
+		return u.cloud.Vault.CheckImport(ctx, u.vaultImport(step))
+	}
+	in := u.vaultImport(step)
+	in.Name = before
+	done, err := u.cloud.Vault.CheckImport(ctx, in)
+	switch {
+	case control.Is(err, control.VaultKeyExists), control.Is(err, control.VaultKeyDeleted), err == nil && done == nil:
+		return u.cloud.Vault.CheckImport(ctx, u.vaultImport(step)) // it is there no more, or another key: so a new name is what helps
+	case err != nil:
+		return nil, err
+	case step.named:
+		return nil, control.VaultKeyExists.Refuse("the key %s is in the vault already, by this ceremony, under the name %s", step.Key.ID, before).
+			WithHint("leave out --vault-key-name: the upload goes on under the name that the key has")
+	}
+	step.vaultName = before
+	return done, nil
+}
+
+// known is what the ledger knows of the step's key: by its identifier, or by the
+// ciphertext, which may have come in under another one.
+func (u *upload) known(step *step) *Key {
+	if k := u.journal.Key(step.Key.ID); k != nil {
+		return k
+	}
+	if step.Key.MicrosoftManaged() {
+		return nil
+	}
+	return u.journal.Made(step.Ciphertext)
+}
+
+// vaultImport is the key on its way into the vault. The tag tells an import that is
+// taken up again from a foreign key, by whatever command it came.
+func (u *upload) vaultImport(step *step) vault.Import {
+	in := vault.Import{Name: step.vaultName, Blob: step.BYOK, Want: step.Public, Tags: map[string]string{"keyferry-ciphertext": step.Ciphertext.Hex()}}
+	if known := u.known(step); known != nil {
+		in.KID = known.KeyURL
+	}
+	return in
+}
+
+// sortOut turns the vault's refusal of files that came without a bundle into what it
+// means there: no hint may lead to the import of a pair that is none.
+func (u *upload) sortOut(step *step, err error) error {
+	if step.Foreign == nil || !control.Is(err, control.VaultKeyExists) || step.named && step.Foreign.Key != (fingerprint.Fingerprint{}) {
+		return err
+	}
+	r := new(control.Refusal)
+	if !errors.As(err, &r) || step.Foreign.Key != (fingerprint.Fingerprint{}) {
+		return err
+	}
+	return r.WithHint("first make sure that %s and %s are of one key, which nothing here can tell: only then does another name help, with --vault-key-name",
+		control.Plain(step.Foreign.BYOKFile), control.Plain(step.Foreign.TPDFile))
+}
+
+// askTenant asks the tenant which of the keys it has, and refuses one that it has in
+// another way than this upload brings it. The tenant's other keys are left alone.
+func (u *upload) askTenant(ctx context.Context) error {
+	keys, err := u.cloud.Tenant.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	bySLC := map[string]*tenant.Key{}
+	for i := range keys {
+		bySLC[keys[i].KeyIdentifier] = &keys[i]
+	}
+	var problems []error
+	for _, step := range u.steps {
+		step.there = bySLC[step.Key.SLC]
+		if step.there == nil || step.refusal != nil { // by the vault: where the key is there is not known
+			continue
+		}
+		if !u.isOurs(step) {
+			step.refusal = step.differs()
+			problems = append(problems, step.refusal)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// isOurs reports whether the tenant's key is what this upload brings, or has brought.
+// Of a Microsoft-managed key the tenant shows neither URL nor public key: it is ours
+// by its identifier and type if it was not there before the import. Of another one
+// that shows neither, the ledger must know that it is there.
+func (u *upload) isOurs(s *step) bool {
+	there, known := s.there, u.known(s)
+	recorded := known != nil && known.Tenant != ""
+	shows := len(there.PublicKey) > 0
+	if s.Key.MicrosoftManaged() {
+		return there.KeyType == tenant.MicrosoftManaged && there.KeyURL == "" && (shows && there.Holds(s.Public) || !shows && (recorded || u.journal.Begun[s.Key.SLC]))
+	}
+	return there.KeyType == tenant.CustomerManaged && (there.KeyURL != "" && there.KeyURL == s.url || there.KeyURL == "" && (there.Holds(s.Public) || recorded))
+}
+
+func (s *step) differs() error {
+	return control.RMSKeyExists.Refuse("the tenant has the key %s already, and not as it is brought here: it is %s, with the key URL %s", s.Key.SLC, control.Plain(string(s.there.KeyType)), control.Quote(s.there.KeyURL)).
+		WithHint("look at it with Get-AipServiceKeys: it did not come from this upload")
+}
+
+// plan lists what will be done.
+func (u *upload) plan() []string {
+	var lines []string
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	for _, s := range u.steps {
+		switch {
+		case s.Key.MicrosoftManaged():
+		case s.url != "":
+			add("%s is in the vault already, by this ceremony, as %s", s.Key.ID, s.vaultName)
+		default:
+			add("import %s into the vault as %s", s.Key.ID, s.vaultName)
+		}
+	}
+	if grants := u.grants(); !u.state.Rehearsal && grants != "" {
+		add("let Azure RMS get, decrypt and sign with the keys, if it may not yet, which cannot be seen from here:\n%s", grants)
+	}
+	if u.request.Way == ByKit {
+		add("write the hand-over kit, and stop: a person takes the following steps on a Windows machine and brings the result back")
+	}
+	for _, s := range u.steps {
+		how := "with the key's URL"
+		if s.Key.MicrosoftManaged() {
+			how = "key included, to be Microsoft-managed"
+		}
+		add("import the TPD of %s (SLC %s) into the tenant as %s, %s", s.Key.ID, s.Key.SLC, shown(s.friendlyName), how)
+	}
+	if u.active != nil {
+		add("make %s active", u.active.Key.ID)
+	}
+	if u.request.Way == ByPowerShell {
+		add("sign out of Azure RMS")
+	}
+	return lines
+}
+
+// shown is a friendly name as people compare it.
+func shown(name string) string { return `"` + control.Plain(name) + `"` }
+
+// showPlan shows the plan and what can't be undone of it.
+func (u *upload) showPlan(r *UploadResult) {
+	for _, line := range r.Plan {
+		u.io.Note("plan: %s", line)
+	}
+	for _, s := range u.steps {
+		if s.there != nil && s.refusal == nil {
+			u.io.Note("the TPD of %s is in the tenant already, %s", s.Key.ID, strings.ToLower(string(s.there.Status)))
+		}
+	}
+	for _, s := range u.steps {
+		if !s.Key.MicrosoftManaged() {
+			continue
+		}
+		u.io.Warn("the key %s has 1024 bits and goes into no vault: this side and Microsoft see it [%s]", s.Key.ID, control.TPDMode1.ID)
+		if s == u.active {
+			u.io.Warn("the key %s has 1024 bits and, as the active key, will protect all new content; this is recorded [%s]", s.Key.ID, control.RMSActive1024.ID)
+		}
+	}
+	if r.First {
+		u.io.Warn("this can't be undone: an AD RMS TPD goes into one tenant only, ever. Make sure that this is the tenant, and not one to try things out in")
+	}
+}
+
+// grants are the commands that let Azure RMS use the keys of the plan.
+func (u *upload) grants() string {
+	var commands []string
+	seen := map[string]bool{}
+	for _, step := range u.steps {
+		if step.Key.MicrosoftManaged() {
+			continue
+		}
+		for _, c := range u.cloud.Vault.GrantCommands(tenant.ServicePrincipal, step.vaultName) {
+			if !seen[c] {
+				commands, seen[c] = append(commands, c), true
+			}
+		}
+	}
+	return strings.Join(commands, "\n")
+}
+
+// withGrants gives the exact command where the service can't use a key.
+func (u *upload) withGrants(err error) error {
+	if refusal := new(control.Refusal); !u.state.Rehearsal && errors.As(err, &refusal) && refusal.Control.ID == control.RMSKeyURL.ID {
+		return refusal.WithHint("let Azure RMS get, decrypt and sign with the keys, then run the same command again:\n%s", u.grants())
+	}
+	return err
+}
+
+// accept records that the upload of the bundle began, once.
+func (u *upload) accept() error {
+	a := u.request.Accept
+	if a == nil || u.journal.IsAccepted(a.Manifest) {
+		return nil
+	}
+	return u.journal.Record(EventAccepted, *a)
+}
+
+func (u *upload) manifest() fingerprint.Fingerprint {
+	if u.request.Accept == nil {
+		return fingerprint.Fingerprint{}
+	}
+	return u.request.Accept.Manifest
+}
+
+// bookForeseen records which keys of a bundle were refused before anything was
+// changed, so that a receipt can say so. What only stopped the run, no rights or no
+// network, is no answer to the other side: the same command goes on. Nor is a
+// bundle answered that has others before it, which could not be uploaded any more
+// then.
+func (u *upload) bookForeseen() error {
+	a := u.request.Accept
+	if a == nil || !u.journal.IsAccepted(a.Manifest) && a.Sequence > u.journal.LastAccepted()+1 {
+		return nil
+	}
+	for _, step := range u.steps {
+		if step.refusal == nil || cli.Refusals(step.refusal)[0].Control.Class != control.Refused || u.isDone(step) {
+			continue
+		}
+		if err := u.accept(); err != nil {
+			return err
+		}
+		if err := u.record(step, step.refusal); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// book records why a key did not arrive, with the error that stopped the run.
+func (u *upload) book(step *step, err error) error {
+	if u.isDone(step) || step.isStray(u.journal) {
+		return err
+	}
+	return errors.Join(err, u.record(step, err))
+}
+
+// isDone reports whether a key is where it should be: no later run makes that
+// undone.
+func (u *upload) isDone(step *step) bool {
+	known := u.known(step)
+	return known != nil && known.Tenant != ""
+}
+
+func (s *step) isStray(j *Journal) bool {
+	return slices.ContainsFunc(j.Strays, func(stray KeyStray) bool { return stray.Ciphertext == s.Ciphertext })
+}
+
+// record records a refusal, unless it is the one that is known.
+func (u *upload) record(step *step, err error) error {
+	r := cli.Refusals(err)[0]
+	reason := r.Control.ID + ": " + control.Plain(r.Message)
+	if u.journal.Refused[step.Key.ID] == reason {
+		return nil
+	}
+	return u.journal.Record(EventKeyRefused, KeyRefused{step.Key.ID, reason})
+}
+
+// importKey imports a key into the vault and records which one the vault has.
+func (u *upload) importKey(ctx context.Context, step *step) error {
+	done, err := u.cloud.Vault.ImportKey(ctx, u.vaultImport(step))
+	if control.Is(err, control.VaultKeyMismatch) && step.Foreign != nil {
+		return u.stray(ctx, step, err)
+	}
+	if err != nil {
+		return u.sortOut(step, err)
+	}
+	step.url = done.KID
+	u.io.Note("%s: in the vault as %s, and it is the key that travelled", step.Key.ID, done.KID)
+	known := u.journal.Key(step.Key.ID)
+	told := u.cloud.Tenant != nil || u.journal.Refused[step.Key.ID] == "" // else this is what ends a refusal
+	if known != nil && known.KeyURL == done.KID && known.WrappedBy == step.Key.WrappedBy && told {
+		return nil
+	}
+	return u.journal.Record(EventKeyImported, KeyImported{
+		Manifest: u.manifest(), ID: step.Key.ID, Key: fingerprint.OfKey(done.Public), Ciphertext: step.Ciphertext, KeyURL: done.KID,
+		HSMPlatform: done.HSMPlatform, WrappedBy: step.Key.WrappedBy,
+	})
+}
+
+// stray says that the vault made another key of the .byok than the TPD has, which
+// only the vault could find out, and how that key is removed.
+func (u *upload) stray(ctx context.Context, step *step, found error) error {
+	made, err := u.cloud.Vault.Key(ctx, step.vaultName)
+	if err != nil {
+		return errors.Join(found, err)
+	}
+	err = u.journal.Record(EventKeyStray, KeyStray{Ciphertext: step.Ciphertext, Key: fingerprint.OfKey(made.Public), KeyURL: made.KID})
+	refusal := control.RMSKeyMismatch.Refuse("these two files are not of one key: the vault made of %s another key than the one of %s. That key is in the vault now, as %s; nothing went into the tenant",
+		control.Plain(step.Foreign.BYOKFile), control.Plain(step.Foreign.TPDFile), made.KID).
+		WithHint("give the TPD that belongs to %s, which goes on with that key; or remove the key: %s", control.Plain(step.Foreign.BYOKFile), strings.Join(u.cloud.Vault.RemoveCommands(step.vaultName), "; "))
+	return errors.Join(refusal, err)
+}
+
+// importTPD imports a TPD, unless the tenant has it, and records what the tenant
+// lists.
+func (u *upload) importTPD(ctx context.Context, step *step) error {
+	if step.there == nil {
+		made, err := u.cloud.Tenant.ImportTPD(ctx, tenant.TPDImport{
+			KeyIdentifier: step.Key.SLC, TPD: step.TPD, Password: step.password, MicrosoftManaged: step.Key.MicrosoftManaged(), KeyURL: step.url, FriendlyName: step.friendlyName,
+		})
+		if err != nil {
+			return err
+		}
+		step.there = &made
+	}
+	if !u.isOurs(step) {
+		return step.differs()
+	}
+	u.io.Note("%s: its TPD is in the tenant, %s", step.Key.ID, strings.ToLower(string(step.there.Status)))
+	return u.journal.recordTenant(TPDImported{step.Key.ID, step.Key.SLC, fingerprint.OfKey(step.Public), string(step.there.Status), u.request.Way})
+}
+
+// recordTenant notes what the tenant lists of a key, unless that is known. That a
+// key is active is an event of its own: with it the former one is archived.
+func (j *Journal) recordTenant(now TPDImported) error {
+	isKnown := func() bool {
+		known := j.Key(now.ID)
+		return known != nil && known.Tenant == now.Status && j.Refused[now.ID] == ""
+	}
+	if isKnown() {
+		return nil
+	}
+	active := now.Status == StatusActive
+	if active {
+		now.Status = StatusArchived
+	}
+	if !isKnown() {
+		if err := j.Record(EventTPDImported, now); err != nil {
+			return err
+		}
+	}
+	if active {
+		return j.recordActive(now.ID, now.By)
+	}
+	return nil
+}
+
+// recordActive notes that a key is the active one, and that one of 1024 bits is.
+func (j *Journal) recordActive(id string, by Way) error {
+	a := Activated{ID: id, By: by, Warnings: []string{}}
+	if j.Key(id).KeyURL == "" { // Microsoft-managed
+		a.Warnings = append(a.Warnings, control.RMSActive1024.ID)
+	}
+	return j.Record(EventActivated, a)
+}
+
+// activate makes the one key active, unless it is, and confirms it with the
+// tenant's list.
+func (u *upload) activate(ctx context.Context) error {
+	step := u.active
+	if step == nil {
+		return nil
+	}
+	if step.there.Status != tenant.Active {
+		if err := u.cloud.Tenant.SetActive(ctx, step.Key.SLC); err != nil {
+			return err
+		}
+		if err := u.askTenant(ctx); err != nil {
+			return err
+		}
+		if step.there == nil || step.there.Status != tenant.Active {
+			return control.RMSActive.Refuse("the tenant does not list %s as active", step.Key.ID)
+		}
+	}
+	u.io.Note("%s: active in the tenant", step.Key.ID)
+	if u.journal.Key(step.Key.ID).Tenant == StatusActive {
+		return nil
+	}
+	return u.journal.recordActive(step.Key.ID, u.request.Way)
+}
