@@ -234,7 +234,7 @@ func (v *Verified) walk(sink func(File) io.Writer) (Index, error) {
 	if err != nil {
 		return Index{}, refuseDecrypt(err)
 	}
-	plain, err := zstd.NewReader(decrypted, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	plain, err := zstd.NewReader(decryptedReader{decrypted}, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return Index{}, err
 	}
@@ -340,6 +340,18 @@ func refuseDecrypt(err error) error {
 		return r
 	}
 	return control.BundleDecrypt.Refuse("the payload can't be decrypted: %w", err)
+}
+
+// decryptedReader says of a payload that breaks off within that it can't be
+// decrypted.
+type decryptedReader struct{ io.Reader }
+
+func (d decryptedReader) Read(p []byte) (int, error) {
+	n, err := d.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = refuseDecrypt(err)
+	}
+	return n, err
 }
 
 // faultyReader and faultyWriter remember that the medium failed.

@@ -95,7 +95,11 @@ type tarReader struct {
 }
 
 func (t tarReader) refuse(format string, args ...any) error {
-	return control.BundleFormat.Refuse("%s: %w", t.name, fmt.Errorf(format, args...))
+	err := fmt.Errorf(format, args...)
+	if r := new(control.Refusal); errors.As(err, &r) { // by the decryption below
+		return r
+	}
+	return control.BundleFormat.Refuse("%s: %w", t.name, err)
 }
 
 func (t tarReader) read(n int64) ([]byte, error) {
