@@ -31,7 +31,8 @@ offline card, which the connected side pins with "online trust". A rehearsal
 gets a private SoftHSM 2 token; a real ceremony names the token of its HSM.
 
   --rehearsal            a rehearsal: never mixes with a real ceremony
-  --name NAME            heads this side's bundles (default: offline)
+  --name NAME            heads this side's bundles: lower-case letters, digits,
+                         dashes (default: offline)
   --out DIR              write the offline card to DIR as well
 ` + tokenUsage + `  --signer file|hsm      where the key that signs bundles lives
                          (default: hsm; in a rehearsal: file)

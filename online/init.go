@@ -35,7 +35,8 @@ security world, which the offline side pins. A rehearsal gets a practice cloud
 (key vault and tenant) inside the state directory.
 
   --rehearsal           a rehearsal: never mixes with a real ceremony
-  --name NAME           heads this side's receipts (default: online)
+  --name NAME           heads this side's receipts: lower-case letters, digits,
+                        dashes (default: online)
   --region R            region of the packages' names (default: NA)
   --vault-url URL       the key vault, https://NAME.vault.azure.net
   --tenant WAY          how TPDs get into the tenant: powershell, by the

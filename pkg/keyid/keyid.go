@@ -2,8 +2,10 @@
 
 // Package keyid holds the syntax of key identifiers, which is that of the names
 // of sides and KEKs too: 1 to 127 lower-case ASCII letters, digits and dashes,
-// as KeyTransferRemote and Azure Key Vault both take them. Such a name is safe
-// as a file name, an HSM label and a part of a URL.
+// as KeyTransferRemote and Azure Key Vault both take them. The first is no dash,
+// since commands take it for a flag, and the whole is none of the names that mean
+// a device in each directory of Windows. Such a name is safe as a file name, an
+// HSM label, an argument and a part of a URL.
 package keyid
 
 import (
@@ -12,16 +14,21 @@ import (
 	"keyferry/pkg/control"
 )
 
-var syntax = regexp.MustCompile(`^[0-9a-z-]{1,127}$`)
+var (
+	syntax  = regexp.MustCompile(`^[0-9a-z][0-9a-z-]{0,126}$`)
+	devices = regexp.MustCompile(`^(con|prn|aux|nul|com[0-9]|lpt[0-9])$`)
+)
+
+// Rule is the syntax, for people.
+const Rule = "1 to 127 lower-case letters (a to z), digits and dashes, with no dash at the beginning; not con, prn, aux, nul, com0 to com9 or lpt0 to lpt9, which Windows takes for devices"
 
 // Valid reports whether s has the syntax.
-func Valid(s string) bool { return syntax.MatchString(s) }
+func Valid(s string) bool { return syntax.MatchString(s) && !devices.MatchString(s) }
 
 // Check refuses what a person gave as a what (a key identifier, a name).
 func Check(what, s string) error {
 	if !Valid(s) {
-		return control.CommandLine.Refuse("%s can't be a %s", control.Quote(s), what).
-			WithHint("a %s has 1 to 127 lower-case ASCII letters, digits and dashes", what)
+		return control.CommandLine.Refuse("%s can't be a %s", control.Quote(s), what).WithHint("a %s has %s", what, Rule)
 	}
 	return nil
 }

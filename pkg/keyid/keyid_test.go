@@ -3,6 +3,7 @@
 package keyid
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -10,12 +11,12 @@ import (
 )
 
 func TestCheck(t *testing.T) {
-	for _, good := range []string{"a", "0", "-", "contoso-slc-2", strings.Repeat("k", 127)} {
+	for _, good := range []string{"a", "0", "a-", "0-9", "contoso-slc-2", "con-1", "console", "aux2", "com", "com10", "lpt", "nul-", "prn0", strings.Repeat("k", 127)} {
 		if err := Check("key identifier", good); err != nil || !Valid(good) {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", strings.Repeat("k", 128), "Contoso", "a_b", "a.b", "a/b", "..", "a b", "a\n", "\na", "a\x00", "ключ", "ſ", "a\xff"} {
+	for _, bad := range []string{"", "-", "-a", "--yes", "con", "prn", "aux", "nul", "com0", "com1", "com9", "lpt0", "lpt1", "lpt9", strings.Repeat("k", 128), "Contoso", "a_b", "a.b", "a/b", "..", "a b", "a\n", "\na", "a\x00", "ключ", "ſ", "a\xff"} {
 		if err := Check("key identifier", bad); !control.Is(err, control.CommandLine) || Valid(bad) {
 			t.Errorf("%q: got %v, want %s", bad, err, control.CommandLine.ID)
 		}
@@ -27,5 +28,8 @@ func TestCheckSays(t *testing.T) {
 	err := Check("name", "a\x1b[2J")
 	if err == nil || !strings.Contains(err.Error(), `"a\x1b[2J" can't be a name`) {
 		t.Errorf("got %v", err)
+	}
+	if r := new(control.Refusal); !errors.As(Check("name", "Büro"), &r) || !strings.Contains(r.Hint, "lower-case letters (a to z), digits and dashes") {
+		t.Errorf("the hint is %q", r.Hint)
 	}
 }
