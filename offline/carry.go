@@ -56,6 +56,13 @@ func (c *carrier) carry(e *export, dryRun bool) (err error) {
 	if e.managed {
 		return c.carryManaged(e, dryRun)
 	}
+	keeps, err := c.token.Keeps()
+	if err != nil {
+		return err
+	}
+	if keeps {
+		return c.carryStored(e, dryRun)
+	}
 	session, err := c.token.Import(e.forHSM.Key())
 	if err != nil {
 		return err
@@ -71,9 +78,31 @@ func (c *carrier) carry(e *export, dryRun bool) (err error) {
 	c.io.Note("%s: in the token by %s; it signs and decrypts as its certificate says; wrapped in %s", e.id, session.Way, e.record.WrappedBy)
 	e.record.Import = session.Way
 	if dryRun {
-		return nil
+		return proven.RehearseKeep(c.retain)
 	}
 	return c.keep(e, proven)
+}
+
+// carryStored is carry into a token that keeps all it is given: the ledger knows
+// before the key comes in, under its own name at once. There it goes out in software
+// only; a dry run leaves it out.
+func (c *carrier) carryStored(e *export, dryRun bool) (err error) {
+	if e.ciphertext, err = c.wrapped(e, nil); err != nil {
+		return err
+	}
+	if dryRun {
+		return nil
+	}
+	if err := c.begin(e); err != nil {
+		return err
+	}
+	e.kept, err = c.token.Store(e.forHSM.Key(), e.Public(), hsm.KeepOptions{Label: e.id, RetainExtractable: c.retain, Resume: e.resume})
+	if err != nil {
+		return c.takeBack(e, err)
+	}
+	e.record.Attributes, e.record.Import = e.kept.Attributes, e.kept.Way
+	c.io.Note("%s: in the token by %s; it signs and decrypts as its certificate says; wrapped in software", e.id, e.kept.Way)
+	return nil
 }
 
 // softwareWrap names what byok.Wrap does.

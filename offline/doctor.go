@@ -44,14 +44,21 @@ that takes no key in ends with exit code 3; one that wraps by no mechanism
 exactly does for --wrap software. Without flags it is the token of the state
 directory.
 
+A token that keeps all it is given, such as a YubiHSM 2 or a NetHSM, can't be
+tried without storing something: then what could not be proven is said, and
+--hsm-try-store proves it with throw-away keys that are removed again.
+
 Each import looks at all of this again.
 
-` + tokenUsage + `
+` + tokenUsage + `  --hsm-try-store        store throw-away keys in a token that keeps all it is given
+                         and remove them again, to prove what else can't be
+
 Example: offline doctor --hsm-module /usr/lib/softhsm/libsofthsm2.so
            --hsm-token hsm --hsm-pin-file pin
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		o := doctorOptions{token: addTokenFlags(flags)}
+		flags.BoolVar(&o.tryStore, "hsm-try-store", false, "")
 		return func(ctx context.Context, io *cli.IO, args []string) error {
 			if err := errors.Join(cli.NoArguments(args), o.token.check()); err != nil {
 				return err
@@ -62,8 +69,9 @@ Example: offline doctor --hsm-module /usr/lib/softhsm/libsofthsm2.so
 }
 
 type doctorOptions struct {
-	token *tokenFlags
-	state *state.State // nil where flags choose the token
+	token    *tokenFlags
+	tryStore bool         // may store a throw-away key
+	state    *state.State // nil where flags choose the token
 }
 
 // doctorSections are what doctor looks at, in order. A section writes for
@@ -155,14 +163,20 @@ func (o *doctorOptions) lookAtHSM(ctx context.Context, io *cli.IO, w *strings.Bu
 	if err != nil {
 		return nil, err
 	}
-	report, err := token.Probe()
+	if o.tryStore {
+		io.Note("throw-away keys are stored in the token if it keeps all it is given, and removed again; a run that is killed leaves one, which the next run removes")
+	}
+	report, err := token.Probe(o.tryStore)
 	if err = errors.Join(err, token.Close()); err != nil {
 		return nil, err
 	}
-	found := hsmFinding{report, firstExact(report.Imports), firstExact(report.Wraps), report.NoSigner == ""}
+	found := hsmFinding{report, firstExact(report.Imports), firstExact(report.Wraps), report.NoSigner == "" && len(report.Unproven) == 0}
 	found.describe(w, io.Verbose)
-	if found.Import == "" {
+	if found.Import == "" && len(found.Unproven) == 0 {
 		return found, control.HSMImport.Refuse("the token %s takes a private key in none of %d ways", control.Quote(report.Token.Label), len(report.Imports))
+	}
+	if reason := report.Storable(); reason != "" {
+		return found, control.HSMImport.Refuse("the token %s takes a private key in, but could not store it: %s", control.Quote(report.Token.Label), reason)
 	}
 	return found, nil
 }
@@ -176,14 +190,14 @@ func (o *doctorOptions) open(ctx context.Context, io *cli.IO) (*hsm.Token, error
 		if settings.Module, err = hsm.FindModule(settings.Module); err != nil {
 			return nil, err
 		}
-		return settings.login(ctx, io, o.token.pin)
+		return settings.login(ctx, io, o.token.tokenSecrets)
 	}
 	settings, err := readTokenSettings(o.state)
 	if err != nil {
 		return nil, err
 	}
 	settings.PINPad = settings.PINPad || o.token.chosen.PINPad
-	return settings.open(ctx, io, o.state, o.token.pin)
+	return settings.open(ctx, io, o.state, o.token.tokenSecrets)
 }
 
 func firstExact(verdicts []hsm.Verdict) string {

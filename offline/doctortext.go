@@ -57,13 +57,27 @@ func (f hsmFinding) describe(w *strings.Builder, verbose bool) {
 	describeVerdicts(w, "How it goes out, wrapped for the vault; likewise", f.Wraps)
 	describeVerdicts(w, "What an imported key does, and random numbers", f.Uses)
 	fmt.Fprintln(w, "\nSo an import")
-	line(w, "comes in by", "%s", cmp.Or(f.Import, "no way: this token can't serve"))
+	way := cmp.Or(f.Import, "no way: this token can't serve")
+	if f.Import == "" && len(f.Unproven) > 0 {
+		way = f.Imports[0].Mechanism + " (unproven)"
+	}
+	line(w, "comes in by", "%s", way)
 	line(w, "goes out by", "%s", cmp.Or(f.Wrap, "--wrap software only: no mechanism is exact"))
 	signer := "in the token, or in a file (--signer)"
-	if !f.Signs {
+	switch {
+	case len(f.Unproven) > 0:
+		signer = "in a file; in the token too, perhaps (unproven)"
+	case !f.Signs:
 		signer = "in a file only, --signer file:\n" + cli.Fold(f.NoSigner, 16)
 	}
 	line(w, "is signed", "%s", signer)
+	if len(f.Unproven) > 0 {
+		fmt.Fprintf(w, "\nNot proven, since this token keeps all it is given and nothing was stored\n")
+		for _, point := range f.Unproven {
+			fmt.Fprintf(w, "  - %s\n", cli.SetIn(point, 4))
+		}
+		fmt.Fprintf(w, "  offline doctor --hsm-try-store proves it with throw-away keys, and removes them\n")
+	}
 }
 
 func describeLogin(t hsm.Slot) string {
@@ -101,14 +115,14 @@ func (f hsmFinding) describeMechanisms(w *strings.Builder, verbose bool) {
 func describeVerdicts(w *strings.Builder, title string, verdicts []hsm.Verdict) {
 	fmt.Fprintf(w, "\n%s\n", title)
 	for _, v := range verdicts {
-		head := fmt.Sprintf("  %-6s  %s", v.Result, v.Mechanism)
+		head := fmt.Sprintf("  %-8s  %s", v.Result, v.Mechanism)
 		switch {
 		case v.Reason == "":
 			fmt.Fprintln(w, head)
 		case len(head)+len(": ")+len(v.Reason) <= cli.Width:
 			fmt.Fprintf(w, "%s: %s\n", head, v.Reason)
 		default:
-			fmt.Fprintf(w, "%s:\n%s%s\n", head, strings.Repeat(" ", 10), cli.SetIn(v.Reason, 10))
+			fmt.Fprintf(w, "%s:\n%s%s\n", head, strings.Repeat(" ", 12), cli.SetIn(v.Reason, 12))
 		}
 	}
 }

@@ -59,8 +59,12 @@ of it in the outbox. Nothing is changed before everything was checked.
                                      that the export's stays on this side; not
                                      with --microsoft-managed
   --hsm-pin-file PATH                the HSM's PIN (or --hsm-pin-fd N)
+  --hsm-so-pin-file PATH             the secret of its administrator, of an HSM that
+                                     wants it to make keys (or --hsm-so-pin-fd N)
   --out DIR                          seal the bundle to DIR at once
   --dry-run                          make every check, change nothing
+  --hsm-try-store                    with --dry-run, store one throw-away key in a
+                                     token that keeps all it gets, and remove it
 
 Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
            --protection-password-file pw --exchange-key-package BYOK-KEK-pkg-NA-1
@@ -87,7 +91,8 @@ func (o *importOptions) setup(flags *pflag.FlagSet) cli.Run {
 	flags.BoolVar(&o.dryRun, "dry-run", false, "")
 	pinned := flags.StringArray("pinned-root", nil, "")
 	o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
-	o.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
+	o.secrets = addTokenSecrets(flags)
+	flags.BoolVar(&o.tryStore, "hsm-try-store", false, "")
 	return func(ctx context.Context, io *cli.IO, args []string) error {
 		if err := cli.NoArguments(args); err != nil {
 			return err
@@ -115,7 +120,9 @@ type importOptions struct {
 	keylessPassword       string
 	retain, dryRun        bool
 	microsoftManaged      bool
-	password, pin         *cli.SecretFlags
+	password              *cli.SecretFlags
+	secrets               tokenSecrets
+	tryStore              bool // a dry run may store a throw-away key
 }
 
 // Values of --keyless-password.
@@ -216,7 +223,7 @@ func (o *importOptions) openToken(ctx context.Context, c *carrier) error {
 	if err != nil {
 		return err
 	}
-	c.token, err = settings.open(ctx, c.io, c.state, o.pin)
+	c.token, err = settings.open(ctx, c.io, c.state, o.secrets)
 	return err
 }
 
@@ -248,6 +255,11 @@ func (o *importOptions) carryAll(c *carrier, todo []*export) error {
 			return err
 		}
 	}
+	if o.dryRun && c.token != nil {
+		if err := o.tryStored(c); err != nil {
+			return err
+		}
+	}
 	var carried []*export
 	for _, e := range todo {
 		if err := c.carry(e, o.dryRun); err != nil { // those before it have come through
@@ -257,13 +269,49 @@ func (o *importOptions) carryAll(c *carrier, todo []*export) error {
 			carried = append(carried, e)
 		}
 	}
-	return c.settle(carried)
+	if err := c.settle(carried); err != nil || c.token == nil {
+		return err
+	}
+	var kept []*hsm.Kept
+	for _, e := range carried {
+		if e.kept != nil {
+			kept = append(kept, e.kept)
+		}
+	}
+	err := c.token.CheckUnchanged(kept...)
+	if err != nil && !o.dryRun { // the keys are where they should be
+		c.io.Warn("%v", err)
+		return nil
+	}
+	return err
+}
+
+// tryStored proves, by leave, what a dry run can't on a token that keeps all it is
+// given; without leave it says so.
+func (o *importOptions) tryStored(c *carrier) error {
+	keeps, err := c.token.Keeps()
+	if err != nil || !keeps {
+		return err
+	}
+	if !o.tryStore {
+		c.io.Warn("this token keeps all it is given, so that nothing was stored and this is not proven: that a key comes in, is named and protected, signs and decrypts, and can be removed; --hsm-try-store proves it with one throw-away key")
+		return nil
+	}
+	c.io.Note("one throw-away key is stored in the token, and removed again; a run that is killed leaves it, and the next run removes it")
+	verdict, err := c.token.TryStore()
+	if err == nil && verdict.Result != hsm.Exact {
+		err = control.HSMImport.Refuse("the token does not take a key in by %s: %s", verdict.Mechanism, verdict.Reason)
+	}
+	if err == nil {
+		c.io.Note("the throw-away key came in, was named, signed, decrypted, and is gone")
+	}
+	return err
 }
 
 // finish reports, and seals if asked to.
 func (o *importOptions) finish(ctx context.Context, c *carrier, done []*export) error {
 	if o.out != "" && !o.dryRun {
-		return (&sealOptions{out: o.out, pin: o.pin, token: c.token}).run(ctx, c.io, c.state)
+		return (&sealOptions{out: o.out, secrets: o.secrets, token: c.token}).run(ctx, c.io, c.state)
 	}
 	var records []keyRecord
 	var text strings.Builder

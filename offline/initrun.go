@@ -139,6 +139,11 @@ func (r *initRun) begin(token *hsm.Token, settings tokenSettings) ([]byte, error
 			return nil, err
 		}
 	}
+	if r.hsm != nil { // what bears the label from here on is this run's
+		if err := token.CheckLabel(signerLabel); err != nil {
+			return nil, err
+		}
+	}
 	id := make([]byte, 32)
 	rand.Read(id) // never fails
 	begun := &initJournal{Token: settings}

@@ -49,7 +49,7 @@ Example: offline seal --out /media/stick
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		var o sealOptions
 		flags.StringVar(&o.out, "out", "", "")
-		o.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
+		o.secrets = addTokenSecrets(flags)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
 			if err := errors.Join(cli.NoArguments(args), cli.Require(flags, "out")); err != nil {
 				return err
@@ -60,9 +60,9 @@ Example: offline seal --out /media/stick
 }
 
 type sealOptions struct {
-	out   string
-	pin   *cli.SecretFlags
-	token *hsm.Token // open already, in an import
+	out     string
+	secrets tokenSecrets
+	token   *hsm.Token // open already, in an import
 }
 
 func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error {
@@ -185,7 +185,7 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 	if err != nil {
 		return l, nil, err
 	}
-	l.Signer, release, err = settings.signer(ctx, io, s, o.pin, o.token)
+	l.Signer, release, err = settings.signer(ctx, io, s, o.secrets, o.token)
 	if err == nil && settings.Signer == signerHSM { // this key is not always at hand
 		if err := s.SignHead(l.Signer); err != nil {
 			return l, nil, errors.Join(err, release())

@@ -10,6 +10,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"unicode/utf8"
+
+	"github.com/spf13/pflag"
 
 	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
@@ -64,12 +67,16 @@ func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings tok
 			return settings, nil, nil, err
 		}
 	}
-	token, err := settings.open(ctx, r.io, s, r.token.pin)
+	token, err := settings.open(ctx, r.io, s, r.token.tokenSecrets)
 	if err != nil {
 		return settings, nil, nil, err
 	}
 	settings.Label, settings.Serial = token.Info().Label, token.Info().Serial
 	release = token.Close
+	if !utf8.ValidString(settings.Label) {
+		return settings, nil, nil, errors.Join(control.HSMTokenLabel.Refuse("the label of the token %s is not UTF-8, so that it can't be kept", control.Quote(settings.Label)).
+			WithHint("give the token a label of letters and digits with the HSM's own tools"), release())
+	}
 	if settings.Signer == signerHSM && !s.Rehearsal {
 		r.hsm, release = token, func() error { return nil } // where the key outlives a run that fails
 	}
@@ -135,31 +142,53 @@ func readTokenSettings(s *state.State) (tokenSettings, error) {
 	return settings, nil
 }
 
+// tokenSecrets are the PIN, and the secret of the second role, which some HSMs want
+// for making and destroying keys.
+type tokenSecrets struct{ pin, officer *cli.SecretFlags }
+
+func addTokenSecrets(flags *pflag.FlagSet) tokenSecrets {
+	return tokenSecrets{
+		pin:     cli.AddSecretFlags(flags, "hsm-pin", "PIN", false),
+		officer: cli.AddSecretFlags(flags, "hsm-so-pin", "secret of the HSM's administrator or security officer", false),
+	}
+}
+
 // open logs in to the token of a state directory. A rehearsal's PIN is there
 // too, unless another is given.
-func (t tokenSettings) open(ctx context.Context, io *cli.IO, s *state.State, pins *cli.SecretFlags) (*hsm.Token, error) {
+func (t tokenSettings) open(ctx context.Context, io *cli.IO, s *state.State, secrets tokenSecrets) (*hsm.Token, error) {
 	if s.Rehearsal {
 		if err := useSoftHSMConf(s); err != nil {
 			return nil, err
 		}
-		if !pins.Given() {
-			pins = cli.SecretFile(s.Path("token", "pin"), "PIN")
+		if !secrets.pin.Given() {
+			secrets.pin = cli.SecretFile(s.Path("token", "pin"), "PIN")
 		}
 	}
-	return t.login(ctx, io, pins)
+	return t.login(ctx, io, secrets)
 }
 
 // login logs in to the token. What the token tells of the tries that are left
 // is shown before its PIN is asked for.
-func (t tokenSettings) login(ctx context.Context, io *cli.IO, pins *cli.SecretFlags) (*hsm.Token, error) {
-	cfg := hsm.Config{Module: t.Module, TokenLabel: t.Label, TokenSerial: t.Serial, Parameters: t.Parameters}
-	var err error
+func (t tokenSettings) login(ctx context.Context, io *cli.IO, secrets tokenSecrets) (token *hsm.Token, err error) {
+	pins := secrets.pin
+	cfg := hsm.Config{
+		Module: t.Module, TokenLabel: t.Label, TokenSerial: t.Serial, Parameters: t.Parameters,
+		Officer: func() ([]byte, error) {
+			io.Note("the HSM wants its administrator or security officer for this")
+			return secrets.officer.ReadOne(ctx, io)
+		},
+		Tell: io.Note, Context: ctx,
+	}
+	if err := hsm.CheckSurroundings(t.Module, io.Warn); err != nil {
+		return nil, err
+	}
+	defer func() { err = sandboxInTheWay(err) }()
 	if t.URI != "" {
 		if cfg.TokenURI, err = hsm.ParseURI(t.URI); err != nil {
 			return nil, err
 		}
 	}
-	slot, err := hsm.Find(cfg)
+	slot, err := hsm.Find(cfg, t.Signer == signerHSM)
 	if err != nil {
 		return nil, err
 	}
@@ -173,16 +202,41 @@ func (t tokenSettings) login(ctx context.Context, io *cli.IO, pins *cli.SecretFl
 		io.Detail("the token %s asks for no PIN", control.Quote(slot.Label))
 	default:
 		if cfg.PIN, err = pins.ReadOne(ctx, io); err != nil {
+			slot.Close()
 			return nil, err
 		}
 		defer clear(cfg.PIN)
 	}
-	return hsm.Open(cfg)
+	if token, err = slot.Open(cfg.PIN); err != nil {
+		return nil, err
+	}
+	swept, err := token.Sweep()
+	if swept > 0 {
+		io.Note("removed %d objects of throw-away keys that an earlier run had left in the token", swept)
+	}
+	if err != nil {
+		return nil, errors.Join(err, token.Close())
+	}
+	return token, nil
+}
+
+// sandboxInTheWay adds to the hint of an HSM that can't be reached that the sandbox
+// may be why: the modules of most HSMs talk to a service or over a network.
+func sandboxInTheWay(err error) error {
+	var refusal *control.Refusal
+	if process.needs.Network || !errors.As(err, &refusal) {
+		return err
+	}
+	switch refusal.Control.ID {
+	case control.HSMModule.ID, control.HSMNoToken.ID, control.HSMCall.ID:
+		refusal.Hint += "; or the sandbox stands in the way: --unsafe-hsm-network lets the module reach an HSM in a network or behind a local service or USB, --hsm-writes DIR lets it write its files (docs/hsm.md, for each vendor)"
+	}
+	return err
 }
 
 // signer returns what signs bundles, and the function that lets it go. token is
 // one that is open already, or nil.
-func (t tokenSettings) signer(ctx context.Context, io *cli.IO, s *state.State, pins *cli.SecretFlags, token *hsm.Token) (crypto.Signer, func() error, error) {
+func (t tokenSettings) signer(ctx context.Context, io *cli.IO, s *state.State, secrets tokenSecrets, token *hsm.Token) (crypto.Signer, func() error, error) {
 	nothing := func() error { return nil }
 	if t.Signer == signerFile {
 		signer, err := s.Signer()
@@ -192,7 +246,7 @@ func (t tokenSettings) signer(ctx context.Context, io *cli.IO, s *state.State, p
 		signer, err := token.Signer(signerLabel)
 		return signer, nothing, err
 	}
-	token, err := t.open(ctx, io, s, pins)
+	token, err := t.open(ctx, io, s, secrets)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/offline/internal/hsm"
-	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 )
 
@@ -14,7 +13,7 @@ import (
 // directory keeps, and at doctor, which may come before.
 type tokenFlags struct {
 	chosen tokenSettings // as far as flags say
-	pin    *cli.SecretFlags
+	tokenSecrets
 }
 
 const tokenUsage = `  --hsm-module PATH      PKCS#11 module (default: SoftHSM 2 in its usual places)
@@ -24,6 +23,10 @@ const tokenUsage = `  --hsm-module PATH      PKCS#11 module (default: SoftHSM 2 
                          name the module; of several, all must fit
   --hsm-parameters TEXT  what the module takes at C_Initialize, such as NSS's
   --hsm-pin-file PATH    the PIN (or --hsm-pin-fd N; default: the terminal)
+  --hsm-so-pin-file PATH the secret of the second role, the administrator or
+                         security officer, of an HSM that wants it to make or
+                         destroy keys (or --hsm-so-pin-fd N; else it is asked
+                         for once the HSM wants it)
   --hsm-pin-pad          the PIN is entered at the HSM's own PIN pad
 `
 
@@ -34,7 +37,7 @@ func addTokenFlags(flags *pflag.FlagSet) *tokenFlags {
 	flags.StringVar(&f.chosen.Serial, "hsm-serial", "", "")
 	flags.StringVar(&f.chosen.URI, "hsm-uri", "", "")
 	flags.StringVar(&f.chosen.Parameters, "hsm-parameters", "", "")
-	f.pin = cli.AddSecretFlags(flags, "hsm-pin", "PIN", false)
+	f.tokenSecrets = addTokenSecrets(flags)
 	flags.BoolVar(&f.chosen.PINPad, "hsm-pin-pad", false, "")
 	return f
 }

@@ -36,23 +36,33 @@ var secretParts = []uint{
 
 // inspect reads back what the token made of a private key and refuses
 // (KF-HSM-ATTRIBUTES) when it is less protected than asked, or when a secret
-// component can be read whatever the attributes say.
+// component can be read whatever the attributes say. What decides must be told;
+// of the rest, a token may know nothing.
 func (t *Token) inspect(h pkcs11.ObjectHandle, want protection) (Attributes, error) {
 	var a Attributes
-	fields := []*bool{&a.Token, &a.Private, &a.Sensitive, &a.Extractable, &a.AlwaysSensitive, &a.NeverExtractable, &a.Local}
-	// In one call: SoftHSM reads a stored object's file again for each.
-	got, err := t.ck.GetAttributeValue(t.session, h, template{
-		attr(pkcs11.CKA_TOKEN, nil), attr(pkcs11.CKA_PRIVATE, nil), attr(pkcs11.CKA_SENSITIVE, nil), attr(pkcs11.CKA_EXTRACTABLE, nil),
-		attr(pkcs11.CKA_ALWAYS_SENSITIVE, nil), attr(pkcs11.CKA_NEVER_EXTRACTABLE, nil), attr(pkcs11.CKA_LOCAL, nil),
-	})
-	if err != nil {
-		return a, control.HSMAttributes.Refuse("the token does not tell how it protects the private key: %w", err)
+	fields := []struct {
+		typ     uint
+		name    string
+		is      *bool
+		decides bool
+	}{
+		{pkcs11.CKA_TOKEN, "CKA_TOKEN", &a.Token, true}, {pkcs11.CKA_PRIVATE, "CKA_PRIVATE", &a.Private, true},
+		{pkcs11.CKA_SENSITIVE, "CKA_SENSITIVE", &a.Sensitive, true}, {pkcs11.CKA_EXTRACTABLE, "CKA_EXTRACTABLE", &a.Extractable, true},
+		{pkcs11.CKA_ALWAYS_SENSITIVE, "", &a.AlwaysSensitive, false}, {pkcs11.CKA_NEVER_EXTRACTABLE, "", &a.NeverExtractable, false}, {pkcs11.CKA_LOCAL, "", &a.Local, false},
 	}
-	for i, field := range fields {
-		if len(got[i].Value) != 1 {
-			return a, control.HSMAttributes.Refuse("the token tells attribute 0x%X of the private key in %d bytes, not one", got[i].Type, len(got[i].Value))
+	types := make([]uint, len(fields))
+	for i, f := range fields {
+		types[i] = f.typ
+	}
+	got, err := t.ask(h, types...) // in one call: SoftHSM reads a stored object's file again for each
+	if err != nil {
+		return a, failed("say how it protects the private key", err)
+	}
+	for i, f := range fields {
+		if len(got[i]) != 1 && f.decides {
+			return a, control.HSMAttributes.Refuse("the token does not tell %s of the private key", f.name)
 		}
-		*field = got[i].Value[0] != 0
+		*f.is = len(got[i]) == 1 && got[i][0] != 0
 	}
 	switch {
 	case !a.Sensitive:
@@ -73,11 +83,10 @@ func (t *Token) hides(h pkcs11.ObjectHandle) error {
 	for _, part := range secretParts {
 		got, err := t.ck.GetAttributeValue(t.session, h, template{attr(part, nil)})
 		switch {
-		case err == nil && len(got[0].Value) == 0:
-		case err == nil:
+		case err == nil && len(got) == 1 && len(got[0].Value) > 0:
 			clear(got[0].Value)
 			return control.HSMAttributes.Refuse("the token gives out attribute 0x%X of the private key, a secret component", part)
-		case err != pkcs11.Error(pkcs11.CKR_ATTRIBUTE_SENSITIVE) && err != pkcs11.Error(pkcs11.CKR_ATTRIBUTE_TYPE_INVALID):
+		case gone(err) || is(err, lost...):
 			return failed("say that a private key's components are secret", err)
 		}
 	}

@@ -156,11 +156,11 @@ func BenchmarkBareSign(b *testing.B) {
 	token := benchToken(b)
 	_, err := token.CreateSigner("signer", []byte{1}, ECDSAP256)
 	done(b, err)
-	found, err := token.search(attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY))
+	found, err := token.find(pkcs11.CKO_PRIVATE_KEY)
 	done(b, err)
 	digest := sha256.Sum256(nil)
 	for b.Loop() {
-		done(b, token.ck.SignInit(token.session, mechanism(pkcs11.CKM_ECDSA, nil), found[0]))
+		done(b, token.ck.SignInit(token.session, mechanism(pkcs11.CKM_ECDSA, nil), found[0].handle))
 		_, err := token.ck.Sign(token.session, digest[:])
 		done(b, err)
 	}
@@ -187,7 +187,7 @@ func BenchmarkKeys(b *testing.B) {
 				}
 				b.StopTimer()
 				for _, o := range token.objects {
-					done(b, token.module.DestroyObject(token.session, o.handle))
+					done(b, token.ck.DestroyObject(token.session, o.handle))
 				}
 				token.objects = nil
 				b.StartTimer()

@@ -5,6 +5,7 @@ package hsm
 /*
 #cgo linux LDFLAGS: -ldl
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #ifdef _WIN32
@@ -46,6 +47,38 @@ typedef ulong_t (*get_list_t)(struct functions **);
 typedef ulong_t (*login_t)(ulong_t session, ulong_t user, unsigned char *pin, ulong_t length);
 typedef ulong_t (*wrap_key_t)(ulong_t session, struct mechanism *, ulong_t wrapping, ulong_t key, unsigned char *out, ulong_t *length);
 
+// load_module loads a module for the rest of the process, so that nobody who
+// loads it again meets a surprise, and writes into why what is wrong with it.
+static void load_module(const char *path, char *why, size_t size) {
+	struct functions *list = NULL;
+#ifdef _WIN32
+	// With the directory of the module, and not that of the program, for what it needs itself.
+	wchar_t wide[32768];
+	module_t module = NULL;
+	if (MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 32768) > 0) module = LoadLibraryExW(wide, NULL, LOAD_WITH_ALTERED_SEARCH_PATH);
+	if (module == NULL) {
+		snprintf(why, size, "the system's loader says error %lu", GetLastError());
+		return;
+	}
+#else
+	module_t module = dlopen(path, RTLD_LAZY);
+	if (module == NULL) {
+		snprintf(why, size, "the system's loader says: %s", dlerror());
+		return;
+	}
+#endif
+	get_list_t get = (get_list_t)SYMBOL(module, "C_GetFunctionList");
+	if (get == NULL && SYMBOL(module, "C_GetInterface") != NULL) {
+		snprintf(why, size, "it offers C_GetInterface of PKCS#11 3 alone, and Keyferry calls C_GetFunctionList of PKCS#11 2");
+	} else if (get == NULL) {
+		snprintf(why, size, "it is a library, but no PKCS#11 module: it has no C_GetFunctionList");
+	} else {
+		ulong_t rv = get(&list);
+		if (rv != 0) snprintf(why, size, "its C_GetFunctionList fails with 0x%lX", rv);
+		else if (list == NULL) snprintf(why, size, "its C_GetFunctionList gives no functions");
+	}
+}
+
 // find returns a function of a module that is loaded already, NULL if it has none.
 static void *find(const char *path, int place) {
 	struct functions *list = NULL;
@@ -84,6 +117,17 @@ import (
 type module struct {
 	*pkcs11.Ctx
 	path string
+}
+
+// faultOf loads a library, and says why it can't serve as a PKCS#11 module; empty
+// if it can. miekg/pkcs11 says nothing of the loader's reason, and crashes where
+// C_GetFunctionList fails.
+func faultOf(path string) string {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	var why [1024]C.char
+	C.load_module(name, &why[0], C.size_t(len(why)))
+	return C.GoString(&why[0])
 }
 
 // initialize is C_Initialize, with the module's own parameters if there are

@@ -5,10 +5,9 @@ package hsm
 import (
 	"crypto/rsa"
 	"math/big"
+	"slices"
 
 	"github.com/miekg/pkcs11"
-
-	"keyferry/pkg/control"
 )
 
 // cryptoki is the edge to the token: the calls of a [module] that a Token
@@ -45,19 +44,36 @@ type cryptoki interface {
 	GenerateRandom(pkcs11.SessionHandle, int) ([]byte, error)
 }
 
-// failed is the refusal of a call that the token did not carry out; nil for nil.
-func failed(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return control.HSMCall.Refuse("the token failed to %s: %w", what, err)
-}
-
 // destroy destroys a session object at the end of a function: defer t.destroy(h, &err).
 func (t *Token) destroy(h pkcs11.ObjectHandle, err *error) {
+	delete(t.temporary, h)
 	if e := t.ck.DestroyObject(t.session, h); e != nil && *err == nil {
 		*err = failed("destroy a session object", e)
 	}
+}
+
+// brief notes a session object, which a list of what is stored leaves out.
+func (t *Token) brief(h pkcs11.ObjectHandle, err error) (pkcs11.ObjectHandle, error) {
+	if err == nil {
+		t.temporary[h] = true
+	}
+	return h, err
+}
+
+// firstOf makes an object by the first template that the token does not decline.
+// Tokens disagree on what must stand in a template, and on what must not.
+func firstOf(make func(template) (pkcs11.ObjectHandle, error), templates ...template) (h pkcs11.ObjectHandle, err error) {
+	for _, asked := range templates {
+		if h, err = make(asked); err == nil || !declines(err) {
+			break
+		}
+	}
+	return h, err
+}
+
+// without is a template without some attributes.
+func without(asked template, types ...uint) template {
+	return slices.DeleteFunc(slices.Clone(asked), func(a *pkcs11.Attribute) bool { return slices.Contains(types, a.Type) })
 }
 
 // template is what an object is made by or asked for.

@@ -15,7 +15,7 @@ const (
 	nothingDone fault = "fails, nothing done"
 	thoughDone  fault = "fails, though done"
 	killed      fault = "done, and the process is killed"
-	gone        fault = "fails, as all after it: the token is gone"
+	cutOff      fault = "fails, as all after it: the token is gone"
 )
 
 // kill is the panic that ends a run; what runs deferred reaches the token no more.
@@ -44,7 +44,7 @@ func (f *faulty) call(name string, do func() error) error {
 		return do()
 	}
 	switch f.how {
-	case gone:
+	case cutOff:
 		f.dead = true
 	case thoughDone:
 		if err := do(); err != nil {

@@ -70,11 +70,6 @@ func TestOpen(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), `"firmware":"2.`) {
 		t.Errorf("%s, %v", text, err)
 	}
-	_, err = Open(Config{Module: info.Module, TokenLabel: testLabel, PIN: testPIN})
-	refused(t, err, control.HSMModule) // one Token of a module at a time
-	if _, err := token.Import(vectorKey(t, "contoso-mode2")); err != nil {
-		t.Errorf("the open token suffered from the second Open: %v", err)
-	}
 }
 
 func TestOpenRefuses(t *testing.T) {
@@ -115,14 +110,15 @@ func TestOpenRefuses(t *testing.T) {
 	}
 
 	// A second token with the label, as only another program would make it.
-	err := visit(path, "", func(m *module) error {
-		slot, err := freeSoftHSMSlot(m, "twin")
-		if err != nil {
-			return err
-		}
-		return m.InitToken(slot, string(testSOPIN), testLabel)
-	})
+	m, err := load(path, "")
 	if err != nil {
+		t.Fatal(err)
+	}
+	slot, err := freeSoftHSMSlot(m, "twin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(m.InitToken(slot, string(testSOPIN), testLabel), m.unload()); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, open(path, testLabel, string(testPIN)), control.HSMTokenTwice)

@@ -3,10 +3,13 @@
 package hsm
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"math/big"
 	"slices"
 	"strings"
@@ -33,19 +36,60 @@ type SessionKey struct {
 	again  func(template) (pkcs11.ObjectHandle, error) // brings it in the same way as another object
 }
 
+// Keeps reports whether the token keeps all it is given: whether it has no
+// session objects, but declines them or stores them. It is found out by a public
+// key, which gives nothing away, before any other key is made.
+func (t *Token) Keeps() (bool, error) {
+	if t.keeps != nil {
+		return *t.keeps, nil
+	}
+	if err := t.list(); err != nil {
+		return false, err
+	}
+	t.next("make a public key for a moment")
+	modulus := make([]byte, 256)
+	if _, err := rand.Read(modulus); err != nil {
+		return false, err
+	}
+	modulus[0], modulus[255] = modulus[0]|0x80, modulus[255]|1
+	label := throwAway(&rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537})
+	asked := publicTemplate(&rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}, attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_LABEL, label))
+	h, err := firstOf(func(asked template) (pkcs11.ObjectHandle, error) { return t.ck.CreateObject(t.session, asked) },
+		asked, append(slices.Clone(asked), attr(pkcs11.CKA_PRIVATE, true)))
+	if is(err, lost...) {
+		return false, failed("make a public key for a moment", err)
+	}
+	keeps := err != nil
+	if err == nil {
+		told, err := t.ask(h, pkcs11.CKA_TOKEN)
+		if err == nil {
+			keeps = len(told[0]) != 1 || told[0][0] != 0
+		}
+		if err := errors.Join(err, t.ck.DestroyObject(t.session, h)); err != nil {
+			return false, failed("destroy a public key that it made", err)
+		}
+	}
+	t.keeps = &keeps
+	return keeps, nil
+}
+
 // Import brings key into the token as a session object by the first of these
 // ways that is proven on a throw-away key: C_UnwrapKey under a key pair that
 // was made in the token, C_UnwrapKey under an AES key, C_CreateObject. The
 // object is private and sensitive, and extractable since it is to be wrapped.
 // Refuses other than two-prime keys of 2048, 3072 or 4096 bits
 // (KF-HSM-KEY-SIZE), a token that takes keys in no way (KF-HSM-IMPORT) and one
-// from which the key can be read again (KF-HSM-ATTRIBUTES).
+// from which the key can be read again (KF-HSM-ATTRIBUTES). A token that keeps all
+// it is given is for Store.
 //
 // key is to be cleared by the caller, but not before Keep: a token that can't
 // copy an object takes the key in once more.
 func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
-	if !slices.Contains(keySizes, key.N.BitLen()) || len(key.Primes) != 2 {
-		return nil, control.HSMKeySize.Refuse("the key is RSA of %d bits with %d primes, not of 2048, 3072 or 4096 bits with two", key.N.BitLen(), len(key.Primes))
+	if err := errors.Join(checkSize(key), t.interrupted()); err != nil {
+		return nil, err
+	}
+	if keeps, err := t.Keeps(); err != nil || keeps {
+		return nil, cmp.Or(err, error(noWay([]Verdict{{Mechanism: "a session object", Reason: "the token keeps all it is given"}})))
 	}
 	var declined []string
 	for i, way := range importWays {
@@ -57,8 +101,9 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 			declined = append(declined, way.name+": "+verdict.Reason)
 			continue
 		}
+		t.next("take the key in")
 		again := func(asked template) (pkcs11.ObjectHandle, error) { return way.bring(t, key, asked) }
-		handle, err := again(privateTemplate())
+		handle, err := t.brief(again(privateTemplate()))
 		if err != nil {
 			declined = append(declined, way.name+": "+err.Error())
 			continue
@@ -69,8 +114,33 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 		}
 		return &SessionKey{Way: way.name, Declined: declined, token: t, handle: handle, again: again}, nil
 	}
+	ways := t.ways
 	t.ways = nil // a token that has been mended meanwhile is tried again
-	return nil, control.HSMImport.Refuse("the token takes the private key in none of %d ways (%s)", len(importWays), strings.Join(declined, "; "))
+	return nil, noWay(ways)
+}
+
+func checkSize(key *rsa.PrivateKey) error {
+	if slices.Contains(keySizes, key.N.BitLen()) && len(key.Primes) == 2 {
+		return nil
+	}
+	return control.HSMKeySize.Refuse("the key is RSA of %d bits with %d primes, not of 2048, 3072 or 4096 bits with two", key.N.BitLen(), len(key.Primes))
+}
+
+// noWay is the refusal of a token that takes no key in: a table of the reasons, each with its ways.
+func noWay(ways []Verdict) *control.Refusal {
+	var reasons []string
+	tried := map[string][]string{}
+	for _, v := range ways {
+		if tried[v.Reason] == nil {
+			reasons = append(reasons, v.Reason)
+		}
+		tried[v.Reason] = append(tried[v.Reason], strings.TrimPrefix(v.Mechanism, "C_UnwrapKey "))
+	}
+	var table strings.Builder
+	for _, reason := range reasons {
+		fmt.Fprintf(&table, "\n  %s:\n    %s", reason, strings.Join(tried[reason], "\n    "))
+	}
+	return control.HSMImport.Refuse("the token takes a private key in none of %d ways%s", len(ways), table.String())
 }
 
 // proveWay tries importWays[i] on the throw-away key, once: it comes in, is
@@ -79,16 +149,21 @@ func (t *Token) proveWay(i int) (verdict Verdict, err error) {
 	if i < len(t.ways) {
 		return t.ways[i], nil
 	}
+	if err := t.interrupted(); err != nil {
+		return verdict, err
+	}
 	trial, err := t.trialKeys()
 	if err != nil {
 		return verdict, err
 	}
 	way := importWays[i]
+	t.next("try " + way.name)
 	verdict = Verdict{Mechanism: way.name, ID: way.number}
-	if handle, err := way.bring(t, trial.key, privateTemplate()); err != nil {
+	if handle, err := t.brief(way.bring(t, trial.key, privateTemplate())); err != nil {
 		verdict.Result, verdict.Reason = None, err.Error()
 	} else {
 		verdict.Result, verdict.Reason = t.judgeImport(handle, &trial.key.PublicKey)
+		delete(t.temporary, handle)
 		if err := t.ck.DestroyObject(t.session, handle); err != nil {
 			return verdict, failed("destroy a throw-away key", err)
 		}
@@ -110,6 +185,7 @@ func (t *Token) judgeImport(h pkcs11.ObjectHandle, public *rsa.PublicKey) (Resul
 
 // Destroy ends the session object.
 func (k *SessionKey) Destroy() error {
+	delete(k.token.temporary, k.handle)
 	return failed("destroy the session key", k.token.ck.DestroyObject(k.token.session, k.handle))
 }
 
@@ -169,7 +245,17 @@ func (t *Token) unwrapOneStep(key *rsa.PrivateKey, asked template) (pkcs11.Objec
 	if err != nil {
 		return 0, err
 	}
-	return t.ck.UnwrapKey(t.session, rsaAES.call(), pair.private, wrapped, asked)
+	return t.unwrapKey(rsaAES.call(), pair.private, wrapped, asked)
+}
+
+// unwrapKey is C_UnwrapKey. Some tokens don't know CKA_UNWRAP of what they unwrap.
+func (t *Token) unwrapKey(open []*pkcs11.Mechanism, under pkcs11.ObjectHandle, sealed []byte, asked ...template) (pkcs11.ObjectHandle, error) {
+	if len(asked) == 1 {
+		asked = append(asked, without(asked[0], pkcs11.CKA_UNWRAP))
+	}
+	return firstOf(func(asked template) (pkcs11.ObjectHandle, error) {
+		return t.ck.UnwrapKey(t.session, open, under, sealed, asked)
+	}, asked...)
 }
 
 // unwrap brings key in wrapped by m under a fresh AES key, which aes brings in
@@ -186,12 +272,12 @@ func (t *Token) unwrap(m wrapMechanism, aes func(*Token, []byte) (pkcs11.ObjectH
 	if err != nil {
 		return 0, err
 	}
-	under, err := aes(t, aesKey)
+	under, err := t.brief(aes(t, aesKey))
 	if err != nil {
 		return 0, err
 	}
 	defer t.destroy(under, &err)
-	return t.ck.UnwrapKey(t.session, open, under, sealed, asked)
+	return t.unwrapKey(open, under, sealed, asked)
 }
 
 // sealKey wraps key as PKCS#8 for the token to unwrap.
@@ -227,7 +313,8 @@ func (t *Token) aesByPair(secret []byte) (pkcs11.ObjectHandle, error) {
 	if err != nil {
 		return 0, err
 	}
-	return t.ck.UnwrapKey(t.session, oaep(), pair.private, sealed, aesTemplate())
+	// Luna before firmware 7.9.3 wants the length, AWS CloudHSM forbids it.
+	return t.unwrapKey(oaep(), pair.private, sealed, aesTemplate(), append(aesTemplate(), attr(pkcs11.CKA_VALUE_LEN, 32)))
 }
 
 // aesByCreate brings an AES key in by its value.
@@ -256,5 +343,7 @@ func (t *Token) create(key *rsa.PrivateKey, asked template) (pkcs11.ObjectHandle
 			clear(a.Value)
 		}
 	}()
-	return t.ck.CreateObject(t.session, slices.Concat(asked, secret))
+	return firstOf(func(asked template) (pkcs11.ObjectHandle, error) {
+		return t.ck.CreateObject(t.session, slices.Concat(asked, secret))
+	}, asked, without(asked, pkcs11.CKA_UNWRAP))
 }

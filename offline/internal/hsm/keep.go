@@ -19,17 +19,21 @@ type KeepOptions struct {
 	Label             string // the key identifier
 	RetainExtractable bool   // leaves the key extractable
 	Resume            bool   // takes up the very same key where an earlier run left it
+
+	session bool // a rehearsal: as session objects
 }
 
 // Kept is a key pair stored in the token.
 type Kept struct {
 	Label      string
-	ID         []byte     // CKA_ID, as by KeyID
+	ID         []byte     // CKA_ID, as the token took it
+	Way        string     // how the key came in, of one that was stored at once
 	Attributes Attributes // as the token reports them
 	Adopted    bool       // the private key was there already (Resume)
 
 	token  *Token
 	public *rsa.PublicKey
+	stored bool                  // token objects, not a rehearsal's session objects
 	made   []pkcs11.ObjectHandle // what Keep itself created
 	unsure bool                  // a call to create or destroy failed, and may be done all the same
 }
@@ -49,21 +53,68 @@ func KeyID(public *rsa.PublicKey) []byte {
 // failed too or a call failed though it was done, the refusal is KF-HSM-LEFTOVER
 // around the first one, and Keep with Resume takes it up.
 func (k *ProvenKey) Keep(o KeepOptions) (*Kept, error) {
-	t := k.token
 	if k.session == nil {
 		return nil, control.HSMExists.Refuse("the key is stored in the token already")
 	}
-	found, err := t.claim(o.Label, k.public, o.Resume)
+	return k.token.keep(o, k.public, func(named template, extractable bool) (pkcs11.ObjectHandle, bool, error) {
+		return k.session.copyTo(k.public, named, extractable)
+	})
+}
+
+// RehearseKeep does all that Keep does with session objects, and removes them: copy,
+// name, protection, public half.
+func (k *ProvenKey) RehearseKeep(extractable bool) error {
+	o := KeepOptions{Label: throwAway(k.public), RetainExtractable: extractable, session: true}
+	kept, err := k.token.keep(o, k.public, func(named template, extractable bool) (pkcs11.ObjectHandle, bool, error) {
+		return k.session.copyTo(k.public, named, extractable)
+	})
+	if err != nil {
+		return err
+	}
+	return kept.Remove()
+}
+
+// storedWay is the way into a token that keeps all it is given.
+const storedWay = "C_CreateObject, stored at once"
+
+// Store brings key into a token that keeps all it is given, under its own label and
+// with its final attributes at once, then proves it as [SessionKey.Prove] does.
+// All else is as with Keep.
+func (t *Token) Store(key *rsa.PrivateKey, public *rsa.PublicKey, o KeepOptions) (*Kept, error) {
+	if err := errors.Join(checkSize(key), t.interrupted()); err != nil {
+		return nil, err
+	}
+	kept, err := t.keep(o, public, func(named template, extractable bool) (pkcs11.ObjectHandle, bool, error) {
+		h, err := t.create(key, slices.Concat(storedTemplate(), named, template{attr(pkcs11.CKA_EXTRACTABLE, extractable)}))
+		return h, false, err
+	})
+	if err == nil {
+		kept.Way = storedWay
+	}
+	return kept, err
+}
+
+// storedTemplate describes an imported key, all but its name and whether it is
+// extractable and stored.
+func storedTemplate() template {
+	return without(privateTemplate(), pkcs11.CKA_TOKEN, pkcs11.CKA_EXTRACTABLE)
+}
+
+// bring stores the private key under a name; proven says that it is known to be
+// the key.
+type bring func(named template, extractable bool) (h pkcs11.ObjectHandle, proven bool, err error)
+
+func (t *Token) keep(o KeepOptions, public *rsa.PublicKey, private bring) (*Kept, error) {
+	found, debris, err := t.claim(o.Label, public, o.Resume)
 	if err != nil {
 		return nil, err
 	}
-	if o.Resume {
-		if err := k.removeNameless(); err != nil {
-			return nil, err
-		}
+	t.next("store the key")
+	kept := &Kept{Label: o.Label, token: t, public: public, stored: !o.session, Adopted: found.private.handle != 0}
+	if err = t.remove(debris); err == nil {
+		err = kept.store(found, private, o.RetainExtractable)
 	}
-	kept := &Kept{Label: o.Label, token: t, public: k.public, Adopted: found.private != 0}
-	if err := kept.store(k, found, o.RetainExtractable); err != nil {
+	if err != nil {
 		if e := kept.Remove(); e != nil {
 			return nil, control.HSMLeftover.Refuse("%w; and key %s is left in the token: %v", err, control.Quote(o.Label), e)
 		}
@@ -72,71 +123,138 @@ func (k *ProvenKey) Keep(o KeepOptions) (*Kept, error) {
 	return kept, nil
 }
 
-// removeNameless destroys the copies of the private key that have neither label
-// nor CKA_ID: SoftHSM stores a copy as it finds it, extractable and without
-// CKA_TOKEN, before it names and hardens it, and a run that is killed between
-// leaves it so.
-func (k *ProvenKey) removeNameless() error {
-	t := k.token
-	handles, err := t.find(template{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)})
-	if err != nil {
-		return failed("search for unfinished copies", err)
-	}
-	for _, h := range handles {
-		o, err := t.describe(h)
-		if err != nil || h == k.session.handle || o.label != "" || len(o.id) > 0 {
-			continue
+// remove destroys stored objects. One that is no longer there is no error: it may
+// go with its other half.
+func (t *Token) remove(objects []object) error {
+	for _, o := range objects {
+		err := t.asOfficer(func() error { return t.ck.DestroyObject(t.session, o.handle) })
+		if err != nil && !gone(err) {
+			t.listed = false
+			return failed("remove a stored key", err)
 		}
-		stored, err := t.publicKey(h)
-		if err != nil || !stored.Equal(k.public) { // not ours
-			continue
-		}
-		if err := t.ck.DestroyObject(t.session, h); err != nil {
-			return failed("remove an unfinished copy", err)
-		}
-		t.forget(h)
+		t.forget(o.handle)
 	}
 	return nil
 }
 
 // store makes what is not there yet and checks the whole.
-func (kept *Kept) store(k *ProvenKey, found pair, extractable bool) (err error) {
+func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 	t := kept.token
-	kept.ID = KeyID(k.public)
-	named := template{attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_LABEL, kept.Label), attr(pkcs11.CKA_ID, kept.ID)}
-	private, proven := found.private, false
+	names := kept.names()
+	kept.ID = names[0][2].Value
+	private, proven := found.private.handle, false
 	if private == 0 {
-		if private, proven, err = k.session.copyTo(named, extractable); err != nil {
+		private, err = firstOf(func(named template) (h pkcs11.ObjectHandle, err error) {
+			err = t.asOfficer(func() (err error) { h, proven, err = bring(named, extractable); return err })
+			return h, err
+		}, names...)
+		if err != nil {
 			kept.unsure = true
 			return failed("store the private key", err)
 		}
 		kept.note(private, pkcs11.CKO_PRIVATE_KEY)
 	}
 	if !proven {
-		if err := t.possesses(private, k.public); err != nil {
+		if private, err = kept.privateHalf(private); err != nil {
+			return err
+		}
+		if err := t.possesses(private, kept.public); err != nil {
 			return err
 		}
 	}
-	if kept.Attributes, err = t.inspect(private, protection{token: true, extractable: extractable}); err != nil {
+	if kept.Attributes, err = t.inspect(private, protection{token: kept.stored, extractable: extractable}); err != nil {
 		return err
 	}
-	public := found.public
-	if public == 0 {
-		public, err = t.ck.CreateObject(t.session, publicTemplate(k.public, append(named,
-			attr(pkcs11.CKA_PRIVATE, false), attr(pkcs11.CKA_VERIFY, true), attr(pkcs11.CKA_ENCRYPT, true), attr(pkcs11.CKA_WRAP, false))...))
-		if err != nil {
-			kept.unsure = true
-			return failed("store the public key", err)
-		}
-		kept.note(public, pkcs11.CKO_PUBLIC_KEY)
+	if kept.ID, err = kept.readBack(private, names); err != nil {
+		return err
 	}
-	return kept.readBack(k.public, private, public)
+	public := found.public.handle
+	if public == 0 {
+		if public, err = kept.publicHalf(); err != nil {
+			return err
+		}
+	}
+	_, err = kept.readBack(public, names)
+	return err
+}
+
+// names are the names that the key may get, the best first: some tokens take as
+// CKA_ID only what could be a label, some none at all.
+func (kept *Kept) names() []template {
+	id := KeyID(kept.public)
+	label := template{attr(pkcs11.CKA_TOKEN, kept.stored), attr(pkcs11.CKA_LABEL, kept.Label)}
+	return []template{append(slices.Clone(label), attr(pkcs11.CKA_ID, id)), append(slices.Clone(label), attr(pkcs11.CKA_ID, kept.Label)), label}
+}
+
+// privateHalf looks at the handle of a private key that was made: a NetHSM gives
+// that of the public half, whose destruction destroys nothing.
+func (kept *Kept) privateHalf(h pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error) {
+	t := kept.token
+	class, err := t.classOf(h)
+	if err != nil {
+		return 0, failed("say what it made", err)
+	}
+	if class == pkcs11.CKO_PRIVATE_KEY {
+		return h, nil
+	}
+	kept.unsure = true
+	kept.forget(h)
+	found, err := t.find(pkcs11.CKO_PRIVATE_KEY)
+	if err != nil {
+		return 0, err
+	}
+	for _, o := range found {
+		if o.label == kept.Label {
+			kept.note(o.handle, pkcs11.CKO_PRIVATE_KEY)
+			return o.handle, nil
+		}
+	}
+	return 0, control.HSMAttributes.Refuse("the token took key %s in, but has no private key of that label now", control.Quote(kept.Label))
+}
+
+// publicHalf makes the public key, or finds it by its modulus where the token
+// shows one by itself, and declines another.
+func (kept *Kept) publicHalf() (pkcs11.ObjectHandle, error) {
+	t := kept.token
+	if keeps, err := t.Keeps(); err != nil || !keeps {
+		if err != nil {
+			return 0, err
+		}
+		var templates []template
+		for _, named := range kept.names() {
+			use := append(named, attr(pkcs11.CKA_VERIFY, true), attr(pkcs11.CKA_ENCRYPT, true), attr(pkcs11.CKA_WRAP, false))
+			// AWS CloudHSM wants CKA_PRIVATE true even here.
+			for _, private := range []template{{attr(pkcs11.CKA_PRIVATE, false)}, nil, {attr(pkcs11.CKA_PRIVATE, true)}} {
+				templates = append(templates, publicTemplate(kept.public, slices.Concat(use, private)...))
+			}
+		}
+		h, err := firstOf(func(asked template) (pkcs11.ObjectHandle, error) { return t.ck.CreateObject(t.session, asked) }, templates...)
+		if err == nil {
+			kept.note(h, pkcs11.CKO_PUBLIC_KEY)
+			return h, nil
+		}
+		if !declines(err) {
+			kept.unsure = true
+			return 0, failed("store the public key", err)
+		}
+	}
+	found, err := t.find(pkcs11.CKO_PUBLIC_KEY)
+	if err != nil {
+		return 0, err
+	}
+	for _, o := range found {
+		if public, err := t.publicKey(o.handle); err == nil && sameKey(public, kept.public) && (o.label == kept.Label || cutOf(o.label, kept.Label)) {
+			t.objects = append(t.objects, o) // it goes with the private one
+			return o.handle, nil
+		}
+	}
+	return 0, control.HSMAttributes.Refuse("the token neither takes nor shows the public half of key %s", control.Quote(kept.Label))
 }
 
 // copyTo makes a token object of a session key; copied says that what is proven
-// of the one holds of the other. Tokens that can't copy take the key in again,
-// the same way; they say so before anything is done.
-func (k *SessionKey) copyTo(named template, extractable bool) (h pkcs11.ObjectHandle, copied bool, err error) {
+// of the one holds of the other. Tokens that can't copy, or not so, take the key in
+// again, the same way, unless the copy was made all the same.
+func (k *SessionKey) copyTo(public *rsa.PublicKey, named template, extractable bool) (h pkcs11.ObjectHandle, copied bool, err error) {
 	t := k.token
 	// The copy inherits private and sensitive; SoftHSM refuses to hear of them again.
 	changed := named
@@ -144,39 +262,70 @@ func (k *SessionKey) copyTo(named template, extractable bool) (h pkcs11.ObjectHa
 		changed = append(slices.Clone(named), attr(pkcs11.CKA_EXTRACTABLE, false))
 	}
 	h, err = t.ck.CopyObject(t.session, k.handle, changed)
-	if err != pkcs11.Error(pkcs11.CKR_FUNCTION_NOT_SUPPORTED) {
+	if !declines(err) && !is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_FUNCTION_FAILED, functionRejected) {
 		return h, true, err
 	}
-	asked := slices.DeleteFunc(privateTemplate(), func(a *pkcs11.Attribute) bool {
-		return a.Type == pkcs11.CKA_TOKEN || a.Type == pkcs11.CKA_EXTRACTABLE
-	})
-	h, err = k.again(slices.Concat(asked, named, template{attr(pkcs11.CKA_EXTRACTABLE, extractable)}))
+	if left, e := t.unknown(public); e != nil || len(left) > 0 {
+		return 0, false, err
+	}
+	h, err = k.again(slices.Concat(storedTemplate(), named, template{attr(pkcs11.CKA_EXTRACTABLE, extractable)}))
 	return h, false, err
 }
 
-// readBack compares what the token stored with what it was given, in one call
-// for each object.
-func (kept *Kept) readBack(want *rsa.PublicKey, handles ...pkcs11.ObjectHandle) error {
+// readBack compares what the token stored with what it was given, and gives it
+// the name that it lacks. The label decides; of CKA_ID, which a token may make
+// itself, it returns what stands there in the end.
+func (kept *Kept) readBack(h pkcs11.ObjectHandle, names []template) ([]byte, error) {
 	t := kept.token
-	for _, h := range handles {
-		got, err := t.ck.GetAttributeValue(t.session, h, slices.Concat(nameAttributes, publicAttributes))
-		if err != nil {
-			return failed("describe a stored key", err)
+	var label string
+	var id []byte
+	var public *rsa.PublicKey
+	read := func() error { // in one call: see inspect
+		told, err := t.ask(h, pkcs11.CKA_LABEL, pkcs11.CKA_ID, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
+		if err == nil {
+			label, id, public = string(told[0]), told[1], publicOf(told[2:])
 		}
-		if label, id := string(got[0].Value), got[1].Value; label != kept.Label || !bytes.Equal(id, kept.ID) {
-			return control.HSMAttributes.Refuse("the token stored key %s under label %s and CKA_ID %x", control.Quote(kept.Label), control.Quote(label), id)
+		return failed("describe a stored key", err)
+	}
+	if err := read(); err != nil {
+		return nil, err
+	}
+	better := names[1:] // where the label is not ours, CKA_ID may stand in its way
+	if label == kept.Label {
+		better = names[:2]
+	}
+	if label != kept.Label || !bytes.Equal(id, names[0][2].Value) && !bytes.Equal(id, kept.ID) && string(id) != kept.Label {
+		for _, named := range better {
+			err := t.asOfficer(func() error { return t.ck.SetAttributeValue(t.session, h, named[1:]) }) // CKA_TOKEN stands first
+			if err == nil {
+				break
+			}
+			if is(err, lost...) {
+				return nil, failed("name a stored key", err)
+			}
 		}
-		if !publicOf(got[2:]).Equal(want) {
-			return control.HSMAttributes.Refuse("the token stored key %s with another modulus or exponent than it was given", control.Quote(kept.Label))
+		if err := read(); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	if label != kept.Label {
+		return nil, control.HSMAttributes.Refuse("the token stored key %s under label %s and CKA_ID %x", control.Quote(kept.Label), control.Quote(label), id)
+	}
+	if !sameKey(public, kept.public) {
+		return nil, control.HSMAttributes.Refuse("the token stored key %s with another modulus or exponent than it was given", control.Quote(kept.Label))
+	}
+	return id, nil
 }
 
 // note remembers an object that was created.
 func (kept *Kept) note(h pkcs11.ObjectHandle, class uint) {
 	kept.made = append(kept.made, h)
 	kept.token.objects = append(kept.token.objects, object{handle: h, class: class, label: kept.Label, id: kept.ID})
+}
+
+func (kept *Kept) forget(h pkcs11.ObjectHandle) {
+	kept.made = slices.DeleteFunc(kept.made, func(made pkcs11.ObjectHandle) bool { return made == h })
+	kept.token.forget(h)
 }
 
 // Remove destroys what Keep created, and nothing that it adopted. Where a call
@@ -186,7 +335,8 @@ func (kept *Kept) Remove() error {
 	t := kept.token
 	var failures []error
 	for _, h := range slices.Backward(kept.made) {
-		if err := t.ck.DestroyObject(t.session, h); err != nil {
+		err := t.asOfficer(func() error { return t.ck.DestroyObject(t.session, h) })
+		if err != nil && !gone(err) {
 			failures = append(failures, failed("remove a stored key", err))
 			kept.unsure = true
 		}
@@ -208,10 +358,26 @@ func (kept *Kept) Remove() error {
 	return nil
 }
 
-// unknown returns the token objects of a key that are not among t.objects.
-func (t *Token) unknown(public *rsa.PublicKey) ([]pkcs11.ObjectHandle, error) {
-	handles, err := t.search(attr(pkcs11.CKA_MODULUS, public.N.Bytes()))
-	return slices.DeleteFunc(handles, func(h pkcs11.ObjectHandle) bool {
-		return slices.ContainsFunc(t.objects, func(o object) bool { return o.handle == h })
-	}), err
+// unknown returns the stored objects of a key that are not among t.objects. It
+// compares every key of the token.
+func (t *Token) unknown(public *rsa.PublicKey) (left []pkcs11.ObjectHandle, err error) {
+	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
+		found, err := t.find(class)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range found {
+			if slices.ContainsFunc(t.objects, func(known object) bool { return known.handle == o.handle }) {
+				continue
+			}
+			stored, err := t.publicKey(o.handle)
+			if err != nil && !gone(err) {
+				return nil, err
+			}
+			if err == nil && sameKey(stored, public) {
+				left = append(left, o.handle)
+			}
+		}
+	}
+	return left, nil
 }

@@ -227,7 +227,7 @@ func TestKeepFailureLeavesNothing(t *testing.T) {
 			}
 		})
 	}
-	for name, typ := range map[string]uint{"label": pkcs11.CKA_LABEL, "CKA_ID": pkcs11.CKA_ID, "modulus": pkcs11.CKA_MODULUS, "exponent": pkcs11.CKA_PUBLIC_EXPONENT} {
+	for name, typ := range map[string]uint{"label": pkcs11.CKA_LABEL, "modulus": pkcs11.CKA_MODULUS, "exponent": pkcs11.CKA_PUBLIC_EXPONENT} {
 		t.Run("another "+name+" stored", func(t *testing.T) {
 			token.ck = &fake{cryptoki: real, getAttribute: func(_ pkcs11.ObjectHandle, a *pkcs11.Attribute) ([]byte, error, bool) {
 				return []byte{3}, nil, a.Type == typ

@@ -5,7 +5,6 @@ package hsm
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/miekg/pkcs11"
@@ -35,24 +34,6 @@ const (
 	TriesLocked Tries = "the PIN is locked"
 )
 
-// Find describes the one token that cfg chooses, without a login. Refuses as
-// [Open] does before it tries the PIN, so that none is asked for in vain.
-func Find(cfg Config) (*Slot, error) {
-	var found *Slot
-	err := visit(cfg.Module, cfg.Parameters, func(m *module) error {
-		slot, info, err := choose(m, &cfg)
-		if err != nil {
-			return err
-		}
-		found = slotOf(cfg.Module, slot, &info)
-		return unlocked(&info)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return found, nil
-}
-
 func slotOf(path string, slot uint, info *pkcs11.TokenInfo) *Slot {
 	return &Slot{
 		Info: infoOf(path, info), ID: slot, PIN: tries(info),
@@ -79,30 +60,34 @@ func choose(ck cryptoki, cfg *Config) (slot uint, info pkcs11.TokenInfo, err err
 	if err != nil {
 		return 0, info, failed("list its slots", err)
 	}
-	var there []string
-	matches := 0
+	var there, matching, mute []string
 	for _, s := range slots {
 		i, err := ck.GetTokenInfo(s)
 		if err != nil { // it is named only if it may be the one that is looked for
-			there = append(there, fmt.Sprintf("one in slot %d that the module can't describe (%v)", s, err))
+			mute = append(mute, fmt.Sprintf("one in slot %d that the module can't describe (%v)", s, err))
 			continue
 		}
 		if i.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 {
 			continue
 		}
-		there = append(there, control.Quote(i.Label)+" with the serial number "+control.Quote(i.SerialNumber))
+		about := fmt.Sprintf("%s with the serial number %s in slot %d", control.Quote(filled(i.Label)), serialOf(&i), s)
+		there = append(there, about)
 		if cfg.fits(s, &i) {
 			slot, info = s, i
-			matches++
+			matching = append(matching, about)
 		}
 	}
 	switch {
+	case len(there)+len(mute) == 0:
+		return 0, info, control.HSMNoToken.Refuse("the PKCS#11 module has no initialised token in its %d slots", len(slots)).
+			WithHint("connect the HSM, see that what stands between it and the module runs (a connector, a service, an address that the module's configuration names), and initialise its token; then run the same command again")
 	case len(there) == 0:
-		return 0, info, control.HSMNoToken.Refuse("the PKCS#11 module has no initialised token in its %d slots", len(slots))
-	case matches == 0:
-		return 0, info, control.HSMTokenLabel.Refuse("no token is %s; there are: %s", cfg.wanted(), strings.Join(there, ", "))
-	case matches > 1:
-		return 0, info, control.HSMTokenTwice.Refuse("%d tokens are %s", matches, cfg.wanted())
+		return 0, info, control.HSMNoToken.Refuse("the PKCS#11 module does not reach its HSM; there is %s", strings.Join(mute, ", ")).
+			WithHint("see that the HSM is on and provisioned, that the address in the module's configuration is right, and that the module trusts its certificate: the module's own log says which; then run the same command again")
+	case len(matching) == 0:
+		return 0, info, control.HSMTokenLabel.Refuse("no token is %s; there are: %s", cfg.wanted(), strings.Join(append(there, mute...), ", "))
+	case len(matching) > 1:
+		return 0, info, control.HSMTokenTwice.Refuse("%d tokens are %s: %s", len(matching), cfg.wanted(), strings.Join(matching, ", "))
 	}
 	return slot, info, nil
 }
@@ -118,10 +103,10 @@ func (cfg *Config) fits(slot uint, info *pkcs11.TokenInfo) bool {
 	}
 	for _, is := range []struct{ wanted, found string }{
 		{cfg.TokenLabel, info.Label}, {uri.Token, info.Label},
-		{cfg.TokenSerial, info.SerialNumber}, {uri.Serial, info.SerialNumber},
+		{told(cfg.TokenSerial), told(filled(info.SerialNumber))}, {uri.Serial, told(filled(info.SerialNumber))},
 		{uri.Manufacturer, info.ManufacturerID}, {uri.Model, info.Model},
 	} {
-		if is.wanted != "" && is.wanted != filled(is.found) {
+		if is.wanted != "" && is.wanted != filled(is.found) && (is.found != "" || is.wanted != told(cfg.TokenSerial)) {
 			return false
 		}
 	}
@@ -146,53 +131,86 @@ func (cfg *Config) wanted() string {
 	return strings.Join(words, " and ")
 }
 
-// admit refuses a login before it is tried.
-func admit(info *pkcs11.TokenInfo, pin []byte) error {
-	noLogin := info.Flags&pkcs11.CKF_LOGIN_REQUIRED == 0
-	pad := info.Flags&pkcs11.CKF_PROTECTED_AUTHENTICATION_PATH != 0
-	if len(pin) == 0 && !noLogin && !pad {
-		// Some tokens take no PIN for a wish to be asked at a keypad of their own.
-		return control.HSMPIN.Refuse("the PIN for token %s is empty, and the token has no PIN pad", control.Quote(info.Label))
+// serialOf is a token's serial number for people.
+func serialOf(info *pkcs11.TokenInfo) string {
+	if told(filled(info.SerialNumber)) == "" {
+		return "that it does not tell"
 	}
-	return unlocked(info)
+	return control.Quote(filled(info.SerialNumber))
 }
 
-// unlocked refuses a token that has locked its PIN.
-func unlocked(info *pkcs11.TokenInfo) error {
-	if tries(info) != TriesLocked {
-		return nil
+// admissible refuses a token that can't be logged in to now, before its PIN is asked for.
+func admissible(info *pkcs11.TokenInfo) error {
+	label := control.Quote(filled(info.Label))
+	switch {
+	case tries(info) == TriesLocked:
+		return control.HSMPINLocked.Refuse("token %s has locked its user PIN after too many wrong ones; none was tried", label)
+	case info.Flags&pkcs11.CKF_USER_PIN_TO_BE_CHANGED != 0:
+		return control.HSMPIN.Refuse("token %s wants its user PIN to be changed before it is used; none was tried", label).
+			WithHint("change the PIN with the HSM's own tools first: a new partition has one that is only good for that")
 	}
-	return control.HSMPINLocked.Refuse("token %s has locked its user PIN after too many wrong ones; none was tried", control.Quote(info.Label))
-}
-
-// pinErrors are the answers to a login that mean the PIN, not the token.
-var pinErrors = []pkcs11.Error{
-	pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE,
-	pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED,
+	return nil
 }
 
 // login logs the user in, by one try. A token that asks for none is spared it.
-func (t *Token) login(info *pkcs11.TokenInfo, pin []byte) error {
+func (t *Token) login(pin []byte) error {
 	var err error
 	switch {
 	case len(pin) > 0:
 		var text string // the library asks for one
 		secret.Do(func() { text = string(pin) })
 		err = t.ck.Login(t.session, pkcs11.CKU_USER, text)
-	case info.Flags&pkcs11.CKF_PROTECTED_AUTHENTICATION_PATH != 0:
+	case t.found.PINPad:
 		err = t.ck.LoginAtPad(t.session)
 	}
+	if err == nil || is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
+		return nil
+	}
 	var code pkcs11.Error
-	if err == nil || !errors.As(err, &code) || !slices.Contains(pinErrors, code) {
+	errors.As(err, &code)
+	label, yubico := control.Quote(t.found.Label), strings.Contains(t.found.Manufacturer, "Yubico")
+	refuse := func(c control.Control, hint, format string, args ...any) error {
+		refusal := c.Refuse("token "+label+" "+format+": %w", append(args, err)...)
+		if hint != "" {
+			refusal.WithHint("%s", hint)
+		}
+		return refusal
+	}
+	switch code {
+	case pkcs11.CKR_PIN_EXPIRED:
+		return refuse(control.HSMPIN, "change the PIN with the HSM's own tools first", "says that its user PIN has expired")
+	case pkcs11.CKR_USER_PIN_NOT_INITIALIZED:
+		return refuse(control.HSMPIN, "the HSM's security officer sets the user PIN first, with the HSM's own tools", "has no user PIN yet")
+	case pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_ARGUMENTS_BAD:
+		return refuse(control.HSMPIN, formOf(t.found), "takes no PIN of this form, and tried none")
+	case pkcs11.CKR_OBJECT_HANDLE_INVALID:
+		return refuse(control.HSMPIN, formOf(t.found), "has no authentication key of the number that the PIN begins with, and tried none")
+	case pkcs11.CKR_USER_TYPE_INVALID: // a NetHSM says nothing more
+		return refuse(control.HSMPIN, "check the passphrase and the user's name in the module's configuration, and that the HSM is provisioned and unlocked (its state is Operational); wait a second before the next try, since it answers none sooner",
+			"does not accept the PIN, which was tried once: the PIN, the user's name or the device's state is not right")
+	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED:
+	default:
 		return failed("log in", err)
 	}
-	label := control.Quote(info.Label)
-	after, infoErr := t.ck.GetTokenInfo(t.slot)
+	after, infoErr := t.ck.GetTokenInfo(t.found.ID)
 	switch {
 	case code == pkcs11.CKR_PIN_LOCKED, infoErr == nil && tries(&after) == TriesLocked:
-		return control.HSMPINLocked.Refuse("token %s does not accept the PIN, which was tried once, and has locked it: %w", label, code)
+		return refuse(control.HSMPINLocked, "", "does not accept the PIN, which was tried once, and has locked it")
 	case infoErr == nil && tries(&after) != TriesUntold:
-		return control.HSMPIN.Refuse("token %s does not accept the PIN, which was tried once (it tells: %s): %w", label, tries(&after), code)
+		return refuse(control.HSMPIN, "", "does not accept the PIN, which was tried once (it tells: %s)", tries(&after))
+	case yubico:
+		return refuse(control.HSMPIN, formOf(t.found), "does not accept the PIN, which was tried once")
 	}
-	return control.HSMPIN.Refuse("token %s does not accept the PIN, which was tried once: %w", label, code)
+	return refuse(control.HSMPIN, "", "does not accept the PIN, which was tried once")
+}
+
+// formOf is the form of a PIN, by vendor.
+func formOf(f *Found) string {
+	switch m := f.Manufacturer + " " + f.Model; {
+	case strings.Contains(m, "Yubico"):
+		return "the PIN of a YubiHSM 2 is the number of the authentication key in four hex digits, then its password of 8 to 64 characters, without a blank between: 0001password"
+	case strings.Contains(m, "Marvell"), strings.Contains(m, "Cavium"), strings.Contains(m, "CloudHSM"):
+		return "the PIN of an AWS CloudHSM is the name of a crypto user, a colon and the password: user:password"
+	}
+	return "see the HSM's own manual for the form of its PIN: the length, and whether a user's name stands before it"
 }

@@ -156,15 +156,19 @@ func TestPINTries(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tried := ""
-			token := &Token{ck: &fake{
+			info := pkcs11.TokenInfo{Label: "HSM", Flags: test.before}
+			found := &Found{Slot: *slotOf("", 0, &info)}
+			token := &Token{found: found, ck: &fake{
 				login:        func(pin string) error { tried += "login " + pin; return test.answer },
 				loginAtPad:   func() error { tried += "pad"; return test.answer },
 				getTokenInfo: func(uint) (pkcs11.TokenInfo, error) { return pkcs11.TokenInfo{Flags: test.after}, nil },
 			}}
-			info := pkcs11.TokenInfo{Label: "HSM", Flags: test.before}
-			err := admit(&info, []byte(test.pin))
+			err := admissible(&info)
 			if err == nil {
-				err = token.login(&info, []byte(test.pin))
+				err = found.needs([]byte(test.pin))
+			}
+			if err == nil {
+				err = token.login([]byte(test.pin))
 			}
 			if tried != test.tried {
 				t.Errorf("tried %q, want %q", tried, test.tried)
@@ -193,10 +197,11 @@ func TestPINPad(t *testing.T) {
 	t.Setenv("KEYFERRY_TEST_MODULE", cfg.Module)
 	t.Setenv("KEYFERRY_TEST_PIN", string(testPIN))
 	cfg.Module, cfg.PIN = pad, nil
-	slot, err := Find(cfg)
+	slot, err := Find(cfg, true)
 	if err != nil || !slot.PINPad {
 		t.Fatalf("%+v, %v", slot, err)
 	}
+	slot.Close()
 	token, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -46,34 +46,30 @@ func FindModule(explicit string) (string, error) {
 	return "", control.HSMModule.Refuse("there is no PKCS#11 module at %s", strings.Join(places, ", "))
 }
 
-// load loads a module and initialises it.
+// load loads a module and initialises it, for the whole run. One that is
+// initialised already, since something in the process keeps it so, serves too.
 func load(path, parameters string) (*module, error) {
+	if fault := faultOf(path); fault != "" {
+		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be loaded: %s", path, fault).
+			WithHint("name the HSM's PKCS#11 module with --hsm-module, and install what it needs itself: `ldd %s` names what is missing", path)
+	}
 	ctx := pkcs11.New(path)
 	if ctx == nil {
-		return nil, control.HSMModule.Refuse("%s cannot be loaded as a PKCS#11 module", path)
+		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be loaded", path)
 	}
 	m := &module{Ctx: ctx, path: path}
-	if err := m.initialize(parameters); err != nil {
+	if err := m.initialize(parameters); err != nil && !is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
 		ctx.Destroy()
-		return nil, control.HSMModule.Refuse("the PKCS#11 module %s cannot be initialised: %w", path, err).
-			WithHint("check what the module reads: its environment, its configuration file, and --hsm-parameters where it takes them")
+		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be initialised: %w", path, err).
+			WithHint("check what the module reads: its environment, its configuration file, and --hsm-parameters where it takes them; and whether it reaches its HSM")
 	}
 	return m, nil
 }
 
-// unload finalises a module for everybody in the process and unloads it.
+// unload finalises a module and unloads it.
 func (m *module) unload() error {
 	defer m.Destroy()
-	return failed("finalise the module", m.Finalize())
-}
-
-// visit runs f on a module that is loaded for it alone.
-func visit(path, parameters string, f func(*module) error) error {
-	m, err := load(path, parameters)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(m), m.unload())
+	return m.Finalize()
 }
 
 // CreateRehearsalToken initialises SoftHSM's first free slot as a token with
@@ -81,24 +77,27 @@ func visit(path, parameters string, f func(*module) error) error {
 // directory of its own and set SOFTHSM2_CONF to it; any other module than
 // SoftHSM is refused (KF-HSM-REHEARSAL), so that no real HSM is ever initialised,
 // and so is a label that is there already (KF-HSM-EXISTS).
-func CreateRehearsalToken(path, label string, pin, soPIN []byte) error {
-	return visit(path, "", func(ctx *module) error {
-		slot, err := freeSoftHSMSlot(ctx, label)
-		if err != nil {
-			return err
-		}
-		if err := ctx.InitToken(slot, string(soPIN), label); err != nil {
-			return failed("initialise the rehearsal token", err)
-		}
-		session, err := ctx.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-		if err != nil {
-			return failed("open a session on the rehearsal token", err)
-		}
-		if err := ctx.Login(session, pkcs11.CKU_SO, string(soPIN)); err != nil {
-			return failed("log its security officer in", err)
-		}
-		return failed("set the user PIN", ctx.InitPIN(session, string(pin)))
-	})
+func CreateRehearsalToken(path, label string, pin, soPIN []byte) (err error) {
+	m, err := load(path, "")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.unload()) }()
+	slot, err := freeSoftHSMSlot(m, label)
+	if err != nil {
+		return err
+	}
+	if err := m.InitToken(slot, string(soPIN), label); err != nil {
+		return failed("initialise the rehearsal token", err)
+	}
+	session, err := m.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return failed("open a session on the rehearsal token", err)
+	}
+	if err := m.Login(session, pkcs11.CKU_SO, string(soPIN)); err != nil {
+		return failed("log its security officer in", err)
+	}
+	return failed("set the user PIN", m.InitPIN(session, string(pin)))
 }
 
 // freeSoftHSMSlot finds the first uninitialised slot.

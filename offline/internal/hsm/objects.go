@@ -6,70 +6,100 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"errors"
+	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 
 	"keyferry/pkg/control"
 )
 
-// object is a private or public key stored in the token.
+// object is a key stored in the token, as far as the token describes it.
 type object struct {
 	handle pkcs11.ObjectHandle
-	class  uint // CKO_PRIVATE_KEY or CKO_PUBLIC_KEY
-	label  string
-	id     []byte // CKA_ID
+	class  uint
+	label  string // empty: none, or not told
+	id     []byte // CKA_ID; empty: none, or not told
 }
 
-// pair holds the handles of a key's stored halves, 0 where there is none.
-type pair struct{ private, public pkcs11.ObjectHandle }
+// String names an object for people.
+func (o object) String() string {
+	class := map[uint]string{pkcs11.CKO_PRIVATE_KEY: "private key", pkcs11.CKO_PUBLIC_KEY: "public key", pkcs11.CKO_SECRET_KEY: "secret key"}[o.class]
+	return fmt.Sprintf("handle 0x%x, a %s labelled %s", uint(o.handle), class, control.Quote(o.label))
+}
 
-// CheckFree refuses (KF-HSM-EXISTS) when a private or public key in the token
-// has this label or the CKA_ID of this public key. With resume, the very same
-// key under this label is no refusal. It changes nothing.
+// pair holds a key's stored halves, each with the handle 0 where it is not there.
+type pair struct{ private, public object }
+
+// CheckFree refuses (KF-HSM-EXISTS) when a key in the token has this label or the
+// CKA_ID of this public key. With resume, the very same key under this label is
+// no refusal. It changes nothing.
 //
 // The token is listed once, at the first call: a search per key would cost
 // as much each time. A key that another program adds meanwhile is not seen
 // before [Token.CheckAlone].
 func (t *Token) CheckFree(label string, public *rsa.PublicKey, resume bool) error {
-	_, err := t.claim(label, public, resume)
+	_, _, err := t.claim(label, public, resume)
 	return err
 }
 
-// claim is CheckFree, and returns what there is to resume.
-func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found pair, err error) {
+// claim is CheckFree, and returns what there is to resume: the halves of the key,
+// and what else of it a run has left half named or a second time, which is to be
+// removed.
+func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found pair, debris []object, err error) {
 	id := KeyID(public)
 	if err := t.list(); err != nil {
-		return found, err
+		return found, nil, err
 	}
 	for _, o := range t.objects {
 		sameLabel, sameID := o.label == label, bytes.Equal(o.id, id)
-		if !sameLabel && !sameID {
-			continue
-		}
 		half := &found.private
 		if o.class == pkcs11.CKO_PUBLIC_KEY {
 			half = &found.public
 		}
-		if !resume || !sameLabel || !sameID || *half != 0 {
+		switch {
+		case resume && o.class != pkcs11.CKO_SECRET_KEY && (sameLabel || cutOf(o.label, label) || o.label == string(id)):
+			stored, err := t.publicKey(o.handle)
+			if gone(err) {
+				continue
+			}
+			switch {
+			case err != nil && sameLabel:
+				return pair{}, nil, failed("read a public key", err)
+			case sameLabel && !sameKey(stored, public):
+				return pair{}, nil, control.HSMExists.Refuse("the token has another key under label %s and CKA_ID %x", control.Quote(label), o.id)
+			case sameLabel && half.handle == 0:
+				*half = o
+			case sameLabel && o.class == pkcs11.CKO_PUBLIC_KEY:
+				return pair{}, nil, control.HSMExists.Refuse("the token has two public keys labelled %s", control.Quote(label))
+			case err == nil && sameKey(stored, public) && (o.class == pkcs11.CKO_PRIVATE_KEY || sameLabel):
+				debris = append(debris, o)
+			}
+		case sameLabel || sameID:
 			refusal := control.HSMExists.Refuse("the token has a key labelled %s with CKA_ID %x already; the new one is to be %s with %x", control.Quote(o.label), o.id, control.Quote(label), id)
 			if sameID {
 				refusal.WithHint("it is this very key, of which the CKA_ID is made, so that another identifier does not help: "+
 					"once nothing needs the old one any more, remove both its halves, labelled %s, with the HSM's own tools", control.Quote(o.label))
 			}
-			return pair{}, refusal
+			return pair{}, nil, refusal
 		}
-		stored, err := t.publicKey(o.handle)
-		if err != nil {
-			return pair{}, err
-		}
-		if !stored.Equal(public) {
-			return pair{}, control.HSMExists.Refuse("the token has another key under label %s and CKA_ID %x", control.Quote(label), id)
-		}
-		*half = o.handle
 	}
-	return found, nil
+	return found, debris, nil
+}
+
+// cutOf reports whether a token may have written of a label no more than this: a
+// copy gets its name after it is made, and a YubiHSM keeps 40 bytes of a name with
+// the key and the rest apart.
+func cutOf(written, label string) bool {
+	return written == "" || len(written) >= 32 && written != label && strings.HasPrefix(label, written)
+}
+
+// sameKey compares what is there: some tokens don't tell the exponent of a
+// private key.
+func sameKey(stored, public *rsa.PublicKey) bool {
+	return stored.N.Cmp(public.N) == 0 && (stored.E == 0 || stored.E == public.E)
 }
 
 // CheckAlone lists the token again and refuses (KF-HSM-EXISTS) when another
@@ -83,22 +113,53 @@ func (t *Token) CheckAlone(kept ...*Kept) error {
 		return err
 	}
 	for _, k := range kept {
+		id := KeyID(k.public)
 		count := map[uint]int{}
 		for _, o := range t.objects {
-			if o.label == k.Label || bytes.Equal(o.id, k.ID) {
+			if o.label == k.Label || bytes.Equal(o.id, id) {
 				count[o.class]++
 			}
 		}
 		if count[pkcs11.CKO_PRIVATE_KEY] != 1 || count[pkcs11.CKO_PUBLIC_KEY] != 1 {
 			return control.HSMExists.Refuse("another program changed the token at the same time: it has %d private and %d public keys labelled %s or with CKA_ID %x, not one of each",
-				count[pkcs11.CKO_PRIVATE_KEY], count[pkcs11.CKO_PUBLIC_KEY], control.Quote(k.Label), k.ID)
+				count[pkcs11.CKO_PRIVATE_KEY], count[pkcs11.CKO_PUBLIC_KEY], control.Quote(k.Label), id)
 		}
 	}
 	return nil
 }
 
-// checkLabel refuses (KF-HSM-EXISTS) a label in use, for a signing key.
-func (t *Token) checkLabel(label string) error {
+// CheckUnchanged lists the token again and refuses (KF-HSM-LEFTOVER) when it has a
+// key more than when this run first listed it, those that were kept excepted: a
+// token may keep what it was asked to forget. Each is named. What has gone
+// meanwhile is somebody's business.
+func (t *Token) CheckUnchanged(kept ...*Kept) error {
+	if t.before == nil {
+		return nil // nothing was made
+	}
+	t.listed = false
+	if err := t.list(); err != nil {
+		return err
+	}
+	count := map[string]int{}
+	name := func(o object) string { return fmt.Sprintf("%d %q %x", o.class, o.label, o.id) }
+	for _, o := range t.before {
+		count[name(o)]++
+	}
+	var more []string
+	for _, o := range t.objects {
+		if count[name(o)]--; count[name(o)] < 0 && !slices.ContainsFunc(kept, func(k *Kept) bool { return k.Label == o.label }) {
+			more = append(more, o.String())
+		}
+	}
+	if len(more) == 0 {
+		return nil
+	}
+	return control.HSMLeftover.Refuse("the token has keys that it had not before this run: %s", strings.Join(more, "; ")).
+		WithHint("look whether another program made them meanwhile; else remove them with the HSM's own tools: nothing needs them")
+}
+
+// CheckLabel refuses (KF-HSM-EXISTS) a label in use, for a signing key.
+func (t *Token) CheckLabel(label string) error {
 	if err := t.list(); err != nil {
 		return err
 	}
@@ -114,74 +175,118 @@ func (t *Token) list() error {
 	if t.listed {
 		return nil
 	}
-	var objects []object
-	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
-		handles, err := t.search(attr(pkcs11.CKA_CLASS, class))
+	t.next("list its keys")
+	objects := []object{}
+	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY, pkcs11.CKO_SECRET_KEY} {
+		found, err := t.find(class)
 		if err != nil {
-			return failed("list its keys", err)
+			return err
 		}
-		for _, h := range handles {
-			o, err := t.describe(h)
-			if err != nil {
-				return err
-			}
-			o.class = class
-			objects = append(objects, o)
-		}
+		objects = append(objects, found...)
 	}
 	t.objects, t.listed = objects, true
+	if t.before == nil {
+		t.before = slices.Clone(objects)
+	}
 	return nil
 }
 
-// search returns the token objects that have the attributes.
-func (t *Token) search(wanted ...*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
-	return t.find(append(template{attr(pkcs11.CKA_TOKEN, true)}, wanted...))
-}
-
-// find returns the objects, this session's own included, that have the
-// attributes.
-func (t *Token) find(wanted template) (handles []pkcs11.ObjectHandle, err error) {
-	if err := t.ck.FindObjectsInit(t.session, wanted); err != nil {
-		return nil, err
+// find returns the objects of a class, but for the session objects of this run.
+// It searches by nothing else: some modules answer other searches with nothing, with
+// everything, or crash. What vanishes before it is described is not there.
+func (t *Token) find(class uint) (found []object, err error) {
+	var handles []pkcs11.ObjectHandle
+	if err := t.ck.FindObjectsInit(t.session, template{attr(pkcs11.CKA_CLASS, class)}); err != nil {
+		return nil, failed("list its keys", err)
 	}
-	defer func() { err = errors.Join(err, t.ck.FindObjectsFinal(t.session)) }()
 	for {
-		more, _, err := t.ck.FindObjects(t.session, 1000)
-		if err != nil || len(more) == 0 {
-			return handles, err
+		more, _, e := t.ck.FindObjects(t.session, 1000)
+		if err = e; err != nil || len(more) == 0 {
+			break
 		}
 		handles = append(handles, more...)
 	}
-}
-
-// What an object is named by, and its public key, as they are asked for.
-var (
-	nameAttributes   = template{attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_ID, nil)}
-	publicAttributes = template{attr(pkcs11.CKA_MODULUS, nil), attr(pkcs11.CKA_PUBLIC_EXPONENT, nil)}
-)
-
-// describe reads an object's label and CKA_ID.
-func (t *Token) describe(h pkcs11.ObjectHandle) (object, error) {
-	got, err := t.ck.GetAttributeValue(t.session, h, nameAttributes)
-	if err != nil {
-		return object{}, failed("describe a stored key", err)
+	if err := errors.Join(err, t.ck.FindObjectsFinal(t.session)); err != nil {
+		return nil, failed("list its keys", err)
 	}
-	return object{handle: h, label: string(got[0].Value), id: got[1].Value}, nil
+	for _, h := range handles {
+		if t.temporary[h] {
+			continue
+		}
+		told, err := t.ask(h, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, failed("describe a stored key", err)
+		}
+		found = append(found, object{handle: h, class: class, label: string(told[0]), id: told[1]})
+	}
+	return found, nil
 }
 
-// publicKey reads the RSA public key of an object of either half.
+// lost are return values that are not about an attribute.
+var lost = []pkcs11.Error{
+	pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_DEVICE_MEMORY, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_TOKEN_NOT_PRESENT,
+	pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_USER_NOT_LOGGED_IN,
+}
+
+// ask reads attributes of an object in one call or, where the token does not take
+// that for this object, one at a time: nil is one that it does not tell.
+func (t *Token) ask(h pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
+	values := make([][]byte, len(types))
+	wanted := make(template, len(types))
+	for i, typ := range types {
+		wanted[i] = attr(typ, nil)
+	}
+	got, err := t.ck.GetAttributeValue(t.session, h, wanted)
+	if err == nil && len(got) == len(types) {
+		for i := range got {
+			values[i] = got[i].Value
+		}
+		return values, nil
+	}
+	if gone(err) || is(err, lost...) {
+		return nil, err
+	}
+	for i := range wanted {
+		got, err := t.ck.GetAttributeValue(t.session, h, wanted[i:i+1])
+		switch {
+		case gone(err) || is(err, lost...):
+			return nil, err
+		case err == nil && len(got) == 1:
+			values[i] = got[0].Value
+		}
+	}
+	return values, nil
+}
+
+// publicKey reads the RSA public key of an object of either half; E is 0 where the
+// token does not tell the exponent.
 func (t *Token) publicKey(h pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
-	got, err := t.ck.GetAttributeValue(t.session, h, publicAttributes)
+	told, err := t.ask(h, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
 	if err != nil {
-		return nil, failed("read a public key", err)
+		return nil, err
 	}
-	return publicOf(got), nil
+	return publicOf(told), nil
 }
 
-// publicOf is what the publicAttributes say.
-func publicOf(got template) *rsa.PublicKey {
-	exponent := new(big.Int).SetBytes(got[1].Value)
-	return &rsa.PublicKey{N: new(big.Int).SetBytes(got[0].Value), E: int(exponent.Int64())}
+// publicOf is what a token told of modulus and exponent.
+func publicOf(told [][]byte) *rsa.PublicKey {
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(told[0]), E: int(new(big.Int).SetBytes(told[1]).Int64())}
+}
+
+// classOf reads the class of an object.
+func (t *Token) classOf(h pkcs11.ObjectHandle) (uint, error) {
+	told, err := t.ask(h, pkcs11.CKA_CLASS)
+	if err != nil {
+		return 0, err
+	}
+	class := uint(0)
+	for i, b := range told[0] { // CK_ULONG, in the machine's order: little-endian wherever this runs
+		class |= uint(b) << (8 * i)
+	}
+	return class, nil
 }
 
 // forget drops an object that is no longer there.

@@ -21,6 +21,8 @@ type Report struct {
 	Wraps      []Verdict   `json:"wraps"`      // in the order in which ProveWrap prefers them
 	Uses       []Verdict   `json:"uses"`       // of an imported key, and random numbers
 	NoSigner   string      `json:"no_signer"`  // why bundles can't be signed in the token
+	Keeps      bool        `json:"keeps"`      // it keeps all it is given: it has no session objects
+	Unproven   []string    `json:"unproven"`   // what was not tried, since it would store something
 }
 
 // Library is what a PKCS#11 module says of itself.
@@ -43,14 +45,13 @@ type Mechanism struct {
 }
 
 // Probe shows what the token can do, on throw-away session keys: every import
-// way, every wrap mechanism, and the uses of a key. It is the proof that Import
-// and ProveWrap make, to the end. Nothing is stored; what the token can't do is
-// a verdict, not an error.
-func (t *Token) Probe() (*Report, error) {
-	report := &Report{Token: t.found}
-	if t.noSigning != nil {
-		report.NoSigner = t.noSigning.Error()
-	}
+// way, every wrap mechanism, the uses of a key, a copy that is named, the signing
+// key. It is the proof that Import, ProveWrap and Keep make, to the end. Nothing is
+// stored, but by leave on a token that keeps all it is given: one throw-away key,
+// and another for the signer, each removed again. What the token can't do is a
+// verdict, not an error.
+func (t *Token) Probe(mayStore bool) (report *Report, err error) {
+	report = &Report{Token: t.found.Slot, Unproven: []string{}}
 	info, err := t.ck.GetInfo()
 	if err != nil {
 		return nil, failed("describe its module", err)
@@ -59,27 +60,94 @@ func (t *Token) Probe() (*Report, error) {
 	if report.Mechanisms, err = t.mechanisms(); err != nil {
 		return nil, err
 	}
+	if report.Keeps, err = t.Keeps(); err != nil {
+		return nil, err
+	}
+	switch {
+	case report.Keeps && mayStore:
+		err = t.probeStored(report)
+	case report.Keeps:
+		t.probeUnasked(report)
+	default:
+		err = t.probeSession(report)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !report.Keeps || mayStore {
+		if err := t.trySigner(); control.Is(err, control.HSMLeftover) || control.Is(err, control.Interrupted) {
+			return nil, err
+		} else if err != nil {
+			report.NoSigner = err.Error()
+		}
+	}
+	report.Uses = append(report.Uses, t.random())
+	return report, t.CheckUnchanged()
+}
+
+const (
+	notAsked = "not tried: the token keeps all it is given"
+	noKey    = "no key came in to try it on"
+)
+
+// without fills in that no wrap and no use was tried.
+func (r *Report) without(result Result, reason string) {
+	for _, m := range wrapMechanisms {
+		r.Wraps = append(r.Wraps, Verdict{m.name, m.number(), result, reason})
+	}
+	for _, u := range uses {
+		r.Uses = append(r.Uses, Verdict{Mechanism: u.name, Result: result, Reason: reason})
+	}
+	r.Uses = append(r.Uses, Verdict{Mechanism: keepUse, Result: result, Reason: reason})
+}
+
+// probeUnasked fills in what can be said of a token that keeps all it is given
+// without storing anything.
+func (t *Token) probeUnasked(report *Report) {
+	report.Imports = []Verdict{{Mechanism: storedWay, Result: Unproven, Reason: notAsked}}
+	// A call that can make nothing: without C_CreateObject no key comes in.
+	if _, err := t.ck.CreateObject(t.session, template{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)}); is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED) {
+		report.Imports[0].Result, report.Imports[0].Reason = None, err.Error()
+	}
+	report.without(Unproven, notAsked)
+	report.Unproven = []string{
+		"that a private key comes in, is named, is protected, signs and decrypts, and can be removed again",
+		"that the signing key can be made in the token and signs",
+	}
+}
+
+// probeStored proves what probeUnasked leaves open, on a key that is stored for it.
+func (t *Token) probeStored(report *Report) error {
+	verdict, err := t.TryStore()
+	if err != nil && (control.Is(err, control.HSMLeftover) || control.Is(err, control.Interrupted)) {
+		return err
+	}
+	report.Imports = []Verdict{verdict}
+	if verdict.Result != Exact {
+		report.without(None, noKey)
+		return nil
+	}
+	for _, m := range wrapMechanisms {
+		report.Wraps = append(report.Wraps, Verdict{m.name, m.number(), None, nothingLeaves})
+	}
+	for _, u := range uses { // Store has proven them
+		report.Uses = append(report.Uses, Verdict{Mechanism: u.name, Result: Exact})
+	}
+	report.Uses = append(report.Uses, Verdict{Mechanism: keepUse, Result: Exact})
+	return nil
+}
+
+// probeSession proves everything on session objects.
+func (t *Token) probeSession(report *Report) (err error) {
 	for i := range importWays {
 		if _, err := t.proveWay(i); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	report.Imports = append(report.Imports, t.ways...) // Import forgets them if all fail
-	return report, t.probeKey(report)
-}
-
-// probeKey fills in what an imported key shows.
-func (t *Token) probeKey(report *Report) (err error) {
 	session, err := t.Import(t.trial.key)
 	if control.Is(err, control.HSMImport) {
-		const reason = "no key came in to try it on"
-		for _, m := range wrapMechanisms {
-			report.Wraps = append(report.Wraps, Verdict{m.name, m.number(), None, reason})
-		}
-		for _, u := range uses {
-			report.Uses = append(report.Uses, Verdict{Mechanism: u.name, Result: None, Reason: reason})
-		}
-		report.Uses = append(report.Uses, t.random())
+		report.without(None, noKey)
 		return nil
 	}
 	if err != nil {
@@ -94,8 +162,25 @@ func (t *Token) probeKey(report *Report) (err error) {
 		}
 		report.Uses = append(report.Uses, v)
 	}
-	report.Uses = append(report.Uses, t.random())
+	v := Verdict{Mechanism: keepUse, Result: Exact}
+	if err := (&ProvenKey{token: t, handle: session.handle, public: &t.trial.key.PublicKey, session: session}).RehearseKeep(false); err != nil {
+		v.Result, v.Reason = None, err.Error()
+	}
+	report.Uses = append(report.Uses, v)
 	return nil
+}
+
+// keepUse is what Keep does.
+const keepUse = "storing: copy, name, public half, removal"
+
+// Storable reports why a key that comes in can't be stored; empty if it can.
+func (r *Report) Storable() string {
+	for _, v := range r.Uses {
+		if v.Mechanism == keepUse && v.Result == None && v.Reason != noKey {
+			return v.Reason
+		}
+	}
+	return ""
 }
 
 // uses of a key that Azure RMS and the proof of possession make.
@@ -156,14 +241,14 @@ var mechanismUses = []struct {
 
 // mechanisms lists what the token says it can do.
 func (t *Token) mechanisms() ([]Mechanism, error) {
-	listed, err := t.ck.GetMechanismList(t.slot)
+	listed, err := t.ck.GetMechanismList(t.found.ID)
 	if err != nil {
 		return nil, failed("list its mechanisms", err)
 	}
 	var mechanisms []Mechanism
 	for _, l := range listed {
 		m := Mechanism{ID: number(l.Mechanism), Name: mechanismNames[l.Mechanism], For: []string{}}
-		info, err := t.ck.GetMechanismInfo(t.slot, []*pkcs11.Mechanism{l})
+		info, err := t.ck.GetMechanismInfo(t.found.ID, []*pkcs11.Mechanism{l})
 		if err != nil {
 			m.Fault = err.Error()
 		}

@@ -15,12 +15,12 @@ import (
 // Probing leaves nothing and says the same again.
 func TestProbeLeavesNothing(t *testing.T) {
 	token, _ := newToken(t)
-	first, err := token.Probe()
+	first, err := token.Probe(false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := allObjects(t, token) // the transport pair
-	again, err := token.Probe()
+	again, err := token.Probe(false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestProbeFlaws(t *testing.T) {
 			token, _ := newToken(t)
 			test.fake.cryptoki = token.ck
 			token.ck = &test.fake
-			report, err := token.Probe()
+			report, err := token.Probe(false)
 			if err != nil {
 				t.Fatal(err)
 			}

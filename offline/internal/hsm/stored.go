@@ -40,9 +40,9 @@ func (t *Token) Stored(label string, public *rsa.PublicKey) (*StoredKey, error) 
 	key := &StoredKey{Label: label, ID: found[0].id, token: t, handle: found[0].handle}
 	stored, err := t.publicKey(key.handle)
 	if err != nil {
-		return nil, err
+		return nil, failed("read a public key", err)
 	}
-	if !stored.Equal(public) {
+	if !sameKey(stored, public) {
 		return nil, control.HSMStored.Refuse("the token's key labelled %s is not the key of the certificate", control.Quote(label))
 	}
 	if key.Attributes, err = t.inspect(key.handle, protection{token: true, extractable: true}); err != nil {
@@ -73,7 +73,10 @@ func (k *StoredKey) Harden() (err error) {
 		return nil
 	}
 	t := k.token
-	if err := t.ck.SetAttributeValue(t.session, k.handle, template{attr(pkcs11.CKA_EXTRACTABLE, false)}); err != nil {
+	err = t.asOfficer(func() error {
+		return t.ck.SetAttributeValue(t.session, k.handle, template{attr(pkcs11.CKA_EXTRACTABLE, false)})
+	})
+	if err != nil {
 		return failed("make the key non-extractable", err)
 	}
 	k.Attributes, err = t.inspect(k.handle, protection{token: true})

@@ -92,7 +92,7 @@ func TestFaultsOfStored(t *testing.T) {
 	_, _, want := stored(t, token)
 	empty(t, token)
 	cases, failed := 0, 0
-	for _, how := range []fault{nothingDone, thoughDone, killed, gone} {
+	for _, how := range []fault{nothingDone, thoughDone, killed, cutOff} {
 		for at := 1; at <= calls; at++ {
 			key(t)
 			var j journal

@@ -20,6 +20,10 @@ func (t *Token) transportKeys() (pair *transportPair, err error) {
 	if t.transport != nil {
 		return t.transport, nil
 	}
+	// A call that can make nothing comes first: without C_UnwrapKey no pair is of use.
+	if _, err := t.ck.UnwrapKey(t.session, oaep(), 0, make([]byte, 256), aesTemplate()); is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED) {
+		return nil, err
+	}
 	// 2048 bits are quick to make, and guard a way that does not leave the machine.
 	publicHandle, private, err := t.ck.GenerateKeyPair(t.session, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil),
 		template{
@@ -38,10 +42,11 @@ func (t *Token) transportKeys() (pair *transportPair, err error) {
 	if err != nil {
 		return nil, err
 	}
+	t.temporary[private] = true
 	defer t.destroy(publicHandle, &err)
 	public, err := t.publicKey(publicHandle)
 	if err != nil {
-		return nil, err
+		return nil, failed("read the public key of a pair that it made", err)
 	}
 	t.transport = &transportPair{public: *public, private: private}
 	return t.transport, nil

@@ -24,6 +24,8 @@ const (
 	Exact  Result = "exact"  // just what is needed; of a wrap, byte for byte what the vault takes
 	Flawed Result = "flawed" // something, but not that
 	None   Result = "none"   // nothing
+
+	Unproven Result = "unproven" // not tried: it would have stored something unasked
 )
 
 // Verdict is the outcome of a trial.
@@ -85,10 +87,21 @@ func (tr *trial) judge(ciphertext []byte) (Result, string) {
 		return Flawed, tr.stray(ciphertext)
 	case err != nil:
 		return Flawed, err.Error()
-	case !key.Equal(tr.key):
+	case !equal(key, tr.key):
 		return Flawed, "it wraps another key"
 	}
 	return Exact, ""
+}
+
+// equal compares what makes a key: modulus, exponent, and the primes in either
+// order. A token that is given the primes makes its own private exponent, by one
+// of two formulas.
+func equal(a, b *rsa.PrivateKey) bool {
+	if !a.PublicKey.Equal(&b.PublicKey) || len(a.Primes) != 2 || len(b.Primes) != 2 {
+		return false
+	}
+	return a.Primes[0].Cmp(b.Primes[0]) == 0 && a.Primes[1].Cmp(b.Primes[1]) == 0 ||
+		a.Primes[0].Cmp(b.Primes[1]) == 0 && a.Primes[1].Cmp(b.Primes[0]) == 0
 }
 
 // stray counts the bytes that follow the PKCS#8 document. byok.Unwrap has

@@ -5,6 +5,7 @@ package hsm
 import (
 	"crypto/rsa"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/miekg/pkcs11"
@@ -31,6 +32,13 @@ func (w *ProvenWrap) Mechanism() string { return w.mechanism.name }
 // All objects are session objects and gone when it returns. It is to be called
 // once, not for each key.
 func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) {
+	if keeps, err := t.Keeps(); err != nil || keeps {
+		if err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, control.HSMWrapUnproven.Refuse("the token %s %s", control.Quote(t.found.Label), nothingLeaves).
+			WithHint("choose --wrap software: the key is wrapped at the moment of its import, which the ceremony records")
+	}
 	trial, err := t.trialKeys()
 	if err != nil {
 		return nil, nil, err
@@ -47,9 +55,13 @@ func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) 
 	return proven, verdicts, nil
 }
 
+// nothingLeaves says why no key goes out of a token that keeps all it is given.
+const nothingLeaves = "keeps all it is given, the KEK included, and can't be shown to wrap without storing more than the key: here a key goes out in software"
+
 // tryWraps tries every wrap mechanism on the throw-away key, which h is.
 func (t *Token) tryWraps(h pkcs11.ObjectHandle) (proven *ProvenWrap, verdicts []Verdict) {
 	for _, m := range wrapMechanisms {
+		t.next("wrap a throw-away key by " + m.name)
 		v := Verdict{Mechanism: m.name, ID: m.number()}
 		ciphertext, err := t.wrap(m, h, &t.trial.kek.PublicKey)
 		if err != nil {
@@ -81,8 +93,9 @@ func (w *ProvenWrap) Wrap(key *ProvenKey, kek *rsa.PublicKey) ([]byte, error) {
 
 // wrap wraps a private key by m, in one step or in two.
 func (t *Token) wrap(m wrapMechanism, key pkcs11.ObjectHandle, kek *rsa.PublicKey) (ciphertext []byte, err error) {
-	outer, err := t.ck.CreateObject(t.session, publicTemplate(kek,
-		attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_WRAP, true), attr(pkcs11.CKA_ENCRYPT, true)))
+	asked := publicTemplate(kek, attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_WRAP, true), attr(pkcs11.CKA_ENCRYPT, true))
+	outer, err := t.brief(firstOf(func(asked template) (pkcs11.ObjectHandle, error) { return t.ck.CreateObject(t.session, asked) },
+		asked, append(slices.Clone(asked), attr(pkcs11.CKA_PRIVATE, true))))
 	if err != nil {
 		return nil, fmt.Errorf("bring the KEK in: %w", err)
 	}
