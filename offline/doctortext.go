@@ -58,21 +58,21 @@ func (f hsmFinding) describe(w *strings.Builder, verbose bool) {
 	describeVerdicts(w, "What an imported key does, and random numbers", f.Uses)
 	fmt.Fprintln(w, "\nSo an import")
 	way := cmp.Or(f.Import, "no way: this token can't serve")
-	if f.Import == "" && len(f.Unproven) > 0 {
+	if f.Imports[0].Result == hsm.Unproven {
 		way = f.Imports[0].Mechanism + " (unproven)"
 	}
 	line(w, "comes in by", "%s", way)
 	line(w, "goes out by", "%s", cmp.Or(f.Wrap, "--wrap software only: no mechanism is exact"))
 	signer := "in the token, or in a file (--signer)"
 	switch {
-	case len(f.Unproven) > 0:
+	case f.NoSigner == "" && !f.Signs:
 		signer = "in a file; in the token too, perhaps (unproven)"
 	case !f.Signs:
 		signer = "in a file only, --signer file:\n" + cli.Fold(f.NoSigner, 16)
 	}
 	line(w, "is signed", "%s", signer)
 	if len(f.Unproven) > 0 {
-		fmt.Fprintf(w, "\nNot proven, since this token keeps all it is given and nothing was stored\n")
+		fmt.Fprintf(w, "\nNot proven, since the token would have to store something for it\n")
 		for _, point := range f.Unproven {
 			fmt.Fprintf(w, "  - %s\n", cli.SetIn(point, 4))
 		}

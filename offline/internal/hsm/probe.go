@@ -74,12 +74,21 @@ func (t *Token) Probe(mayStore bool) (report *Report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !report.Keeps || mayStore {
-		if err := t.trySigner(); control.Is(err, control.HSMLeftover) || control.Is(err, control.Interrupted) {
-			return nil, err
-		} else if err != nil {
-			report.NoSigner = err.Error()
-		}
+	signerStored := report.Keeps
+	if !signerStored {
+		err = t.trySigner(false)
+		signerStored = declines(err) // it makes no pair for a session
+	}
+	if signerStored && mayStore {
+		err = t.trySigner(true)
+	}
+	switch {
+	case control.Is(err, control.HSMLeftover), control.Is(err, control.Interrupted):
+		return nil, err
+	case signerStored && !mayStore:
+		report.Unproven = append(report.Unproven, "that the signing key can be made in the token and signs")
+	case err != nil:
+		report.NoSigner = err.Error()
 	}
 	report.Uses = append(report.Uses, t.random())
 	return report, t.CheckUnchanged()
@@ -112,7 +121,6 @@ func (t *Token) probeUnasked(report *Report) {
 	report.without(Unproven, notAsked)
 	report.Unproven = []string{
 		"that a private key comes in, is named, is protected, signs and decrypts, and can be removed again",
-		"that the signing key can be made in the token and signs",
 	}
 }
 

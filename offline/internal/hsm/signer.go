@@ -251,19 +251,15 @@ func (s *sessionSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts)
 
 // trySigner makes a throw-away signing key, of the session where the token has such,
 // signs with it, and removes it.
-func (t *Token) trySigner() (err error) {
+func (t *Token) trySigner(stored bool) (err error) {
 	if err := t.interrupted(); err != nil {
-		return err
-	}
-	keeps, err := t.Keeps()
-	if err != nil {
 		return err
 	}
 	label := throwAwaySigner
 	if err := t.CheckLabel(label); err != nil {
 		return err
 	}
-	if err := t.makeSigner(label, []byte(label), ECDSAP256, keeps); err != nil {
+	if err := t.makeSigner(label, []byte(label), ECDSAP256, stored); err != nil {
 		if e := t.RemoveSigner(label, []byte(label)); e != nil {
 			return e
 		}
