@@ -54,10 +54,15 @@ func (t *Token) Keeps() (bool, error) {
 	modulus[0], modulus[255] = modulus[0]|0x80, modulus[255]|1
 	label := throwAway(&rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537})
 	asked := publicTemplate(&rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}, attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_LABEL, label))
-	h, err := firstOf(func(asked template) (pkcs11.ObjectHandle, error) { return t.ck.CreateObject(t.session, asked) },
-		asked, append(slices.Clone(asked), attr(pkcs11.CKA_PRIVATE, true)))
-	if is(err, lost...) {
-		return false, failed("make a public key for a moment", err)
+	h, err := t.ck.CreateObject(t.session, asked)
+	if err != nil {
+		h, err = t.ck.CreateObject(t.session, append(asked, attr(pkcs11.CKA_PRIVATE, true)))
+	}
+	if is(err, lost...) { // a YubiHSM says so, too, when it can't compare the key with one of another kind
+		t.listed = false
+		if e := t.list(); e != nil {
+			return false, e
+		}
 	}
 	keeps := err != nil
 	if err == nil {

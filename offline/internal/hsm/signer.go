@@ -71,7 +71,12 @@ func (t *Token) makeSigner(label string, id []byte, kind SignerKind, stored bool
 			if err == nil {
 				return t.alone(label)
 			}
-			if !declines(err) {
+			// A NetHSM says that it failed, of a name that it does not take and of an answer that was lost.
+			if !declines(err) && !is(err, pkcs11.CKR_FUNCTION_FAILED) {
+				return failed("make a signing key", err)
+			}
+			t.listed = false
+			if e := t.CheckLabel(label); e != nil {
 				return failed("make a signing key", err)
 			}
 		}
@@ -259,14 +264,18 @@ func (t *Token) trySigner(stored bool) (err error) {
 	if err := t.CheckLabel(label); err != nil {
 		return err
 	}
-	if err := t.makeSigner(label, []byte(label), ECDSAP256, stored); err != nil {
-		if e := t.RemoveSigner(label, []byte(label)); e != nil {
+	id := make([]byte, 32) // as init draws it
+	if _, err := rand.Read(id); err != nil {
+		return err
+	}
+	if err := t.makeSigner(label, id, ECDSAP256, stored); err != nil {
+		if e := t.RemoveSigner(label, id); e != nil {
 			return e
 		}
 		return err
 	}
 	_, err = t.Signer(label)
-	if e := t.RemoveSigner(label, []byte(label)); e != nil {
+	if e := t.RemoveSigner(label, id); e != nil {
 		return e
 	}
 	return err

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"keyferry/pkg/fingerprint"
+	"keyferry/test/judges"
+	"keyferry/test/vectors"
+)
+
+// device is a vendor's own PKCS#11 module before a simulated device.
+type device struct {
+	*realSide
+	kind, address string
+	env           []string // what the module needs
+}
+
+// startDevice starts a device that is there until the test ends.
+func startDevice(t *testing.T, kind string, knobs ...string) *device {
+	t.Helper()
+	judge := judges.Find(t, "hsm-device")
+	d := &device{realSide: newRealSide(t), kind: kind}
+	there := filepath.Join(d.dir, "device-environment")
+	cmd := exec.Command(judge, append(append([]string{kind}, knobs...), "sh", "-c", `env >"$0.part" && mv "$0.part" "$0" && cat`, there)...)
+	stdin, err := cmd.StdinPipe() // it ends when this is closed
+	d.must(err)
+	cmd.Stderr = os.Stderr
+	d.must(cmd.Start())
+	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
+	var text []byte
+	for range 600 {
+		if text, err = os.ReadFile(there); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	d.must(err)
+	d.env = strings.Split(strings.TrimSpace(string(text)), "\n")
+	d.address, d.pin = d.value("HSM_DEVICE"), d.value("HSM_PIN")
+	return d
+}
+
+func (d *device) value(name string) string {
+	for _, v := range d.env {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// offline runs a command of the offline side, and returns its exit code and what it says.
+func (d *device) offline(args ...string) (int, string) {
+	d.t.Helper()
+	cmd := exec.Command("offline", append(args, "--state", filepath.Join(d.dir, "state"), "--unsafe-hsm-network")...)
+	cmd.Env = append(os.Environ(), d.env...)
+	out, _ := cmd.CombinedOutput()
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+func (d *device) wants(code int, args ...string) string {
+	d.t.Helper()
+	got, out := d.offline(args...)
+	if got != code {
+		d.t.Fatalf("offline %q ends with %d, want %d\n%s", args, got, code, out)
+	}
+	return out
+}
+
+// chosen are the flags that choose the token.
+func (d *device) chosen() []string {
+	return []string{"--hsm-module", d.value("HSM_MODULE"), "--hsm-token", d.value("HSM_TOKEN"), "--hsm-pin-file", d.pin}
+}
+
+// ask asks the simulator itself.
+func (d *device) ask(method, path string) string {
+	d.t.Helper()
+	scheme := map[string]string{"nethsm": "https", "yubihsm": "http"}[d.kind]
+	request, err := http.NewRequest(method, scheme+"://"+d.address+path, nil)
+	d.must(err)
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	answer, err := client.Do(request)
+	d.must(err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	d.must(err)
+	return string(text)
+}
+
+var (
+	netHSMKey  = regexp.MustCompile(`(?m)^key (\S+) `)
+	yubiHSMKey = regexp.MustCompile(`"Type": "(?:asym|wrap|hmac|sym|pubwrap)",\s+"Algo": "\d+",\s+"Label": "([^"]*)"`)
+)
+
+// keys lists what the device holds, by the simulator's own word.
+func (d *device) keys() (labels []string) {
+	d.t.Helper()
+	text, pattern := "", netHSMKey
+	if d.kind == "nethsm" {
+		text = d.ask("GET", "/sim")
+	} else {
+		text, pattern = d.ask("GET", "/sim/objects"), yubiHSMKey
+	}
+	for _, m := range pattern.FindAllStringSubmatch(text, -1) {
+		labels = append(labels, m[1])
+	}
+	slices.Sort(labels)
+	return labels
+}
+
+func (d *device) wantKeys(about string, before []string, more ...string) {
+	d.t.Helper()
+	want := append(slices.Clone(before), more...)
+	slices.Sort(want)
+	if got := d.keys(); !slices.Equal(got, want) {
+		d.t.Errorf("%s: the device holds %q, want %q", about, got, want)
+	}
+}
+
+func (d *device) ready(signer string) {
+	d.t.Helper()
+	d.wants(0, append([]string{"init", "--name", "vault-room", "--signer", signer}, d.chosen()...)...)
+	d.wants(0, "trust", filepath.Join(d.dir, "BYOK-SecurityWorld-pkg-EU-1"), "--fingerprint", fingerprint.Of(d.world.Package).String())
+}
+
+// foreign has a device hold keys of others, of each kind.
+var foreign = map[string][]string{
+	"nethsm":  {"NETHSM_PRELOAD=rsa:web,ec:code,ed:ssh,aes:disk"},
+	"yubihsm": {"YH_FOREIGN=1"},
+}
+
+// TestDevices goes the offline half of a real ceremony with vendors' own modules:
+// nothing is stored that was not asked for, and each key is there once.
+func TestDevices(t *testing.T) {
+	for _, kind := range []string{"nethsm", "yubihsm"} {
+		for _, signer := range []string{signerFile, signerHSM} {
+			t.Run(kind+" "+signer, func(t *testing.T) {
+				d := startDevice(t, kind, foreign[kind]...)
+				v, w := vectors.OneTPD(t, "contoso-mode2"), vectors.OneTPD(t, "contoso-legacy-kdf")
+				before := d.keys()
+				if len(before) < 4 {
+					t.Fatalf("the device holds only %q", before)
+				}
+				doctor := append([]string{"doctor"}, d.chosen()...)
+				if out := d.wants(0, doctor...); !strings.Contains(out, "Not proven") || !strings.Contains(out, "--hsm-try-store") {
+					t.Errorf("doctor does not say what it did not prove:\n%s", out)
+				}
+				d.wantKeys("doctor", before)
+				if out := d.wants(0, append(doctor, "--hsm-try-store")...); strings.Contains(out, "nproven") {
+					t.Errorf("doctor proved not all:\n%s", out)
+				}
+				d.wantKeys("doctor --hsm-try-store", before)
+
+				d.ready(signer)
+				if signer == signerHSM {
+					before = append(before, signerLabel)
+				}
+				d.wantKeys("init", before)
+				if out := d.wants(3, d.importOf(v)...); !strings.Contains(out, "KF-HSM-WRAP-UNPROVEN") || !strings.Contains(out, "--wrap software") {
+					t.Errorf("the way out is not named:\n%s", out)
+				}
+				d.wantKeys("import without a way out", before)
+				software := append(d.importOf(v), "--wrap", "software")
+				if out := d.wants(0, append(software, "--dry-run")...); !strings.Contains(out, "not proven") {
+					t.Errorf("the dry run does not say what it did not prove:\n%s", out)
+				}
+				d.wantKeys("dry run", before)
+				d.wants(0, append(software, "--dry-run", "--hsm-try-store")...)
+				d.wantKeys("dry run that may store", before)
+				d.wants(0, software...)
+				d.wantKeys("import", before, v.Name)
+				d.wants(0, append(d.importOf(w), "--wrap", "software")...)
+				d.wants(0, "seal", "--out", d.dir, "--hsm-pin-file", d.pin)
+				d.wantKeys("two imports", before, v.Name, w.Name)
+				d.wants(1, software...) // it is there already
+				d.wants(0, "transcript", "verify")
+			})
+		}
+	}
+}
+
+// TestDeviceFaults has each request of the device that an import makes go wrong,
+// then runs the same command again: the key is there once, and nothing else. The
+// default run takes each n-th of them; KEYFERRY_DEVICE_FAULTS=all takes all.
+func TestDeviceFaults(t *testing.T) {
+	stride := 5
+	if os.Getenv("KEYFERRY_DEVICE_FAULTS") == "all" {
+		stride = 1
+	}
+	for kind, faults := range map[string][]string{
+		"nethsm":  {"500", "drop", "drop-after", "kill"},
+		"yubihsm": {"YH_GONE", "YH_GONE_AFTER", "kill"},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			d := startDevice(t, kind, "NETHSM_THROTTLE=0")
+			d.ready(signerFile)
+			v := vectors.OneTPD(t, "contoso-mode2")
+			command := append(d.importOf(v), "--wrap", "software")
+			state := filepath.Join(d.dir, "state")
+			d.tool("cp", "-a", state, state+".fresh")
+			cases, failed := 0, 0
+			for _, fault := range faults {
+				for at := 1; ; at += stride {
+					d.must(os.RemoveAll(state))
+					d.tool("cp", "-a", state+".fresh", state)
+					d.wipe()
+					reached := d.faulty(fault, at, command)
+					if !reached {
+						break
+					}
+					cases++
+					about := fmt.Sprintf("%s at %d", fault, at)
+					if d.staged(v.Name) {
+						d.wantKeys(about+" (it was done)", nil, v.Name)
+						continue
+					}
+					failed++
+					code, out := d.offline(command...)
+					if code != 0 {
+						t.Errorf("%s: the second run ends with %d\n%s", about, code, out)
+						continue
+					}
+					d.wantKeys(about, nil, v.Name)
+					d.wants(0, "transcript", "verify")
+				}
+			}
+			if failed < 6 {
+				t.Errorf("only %d of %d faults failed a run", failed, cases)
+			}
+			fmt.Fprintf(os.Stderr, "%s: %d faults in an import, %d of which failed the run\n", kind, cases, failed)
+		})
+	}
+}
+
+// staged reports whether a run has come to its end for a key.
+func (d *device) staged(id string) bool {
+	_, err := os.Stat(filepath.Join(d.dir, "state", "outbox", id, "key.json"))
+	return err == nil
+}
+
+// wipe empties the device and takes its faults away.
+func (d *device) wipe() {
+	d.t.Helper()
+	if d.kind == "yubihsm" {
+		d.ask("GET", "/sim/set?YH_GONE=&YH_GONE_AFTER=&YH_BACK=&YH_DELAY=")
+		d.ask("GET", "/sim/wipe")
+		d.ask("GET", "/sim/zero")
+		return
+	}
+	d.ask("POST", "/sim?fault=&slow=0")
+	for _, key := range d.keys() {
+		d.netHSM("DELETE", key)
+	}
+}
+
+// netHSM is a request of the administrator.
+func (d *device) netHSM(method, key string) {
+	d.t.Helper()
+	out, err := exec.Command("curl", "-skf", "-X", method, "-u", "admin:adminadmin", "https://"+d.address+"/api/v1/keys/"+key).CombinedOutput()
+	if err != nil {
+		d.t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// faulty runs a command in which the at-th request goes wrong, and reports whether
+// it came to that request.
+func (d *device) faulty(fault string, at int, command []string) bool {
+	d.t.Helper()
+	if fault == "kill" {
+		return d.killed(time.Duration(at)*8*time.Millisecond, command)
+	}
+	if d.kind == "yubihsm" {
+		d.ask("GET", fmt.Sprintf("/sim/set?%s=%d&YH_BACK=1", fault, at))
+		d.offline(command...)
+		var inner int
+		stats := d.ask("GET", "/sim/stats")
+		if m := regexp.MustCompile(`"inner": (\d+)`).FindStringSubmatch(stats); m != nil {
+			fmt.Sscan(m[1], &inner)
+		}
+		d.ask("GET", fmt.Sprintf("/sim/set?%s=&YH_BACK=", fault))
+		d.ask("GET", "/sim/lose")
+		return inner >= at
+	}
+	// A request that is repeated by the module itself goes wrong again.
+	d.ask("POST", fmt.Sprintf("/sim?fault=%s", strings.NewReplacer(" ", "%20", "+", "%2B").Replace(fmt.Sprintf(".*@%d+3=%s", at, fault))))
+	code, out := d.offline(command...)
+	d.ask("POST", "/sim?fault=")
+	_ = out
+	return code != 0 || at < 8 // reads that fail once are repeated by the module
+}
+
+// killed runs a command that is killed after a while, and reports whether it was.
+func (d *device) killed(after time.Duration, command []string) bool {
+	d.t.Helper()
+	cmd := exec.Command("offline", append(command, "--state", filepath.Join(d.dir, "state"), "--unsafe-hsm-network")...)
+	cmd.Env = append(os.Environ(), d.env...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	d.must(cmd.Start())
+	timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	timer.Stop()
+	if d.kind == "yubihsm" {
+		d.ask("GET", "/sim/lose")
+	}
+	return err != nil
+}
