@@ -27,6 +27,7 @@ type device struct {
 	*realSide
 	kind, address string
 	env           []string // what the module needs
+	log           string   // of the requests
 }
 
 // startDevice starts a device that is there until the test ends.
@@ -193,44 +194,47 @@ func TestDevices(t *testing.T) {
 	}
 }
 
-// TestDeviceFaults has each request of the device that an import makes go wrong,
-// then runs the same command again: the key is there once, and nothing else. The
-// default run takes each n-th of them; KEYFERRY_DEVICE_FAULTS=all takes all.
+// TestDeviceFaults has each request of the device that an import makes go wrong:
+// refused, cut off before and after it was done, hung so and then killed. Then the same
+// command runs again: the key is there once, and nothing else. The default run takes
+// some of them; KEYFERRY_DEVICE_FAULTS=all takes all.
 func TestDeviceFaults(t *testing.T) {
-	stride := 5
+	stride := 4
 	if os.Getenv("KEYFERRY_DEVICE_FAULTS") == "all" {
 		stride = 1
 	}
-	for kind, faults := range map[string][]string{
-		"nethsm":  {"500", "drop", "drop-after", "kill"},
-		"yubihsm": {"YH_GONE", "YH_GONE_AFTER", "kill"},
-	} {
+	for _, kind := range []string{"nethsm", "yubihsm"} {
 		t.Run(kind, func(t *testing.T) {
-			d := startDevice(t, kind, "NETHSM_THROTTLE=0")
+			log := filepath.Join(t.TempDir(), "requests")
+			d := startDevice(t, kind, "NETHSM_THROTTLE=0", "NETHSM_LOG="+log)
+			d.log = log
 			d.ready(signerFile)
 			v := vectors.OneTPD(t, "contoso-mode2")
 			command := append(d.importOf(v), "--wrap", "software")
 			state := filepath.Join(d.dir, "state")
 			d.tool("cp", "-a", state, state+".fresh")
+			anew := func() {
+				d.must(os.RemoveAll(state))
+				d.tool("cp", "-a", state+".fresh", state)
+				d.wipe()
+			}
+			anew()
+			first := d.requests()
+			d.wants(0, command...)
+			requests := d.requests() - first
 			cases, failed := 0, 0
-			for _, fault := range faults {
-				for at := 1; ; at += stride {
-					d.must(os.RemoveAll(state))
-					d.tool("cp", "-a", state+".fresh", state)
-					d.wipe()
-					reached := d.faulty(fault, at, command)
-					if !reached {
-						break
-					}
+			for _, fault := range deviceFaults[kind] {
+				for at := 1; at <= requests; at += stride {
+					anew()
+					d.faulty(fault, at, command)
 					cases++
-					about := fmt.Sprintf("%s at %d", fault, at)
+					about := fmt.Sprintf("%s at %d", fault.name, at)
 					if d.staged(v.Name) {
 						d.wantKeys(about+" (it was done)", nil, v.Name)
 						continue
 					}
 					failed++
-					code, out := d.offline(command...)
-					if code != 0 {
+					if code, out := d.offline(command...); code != 0 {
 						t.Errorf("%s: the second run ends with %d\n%s", about, code, out)
 						continue
 					}
@@ -241,8 +245,49 @@ func TestDeviceFaults(t *testing.T) {
 			if failed < 6 {
 				t.Errorf("only %d of %d faults failed a run", failed, cases)
 			}
-			fmt.Fprintf(os.Stderr, "%s: %d faults in an import, %d of which failed the run\n", kind, cases, failed)
+			fmt.Fprintf(os.Stderr, "%s: %d faults in an import of %d requests, %d of which failed the run\n", kind, cases, requests, failed)
 		})
+	}
+}
+
+// deviceFault is how a request goes wrong; after one that hangs the run is killed.
+type deviceFault struct {
+	name  string
+	knobs string // of the simulator; %d is the request's number
+	kill  bool
+}
+
+var deviceFaults = map[string][]deviceFault{
+	"nethsm": { // three times, since the module repeats some requests
+		{"refused", "fault=.*@%d%%2B3=500", false}, {"cut", "fault=.*@%d%%2B3=drop", false}, {"cut, though done", "fault=.*@%d%%2B3=drop-after", false},
+		{"hung and killed", "fault=.*@%d=sleep:60000", true}, {"hung, though done, and killed", "fault=.*@%d=sleep-after:60000", true},
+	},
+	"yubihsm": {
+		{"cut", "YH_GONE=%d&YH_BACK=1", false}, {"cut, though done", "YH_GONE_AFTER=%d&YH_BACK=1", false},
+		{"hung and killed", "YH_HANG=%d", true}, {"hung, though done, and killed", "YH_HANG_AFTER=%d", true},
+	},
+}
+
+// requests counts the requests of the device so far.
+func (d *device) requests() (n int) {
+	d.t.Helper()
+	if d.kind == "nethsm" {
+		data, err := os.ReadFile(d.log)
+		d.must(err)
+		return bytes.Count(data, []byte("\n"))
+	}
+	if m := regexp.MustCompile(`"inner": (\d+)`).FindStringSubmatch(d.ask("GET", "/sim/stats")); m != nil {
+		fmt.Sscan(m[1], &n)
+	}
+	return n
+}
+
+// set sets knobs of the simulator.
+func (d *device) set(knobs string) {
+	if d.kind == "nethsm" {
+		d.ask("POST", "/sim?"+knobs)
+	} else {
+		d.ask("GET", "/sim/set?"+knobs)
 	}
 }
 
@@ -256,12 +301,12 @@ func (d *device) staged(id string) bool {
 func (d *device) wipe() {
 	d.t.Helper()
 	if d.kind == "yubihsm" {
-		d.ask("GET", "/sim/set?YH_GONE=&YH_GONE_AFTER=&YH_BACK=&YH_DELAY=")
+		d.set("YH_GONE=&YH_GONE_AFTER=&YH_HANG=&YH_HANG_AFTER=&YH_BACK=")
 		d.ask("GET", "/sim/wipe")
 		d.ask("GET", "/sim/zero")
 		return
 	}
-	d.ask("POST", "/sim?fault=&slow=0")
+	d.set("fault=")
 	for _, key := range d.keys() {
 		d.netHSM("DELETE", key)
 	}
@@ -276,46 +321,30 @@ func (d *device) netHSM(method, key string) {
 	}
 }
 
-// faulty runs a command in which the at-th request goes wrong, and reports whether
-// it came to that request.
-func (d *device) faulty(fault string, at int, command []string) bool {
+// faulty runs a command in which the at-th request goes wrong.
+func (d *device) faulty(fault deviceFault, at int, command []string) {
 	d.t.Helper()
-	if fault == "kill" {
-		return d.killed(time.Duration(at)*8*time.Millisecond, command)
+	d.set(fmt.Sprintf(fault.knobs, at))
+	if fault.kill {
+		d.killed(command)
+	} else {
+		d.offline(command...)
 	}
 	if d.kind == "yubihsm" {
-		d.ask("GET", fmt.Sprintf("/sim/set?%s=%d&YH_BACK=1", fault, at))
-		d.offline(command...)
-		var inner int
-		stats := d.ask("GET", "/sim/stats")
-		if m := regexp.MustCompile(`"inner": (\d+)`).FindStringSubmatch(stats); m != nil {
-			fmt.Sscan(m[1], &inner)
-		}
-		d.ask("GET", fmt.Sprintf("/sim/set?%s=&YH_BACK=", fault))
+		d.set("YH_GONE=&YH_GONE_AFTER=&YH_HANG=&YH_HANG_AFTER=&YH_BACK=")
 		d.ask("GET", "/sim/lose")
-		return inner >= at
+	} else {
+		d.set("fault=")
 	}
-	// A request that is repeated by the module itself goes wrong again.
-	d.ask("POST", fmt.Sprintf("/sim?fault=%s", strings.NewReplacer(" ", "%20", "+", "%2B").Replace(fmt.Sprintf(".*@%d+3=%s", at, fault))))
-	code, out := d.offline(command...)
-	d.ask("POST", "/sim?fault=")
-	_ = out
-	return code != 0 || at < 8 // reads that fail once are repeated by the module
 }
 
-// killed runs a command that is killed after a while, and reports whether it was.
-func (d *device) killed(after time.Duration, command []string) bool {
+// killed runs a command that is killed once it has had the time to hang.
+func (d *device) killed(command []string) {
 	d.t.Helper()
 	cmd := exec.Command("offline", append(command, "--state", filepath.Join(d.dir, "state"), "--unsafe-hsm-network")...)
 	cmd.Env = append(os.Environ(), d.env...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
 	d.must(cmd.Start())
-	timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
-	err := cmd.Wait()
+	timer := time.AfterFunc(1500*time.Millisecond, func() { _ = cmd.Process.Kill() })
+	_ = cmd.Wait()
 	timer.Stop()
-	if d.kind == "yubihsm" {
-		d.ask("GET", "/sim/lose")
-	}
-	return err != nil
 }

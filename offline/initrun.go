@@ -85,7 +85,7 @@ func (r *initRun) run(ctx context.Context) (card []byte, err error) {
 		card, err = r.deliver()
 	}
 	if err != nil {
-		err = errors.Join(err, r.undo(made))
+		err = errors.Join(err, r.undo(made, err))
 	}
 	if r.hsm != nil {
 		err = errors.Join(err, r.hsm.Close())
@@ -162,7 +162,7 @@ func (r *initRun) begin(token *hsm.Token, settings tokenSettings) ([]byte, error
 }
 
 // undo takes back what a run that fails has done.
-func (r *initRun) undo(made bool) error {
+func (r *initRun) undo(made bool, failure error) error {
 	if made {
 		if err := durable.Remove(r.dir); err != nil {
 			return err
@@ -174,6 +174,9 @@ func (r *initRun) undo(made bool) error {
 	if r.begun.SignerID != nil {
 		if err := r.hsm.RemoveSigner(signerLabel, r.begun.SignerID); err != nil {
 			return errors.Join(err, leftSigner(r.begun))
+		}
+		if control.Is(failure, control.HSMLeftover) { // what may be left, the next run can see
+			return leftSigner(r.begun)
 		}
 	}
 	return durable.Remove(journalPath(r.dir))

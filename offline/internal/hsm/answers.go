@@ -38,6 +38,13 @@ func gone(err error) bool {
 	return is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID)
 }
 
+// hidden reports whether a call that failed may have stored something that a list
+// of this run does not show: a NetHSM's module lists once and remembers that, and an
+// answer may have been lost.
+func (t *Token) hidden(err error) bool {
+	return t.keeps != nil && *t.keeps && is(err, append([]pkcs11.Error{pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_GENERAL_ERROR}, lost...)...)
+}
+
 // hints say what to do about a return value, where there is more to say than
 // that the HSM should be looked at.
 var hints = map[pkcs11.Error]string{

@@ -36,6 +36,7 @@ type Kept struct {
 	stored bool                  // token objects, not a rehearsal's session objects
 	made   []pkcs11.ObjectHandle // what Keep itself created
 	unsure bool                  // a call to create or destroy failed, and may be done all the same
+	hidden bool                  // and what it did, a later run alone can see
 }
 
 // KeyID is the CKA_ID of a key: the SHA-256 of its public half as PKIX DER.
@@ -149,7 +150,7 @@ func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 			return h, err
 		}, names...)
 		if err != nil {
-			kept.unsure = true
+			kept.unsure, kept.hidden = true, t.hidden(err)
 			return failed("store the private key", err)
 		}
 		kept.note(private, pkcs11.CKO_PRIVATE_KEY)
@@ -353,6 +354,9 @@ func (kept *Kept) Remove() error {
 			t.listed = false
 			return errors.Join(append(failures, control.HSMCall.Refuse("the token has %d objects of the key more than it had", len(left)))...)
 		}
+	}
+	if kept.hidden {
+		return errors.Join(append(failures, control.HSMCall.Refuse("the token may have stored it though the call failed, which the next run can see"))...)
 	}
 	kept.made, kept.unsure = nil, false
 	return nil

@@ -60,11 +60,11 @@ func (t *Token) makeSigner(label string, id []byte, kind SignerKind, stored bool
 		return control.HSMSigner.Refuse("there is no signing key of kind %s, only %s and %s", control.Quote(string(kind)), RSA3072, ECDSAP256)
 	}
 	named := template{attr(pkcs11.CKA_TOKEN, stored), attr(pkcs11.CKA_LABEL, label)}
-	var err error
+	var last error
 	for _, name := range []template{append(slices.Clone(named), attr(pkcs11.CKA_ID, id)), append(slices.Clone(named), attr(pkcs11.CKA_ID, label)), named} {
 		private := slices.Concat(name, template{attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_SENSITIVE, true), attr(pkcs11.CKA_EXTRACTABLE, false), attr(pkcs11.CKA_SIGN, true)})
 		for _, public := range []template{slices.Concat(name, of, template{attr(pkcs11.CKA_VERIFY, true)}), slices.Concat(name, of, template{attr(pkcs11.CKA_VERIFY, true), attr(pkcs11.CKA_PRIVATE, true)})} {
-			err = t.asOfficer(func() error {
+			err := t.asOfficer(func() error {
 				_, _, err := t.ck.GenerateKeyPair(t.session, how, public, private)
 				return err
 			})
@@ -73,13 +73,24 @@ func (t *Token) makeSigner(label string, id []byte, kind SignerKind, stored bool
 			}
 			// A NetHSM says that it failed, of a name that it does not take and of an answer that was lost.
 			if !declines(err) && !is(err, pkcs11.CKR_FUNCTION_FAILED) {
-				return failed("make a signing key", err)
+				return t.halfMade(err)
 			}
 			t.listed = false
 			if e := t.CheckLabel(label); e != nil {
-				return failed("make a signing key", err)
+				return t.halfMade(err)
 			}
+			last = err
 		}
+	}
+	return t.halfMade(last)
+}
+
+// halfMade is the refusal of a signing key that was not made, or may have been all
+// the same (KF-HSM-LEFTOVER).
+func (t *Token) halfMade(err error) error {
+	if t.hidden(err) {
+		return control.HSMLeftover.Refuse("%w; and the token may have made it though the call failed", failed("make a signing key", err)).
+			WithHint("run the same command again: it removes that key and makes a new one")
 	}
 	return failed("make a signing key", err)
 }
@@ -269,7 +280,7 @@ func (t *Token) trySigner(stored bool) (err error) {
 		return err
 	}
 	if err := t.makeSigner(label, id, ECDSAP256, stored); err != nil {
-		if e := t.RemoveSigner(label, id); e != nil {
+		if e := t.RemoveSigner(label, id); e != nil && !control.Is(err, control.HSMLeftover) {
 			return e
 		}
 		return err
