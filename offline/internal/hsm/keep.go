@@ -154,11 +154,13 @@ func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 			return failed("store the private key", err)
 		}
 		kept.note(private, pkcs11.CKO_PRIVATE_KEY)
+		if !proven {
+			if private, err = kept.privateHalf(private); err != nil {
+				return err
+			}
+		}
 	}
 	if !proven {
-		if private, err = kept.privateHalf(private); err != nil {
-			return err
-		}
 		if err := t.possesses(private, kept.public); err != nil {
 			return err
 		}
@@ -195,8 +197,11 @@ func (kept *Kept) privateHalf(h pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error
 	if err != nil {
 		return 0, failed("say what it made", err)
 	}
+	if keeps, err := t.Keeps(); err != nil || !keeps && class == pkcs11.CKO_PRIVATE_KEY {
+		return h, err
+	}
 	if class == pkcs11.CKO_PRIVATE_KEY {
-		return h, nil
+		return h, kept.removeTwins()
 	}
 	kept.unsure = true
 	kept.forget(h)
@@ -211,6 +216,34 @@ func (kept *Kept) privateHalf(h pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error
 		}
 	}
 	return 0, control.HSMAttributes.Refuse("the token took key %s in, but has no private key of that label now", control.Quote(kept.Label))
+}
+
+// removeTwins removes what else there is of a key that was stored just now: a module
+// that lost an answer may have repeated the call by itself.
+func (kept *Kept) removeTwins() error {
+	t := kept.token
+	left, err := t.unknown(kept.public)
+	if err != nil {
+		return failed("say what it made", err)
+	}
+	var twins []object
+	for _, h := range left {
+		told, err := t.ask(h, pkcs11.CKA_LABEL)
+		if gone(err) {
+			continue
+		}
+		if err != nil {
+			return failed("describe a stored key", err)
+		}
+		class, err := t.classOf(h)
+		if err != nil {
+			return failed("describe a stored key", err)
+		}
+		if class == pkcs11.CKO_PRIVATE_KEY && (string(told[0]) == kept.Label || cutOf(string(told[0]), kept.Label)) {
+			twins = append(twins, object{handle: h})
+		}
+	}
+	return t.remove(twins)
 }
 
 // publicHalf makes the public key, or finds it by its modulus where the token
