@@ -42,7 +42,8 @@ func gone(err error) bool {
 // of this run does not show: a NetHSM's module lists once and remembers that, and an
 // answer may have been lost.
 func (t *Token) hidden(err error) bool {
-	return t.keeps != nil && *t.keeps && is(err, append([]pkcs11.Error{pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_GENERAL_ERROR}, lost...)...)
+	return t.keeps != nil && *t.keeps && is(err, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED,
+		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED)
 }
 
 // hints say what to do about a return value, where there is more to say than
@@ -62,6 +63,9 @@ var hints = map[pkcs11.Error]string{
 func failed(what string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if refusal, told := err.(*control.Refusal); told { // it says more
+		return refusal
 	}
 	refusal := control.HSMCall.Refuse("the token failed to %s: %w", what, err)
 	var code pkcs11.Error

@@ -304,6 +304,26 @@ func (t *Token) asOfficer(do func() error) error {
 	return do()
 }
 
+// readyToStore asks for the second role, where a token that keeps all it is given wants
+// it, by a call that can make nothing: what a key pair is refused with says less.
+func (t *Token) readyToStore() error {
+	if keeps, err := t.Keeps(); err != nil || !keeps {
+		return err
+	}
+	err := t.asOfficer(t.makeNothing)
+	var refusal *control.Refusal
+	if errors.As(err, &refusal) || is(err, pkcs11.CKR_USER_NOT_LOGGED_IN) {
+		return failed("make a key", err)
+	}
+	return nil
+}
+
+// makeNothing asks for a private key without a key.
+func (t *Token) makeNothing() error {
+	_, err := t.ck.CreateObject(t.session, template{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)})
+	return err
+}
+
 func infoOf(path string, info *pkcs11.TokenInfo) Info {
 	return Info{
 		Module:       path,

@@ -94,7 +94,7 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 		return nil, err
 	}
 	if keeps, err := t.Keeps(); err != nil || keeps {
-		return nil, cmp.Or(err, error(noWay([]Verdict{{Mechanism: "a session object", Reason: "the token keeps all it is given"}})))
+		return nil, cmp.Or(err, error(NoWay([]Verdict{{Mechanism: "a session object", Reason: "the token keeps all it is given"}})))
 	}
 	var declined []string
 	for i, way := range importWays {
@@ -121,7 +121,7 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 	}
 	ways := t.ways
 	t.ways = nil // a token that has been mended meanwhile is tried again
-	return nil, noWay(ways)
+	return nil, NoWay(ways)
 }
 
 func checkSize(key *rsa.PrivateKey) error {
@@ -131,8 +131,8 @@ func checkSize(key *rsa.PrivateKey) error {
 	return control.HSMKeySize.Refuse("the key is RSA of %d bits with %d primes, not of 2048, 3072 or 4096 bits with two", key.N.BitLen(), len(key.Primes))
 }
 
-// noWay is the refusal of a token that takes no key in: a table of the reasons, each with its ways.
-func noWay(ways []Verdict) *control.Refusal {
+// NoWay is the refusal of a token that takes no key in: a table of the reasons, each with its ways.
+func NoWay(ways []Verdict) *control.Refusal {
 	var reasons []string
 	tried := map[string][]string{}
 	for _, v := range ways {
@@ -145,7 +145,8 @@ func noWay(ways []Verdict) *control.Refusal {
 	for _, reason := range reasons {
 		fmt.Fprintf(&table, "\n  %s:\n    %s", reason, strings.Join(tried[reason], "\n    "))
 	}
-	return control.HSMImport.Refuse("the token takes a private key in none of %d ways%s", len(ways), table.String())
+	return control.HSMImport.Refuse("the token takes a private key in none of %d ways:%s", len(ways), table.String()).
+		WithHint("what stands beside each way says why: allow the import of private keys in the HSM's security policy where that forbids it, or use another HSM")
 }
 
 // proveWay tries importWays[i] on the throw-away key, once: it comes in, is

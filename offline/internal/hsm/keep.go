@@ -85,6 +85,9 @@ func (t *Token) Store(key *rsa.PrivateKey, public *rsa.PublicKey, o KeepOptions)
 	if err := errors.Join(checkSize(key), t.interrupted()); err != nil {
 		return nil, err
 	}
+	if err := t.readyToStore(); err != nil {
+		return nil, err
+	}
 	kept, err := t.keep(o, public, func(named template, extractable bool) (pkcs11.ObjectHandle, bool, error) {
 		h, err := t.create(key, slices.Concat(storedTemplate(), named, template{attr(pkcs11.CKA_EXTRACTABLE, extractable)}))
 		return h, false, err
@@ -117,7 +120,12 @@ func (t *Token) keep(o KeepOptions, public *rsa.PublicKey, private bring) (*Kept
 	}
 	if err != nil {
 		if e := kept.Remove(); e != nil {
-			return nil, control.HSMLeftover.Refuse("%w; and key %s is left in the token: %v", err, control.Quote(o.Label), e)
+			refusal := control.HSMLeftover.Refuse("%w; and key %s may be left in the token: %v", err, control.Quote(o.Label), e)
+			var cause *control.Refusal
+			if errors.As(err, &cause) && cause.Hint != cause.Control.Hint {
+				refusal.WithHint("%s; %s", cause.Hint, control.HSMLeftover.Hint)
+			}
+			return nil, refusal
 		}
 		return nil, err
 	}
@@ -218,8 +226,9 @@ func (kept *Kept) privateHalf(h pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error
 	return 0, control.HSMAttributes.Refuse("the token took key %s in, but has no private key of that label now", control.Quote(kept.Label))
 }
 
-// removeTwins removes what else there is of a key that was stored just now: a module
-// that lost an answer may have repeated the call by itself.
+// removeTwins removes what there is of a key that this run alone can have stored, and
+// that it has no handle of: a module that lost an answer may have repeated the call, or
+// failed after the first half of it.
 func (kept *Kept) removeTwins() error {
 	t := kept.token
 	left, err := t.unknown(kept.public)
@@ -375,6 +384,11 @@ func (kept *Kept) Remove() error {
 			kept.unsure = true
 		}
 		t.forget(h)
+	}
+	if kept.unsure && t.keeps != nil && *t.keeps {
+		if err := kept.removeTwins(); err != nil {
+			failures = append(failures, err)
+		}
 	}
 	if kept.unsure {
 		left, err := t.unknown(kept.public)

@@ -115,19 +115,23 @@ func (r *Report) without(result Result, reason string) {
 func (t *Token) probeUnasked(report *Report) {
 	report.Imports = []Verdict{{Mechanism: storedWay, Result: Unproven, Reason: notAsked}}
 	// A call that can make nothing: without C_CreateObject no key comes in.
-	if _, err := t.ck.CreateObject(t.session, template{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)}); is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED) {
+	err := t.makeNothing()
+	if is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED) {
 		report.Imports[0].Result, report.Imports[0].Reason = None, err.Error()
 	}
 	report.without(Unproven, notAsked)
 	report.Unproven = []string{
 		"that a private key comes in, is named, is protected, signs and decrypts, and can be removed again",
 	}
+	if is(err, pkcs11.CKR_USER_NOT_LOGGED_IN) {
+		report.Unproven = append(report.Unproven, "that the secret of its administrator, which it wants for making and destroying keys, is right (--hsm-so-pin-file)")
+	}
 }
 
 // probeStored proves what probeUnasked leaves open, on a key that is stored for it.
 func (t *Token) probeStored(report *Report) error {
 	verdict, err := t.TryStore()
-	if err != nil && (control.Is(err, control.HSMLeftover) || control.Is(err, control.Interrupted)) {
+	if control.Is(err, control.HSMLeftover) || control.Is(err, control.Interrupted) || control.Is(err, control.HSMPIN) || is(err, pkcs11.CKR_USER_NOT_LOGGED_IN) {
 		return err
 	}
 	report.Imports = []Verdict{verdict}

@@ -38,7 +38,7 @@ var oidP256 = []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}
 // what it is about to make. Refuses a label in use (KF-HSM-EXISTS). The signer ends
 // with the Token.
 func (t *Token) CreateSigner(label string, id []byte, kind SignerKind) (crypto.Signer, error) {
-	if err := t.CheckLabel(label); err != nil {
+	if err := errors.Join(t.CheckLabel(label), t.readyToStore()); err != nil {
 		return nil, err
 	}
 	if err := t.makeSigner(label, id, kind, true); err != nil {

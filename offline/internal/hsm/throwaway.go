@@ -77,6 +77,10 @@ func (t *Token) TryStore() (verdict Verdict, err error) {
 		return verdict, nil
 	case err != nil:
 		verdict.Reason = err.Error()
+		var refusal *control.Refusal
+		if errors.As(err, &refusal) && refusal.Hint != refusal.Control.Hint {
+			verdict.Reason += ": " + refusal.Hint
+		}
 		return verdict, err
 	}
 	if err := errors.Join(kept.Remove(), t.CheckUnchanged()); err != nil {
