@@ -4,4 +4,10 @@ package main
 
 import "os"
 
-func main() { os.Exit(app.Main()) }
+// othersToStderr sends to the standard error what the HSM's module prints to the standard output.
+var othersToStderr = func() error { return nil }
+
+func main() {
+	othersToStderr = ownStdout()
+	os.Exit(app.Main())
+}

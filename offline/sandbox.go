@@ -68,7 +68,7 @@ func inSandbox(flags *pflag.FlagSet) func(*cli.IO, func() error) error {
 		if err := enterSandbox(io, flags); err != nil {
 			return err
 		}
-		if err := secret.Harden(); err != nil {
+		if err := errors.Join(secret.Harden(), othersToStderr()); err != nil {
 			return err
 		}
 		process.memory = secret.LockMemory()
