@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"keyferry/offline/internal/hsm"
+	"keyferry/pkg/fingerprint"
+	"keyferry/test/vectors"
+)
+
+// personality is a token of SoftHSM behind a module that behaves as vendors document
+// theirs: testdata/personality.c, which names the sources.
+type personality struct {
+	*realSide
+	module string
+	plays  string
+	flags  []string // of each command
+
+	officer string // file of the second role's secret; empty: there is none
+}
+
+func newPersonality(t *testing.T, plays string, defines ...string) *personality {
+	t.Helper()
+	p := &personality{realSide: newRealSide(t), plays: plays}
+	p.must(os.Mkdir(filepath.Join(p.dir, "tokens"), 0o700))
+	p.write("softhsm2.conf", []byte("directories.tokendir = "+filepath.Join(p.dir, "tokens")+"\n"))
+	p.softHSMTool("softhsm2-util", "--init-token", "--free", "--label", "hsm", "--pin", "123456", "--so-pin", "123456")
+	p.module = filepath.Join(p.dir, "libsofthsm2-personality.so") // the sandbox knows by this name where it writes
+	p.tool("gcc", append([]string{"-std=gnu11", "-shared", "-fPIC", "-o", p.module, "testdata/personality.c", "-ldl"}, defines...)...)
+	return p
+}
+
+func (p *personality) env() []string {
+	behind, err := hsm.FindModule("")
+	p.must(err)
+	return append(os.Environ(), "SOFTHSM2_CONF="+filepath.Join(p.dir, "softhsm2.conf"), "KEYFERRY_TEST_MODULE="+behind, "KEYFERRY_PERSONALITY="+p.plays)
+}
+
+func (p *personality) softHSMTool(name string, args ...string) string {
+	p.t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = p.env()
+	out, err := cmd.Output()
+	if err != nil {
+		p.t.Fatalf("%s: %v %s", name, err, out)
+	}
+	return string(out)
+}
+
+// keys lists what the token holds, by SoftHSM itself.
+func (p *personality) keys() (keys []string) {
+	p.t.Helper()
+	behind, err := hsm.FindModule("")
+	p.must(err)
+	out := p.softHSMTool("pkcs11-tool", "--module", behind, "--login", "--pin", "123456", "--list-objects")
+	for _, m := range regexp.MustCompile(`(?m)^(\S+) Key Object.*\n(?:\s+EC_.*\n)*\s+label:[ ]*(.*)`).FindAllStringSubmatch(out, -1) {
+		keys = append(keys, m[1]+" "+m[2])
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func (p *personality) command(args ...string) *exec.Cmd {
+	args = slices.Concat(args, []string{"--state", filepath.Join(p.dir, "state")}, p.flags)
+	if p.officer != "" && slices.Contains([]string{"doctor", "init", "import", "wrap", "seal"}, args[0]) {
+		args = append(args, "--hsm-so-pin-file", p.officer)
+	}
+	cmd := exec.Command("offline", args...)
+	cmd.Env = p.env()
+	return cmd
+}
+
+// wants runs a command that must end with code and say all of says.
+func (p *personality) wants(code int, says string, args ...string) string {
+	p.t.Helper()
+	cmd := p.command(args...)
+	out, _ := cmd.CombinedOutput()
+	flat := strings.Join(strings.Fields(string(out)), " ") // messages are folded
+	if got := cmd.ProcessState.ExitCode(); got != code || !strings.Contains(flat, says) {
+		p.t.Errorf("%s: offline %s ends with %d, want %d and %q\n%s", p.plays, args[0], got, code, says, out)
+	}
+	return string(out)
+}
+
+// holds compares the token with what was there before and the pairs that came.
+func (p *personality) holds(about string, before []string, pairs ...string) {
+	p.t.Helper()
+	want := slices.Clone(before)
+	for _, label := range pairs {
+		want = append(want, "Private "+label, "Public "+label)
+	}
+	slices.Sort(want)
+	if got := p.keys(); !slices.Equal(got, want) {
+		p.t.Errorf("%s: %s: the token holds %q, want %q", p.plays, about, got, want)
+	}
+}
+
+func (p *personality) chosen() []string {
+	return []string{"--hsm-module", p.module, "--hsm-token", "hsm", "--hsm-pin-file", p.pin}
+}
+
+func (p *personality) ready(signer string) {
+	p.t.Helper()
+	p.wants(0, "", append([]string{"init", "--name", "vault-room", "--signer", signer}, p.chosen()...)...)
+	p.wants(0, "", "trust", filepath.Join(p.dir, "BYOK-SecurityWorld-pkg-EU-1"), "--fingerprint", fingerprint.Of(p.world.Package).String())
+	p.tool("sh", "-c", `cd "$0" && mkdir fresh && cp -a state tokens fresh`, p.dir)
+}
+
+// anew goes back to the state after ready.
+func (p *personality) anew() {
+	p.t.Helper()
+	p.tool("sh", "-c", `cd "$0" && rm -rf state tokens && cp -a fresh/state fresh/tokens .`, p.dir)
+}
+
+const (
+	playsYubiHSM = "stored-only shows-public copy=0x54 frozen=0x54 no-wrap no-unwrap search tcp"
+	playsNetHSM  = "stored-only shows-public public-handle printable-id copy=0x1B frozen=0x54 no-wrap no-unwrap officer search tcp"
+)
+
+// TestPersonalities has the programs go from doctor to the seal with tokens that
+// behave as vendors combine it; runs are killed at changes of the token and taken up.
+func TestPersonalities(t *testing.T) {
+	for _, vendor := range []struct {
+		name, plays, signer string
+		network, keeps      bool
+	}{
+		{"Luna", "length-wanted copy=0x68 tcp", signerHSM, true, false},
+		{"nShield", "copy=0x200 no-exponent tcp", signerHSM, true, false},
+		{"AWS CloudHSM", "private-public length-forbidden copy=0x06 banner once tcp", signerHSM, true, false},
+		{"YubiHSM 2", playsYubiHSM, signerHSM, true, true},
+		{"NetHSM", playsNetHSM, signerHSM, true, true},
+		{"kryoptic", "copy=0x1B no-history", signerHSM, false, false},
+		{"one session", "sessions=1 logged-in finalize=0x05", signerHSM, false, false},
+		{"foreign objects", "foreign no-unwrap-attribute no-public-id", signerFile, false, false},
+		{"foreign objects, otherwise", "foreign=0x06 copy=0xD1", signerFile, false, false},
+	} {
+		t.Run(vendor.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPersonality(t, vendor.plays)
+			if vendor.network {
+				p.wants(3, "--unsafe-hsm-network", append([]string{"doctor"}, p.chosen()...)...)
+				p.flags = append(p.flags, "--unsafe-hsm-network")
+			}
+			if strings.Contains(vendor.plays, "officer") {
+				p.officer = p.write("so", []byte("so-right\n"))
+			}
+			behind, err := hsm.FindModule("")
+			p.must(err)
+			p.softHSMTool("pkcs11-tool", "--module", behind, "--login", "--pin", "123456", "--keypairgen", "--key-type", "EC:prime256v1", "--label", "foreign")
+			before := p.keys()
+			p.wants(0, "", append([]string{"doctor"}, p.chosen()...)...)
+			p.holds("doctor", before)
+			if vendor.keeps {
+				p.wants(0, "", append([]string{"doctor", "--hsm-try-store"}, p.chosen()...)...)
+				p.holds("doctor --hsm-try-store", before)
+			}
+			p.ready(vendor.signer)
+			if vendor.signer == signerHSM {
+				before = append(before, "Private "+signerLabel, "Public "+signerLabel)
+			}
+			p.holds("init", before)
+
+			v := vectors.OneTPD(t, "contoso-mode2")
+			command := append(p.importOf(v), "--wrap", "software")
+			p.wants(0, "Dry run: every check holds, nothing was changed", append(command, "--dry-run")...)
+			p.holds("dry run", before)
+			p.wants(3, "KF-HSM-WRAP-UNPROVEN", append([]string{"wrap"}, p.importOf(v)[1:]...)...)
+			p.holds("wrap", before)
+
+			killed, stride := 0, 5
+			if vendor.keeps || os.Getenv("KEYFERRY_DEVICE_FAULTS") == "all" {
+				stride = 1
+			}
+			for at := 1; at < 40; at += stride {
+				p.anew()
+				p.plays = fmt.Sprintf("%s kill=%d kill-after=%d", vendor.plays, at, killed%2)
+				cmd := p.command(command...)
+				err := cmd.Run()
+				p.plays = vendor.plays
+				if err == nil {
+					break
+				}
+				if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+					t.Fatalf("%s: import is not killed but ends so: %v", vendor.plays, err)
+				}
+				killed++
+				p.wants(0, "", command...)
+				p.holds(fmt.Sprintf("import, killed at change %d", at), before, v.Name)
+			}
+			if killed == 0 {
+				t.Error("no run was killed")
+			}
+			fmt.Fprintf(os.Stderr, "%s: %d runs killed and taken up\n", vendor.name, killed)
+			p.wants(0, "", "seal", "--out", p.dir, "--hsm-pin-file", p.pin)
+			p.wants(0, "", "transcript", "verify")
+		})
+	}
+}
+
+// TestPlainRefusals has each documented refusal told in its own sentence, with what to do.
+func TestPlainRefusals(t *testing.T) {
+	p := newPersonality(t, "")
+	doctor := append([]string{"doctor"}, p.chosen()...)
+	for _, test := range []struct{ plays, control, says string }{
+		{"login=0xA3", "KF-HSM-PIN", "says that its user PIN has expired"},
+		{"login=0x102", "KF-HSM-PIN", "has no user PIN yet"},
+		{"login=0xA4", "KF-HSM-PIN-LOCKED", "has locked it"},
+		{"login=0xA2", "KF-HSM-PIN", "takes no PIN of this form, and tried none"},
+		{"login=0x103", "KF-HSM-PIN", "was tried once"},
+		{"flags=0x80000", "KF-HSM-PIN", "wants its user PIN to be changed before it is used; none was tried"},
+		{"flags=0x40000", "KF-HSM-PIN-LOCKED", "none was tried"},
+		{"login=0xB1", "KF-HSM-CALL", "wait half a minute"},
+		{"list=0x30", "KF-HSM-MODULE", "its C_GetFunctionList fails with 0x30"},
+		{"tcp", "KF-HSM-MODULE", "--unsafe-hsm-network"},
+	} {
+		p.plays = test.plays
+		if out := p.wants(3, test.says, doctor...); !strings.Contains(out, "["+test.control+"]") {
+			t.Errorf("%s is not told as %s:\n%s", test.plays, test.control, out)
+		}
+	}
+	p.plays = "bytes-label"
+	p.wants(3, "is not UTF-8", "init", "--name", "vault-room", "--hsm-module", p.module, "--hsm-uri", "pkcs11:model=SoftHSM%20v2", "--hsm-pin-file", p.pin)
+	if _, err := os.Stat(filepath.Join(p.dir, "state")); err == nil {
+		t.Error("init left a state directory")
+	}
+	for what, says := range map[string]string{"text": "the system's loader says", "-DNO_MODULE": "it has no C_GetFunctionList", "-DONLY_VERSION_3": "C_GetInterface of PKCS#11 3 alone", "-l:nowhere": "nowhere"} {
+		path := filepath.Join(p.dir, "module"+what+".so")
+		switch what {
+		case "text":
+			p.must(os.WriteFile(path, []byte("no library\n"), 0o600))
+		case "-l:nowhere":
+			p.tool("sh", "-c", `cd "$0" && echo 'int nowhere;' | gcc -shared -x c -o libnowhere.so - && echo 'int a;' | gcc -shared -x c -o "$1" - -Wl,--no-as-needed -L. -lnowhere && rm libnowhere.so`, p.dir, path)
+		default:
+			p.tool("gcc", "-std=gnu11", "-shared", "-fPIC", "-o", path, "testdata/personality.c", "-ldl", what)
+		}
+		p.wants(3, says, "doctor", "--hsm-module", path, "--hsm-token", "hsm", "--hsm-pin-file", p.pin)
+	}
+}
+
+// TestModulePrints holds that a module that prints spoils no JSON document.
+func TestModulePrints(t *testing.T) {
+	p := newPersonality(t, "banner")
+	cmd := p.command(append([]string{"doctor", "--json"}, p.chosen()...)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	p.must(cmd.Run())
+	if !json.Valid(stdout.Bytes()) {
+		t.Errorf("no JSON document: %s", stdout.String())
+	}
+	if !strings.Contains(stderr.String(), "HSM client 5.9") {
+		t.Errorf("the module's words are lost: %s", stderr.String())
+	}
+}
+
+// TestDeviceHangs holds that a person is told of a device that does not answer, and
+// that the first interrupt is answered.
+func TestDeviceHangs(t *testing.T) {
+	p := newPersonality(t, "hang=9")
+	cmd := p.command(append([]string{"doctor"}, p.chosen()...)...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	p.must(cmd.Start())
+	time.AfterFunc(6500*time.Millisecond, func() { _ = cmd.Process.Signal(os.Interrupt) })
+	_ = cmd.Wait()
+	flat := strings.Join(strings.Fields(out.String()), " ")
+	for _, says := range []string{"waiting for the HSM since 5 s, to log in", "interrupted: the run stops when the HSM has answered"} {
+		if !strings.Contains(flat, says) {
+			t.Errorf("does not say %q:\n%s", says, out.String())
+		}
+	}
+	if code := cmd.ProcessState.ExitCode(); code != 4 {
+		t.Errorf("ends with %d", code)
+	}
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A PKCS#11 module that behaves as vendors document theirs: KEYFERRY_TEST_MODULE
+// behind it does the work, KEYFERRY_PERSONALITY names the behaviours, separated by
+// blanks, with their values as name=0x1B. Where each behaviour is from stands beside it.
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+typedef unsigned long ulong_t;
+typedef struct { ulong_t type; void *value; ulong_t length; } attribute;
+typedef struct list { unsigned char version[2]; void *call[68]; } list;
+
+enum { INITIALIZE = 0, FINALIZE, GET_FUNCTION_LIST = 3, GET_SLOT_LIST, GET_TOKEN_INFO = 6, OPEN_SESSION = 12, CLOSE_SESSION,
+	LOGIN = 18, CREATE_OBJECT = 20, COPY_OBJECT, DESTROY_OBJECT, GET_ATTRIBUTE_VALUE = 24, SET_ATTRIBUTE_VALUE, FIND_OBJECTS_INIT,
+	FIND_OBJECTS, FIND_OBJECTS_FINAL, SIGN_INIT = 42, GENERATE_KEY = 58, GENERATE_KEY_PAIR, WRAP_KEY, UNWRAP_KEY };
+enum { CLASS = 0, TOKEN, PRIVATE, LABEL, KEY_TYPE = 0x100, ID = 0x102, SENSITIVE = 0x103, UNWRAP = 0x107, MODULUS = 0x120, EXPONENT = 0x122,
+	VALUE_LEN = 0x161, EXTRACTABLE = 0x162, LOCAL = 0x163, ALWAYS_SENSITIVE = 0x165 };
+enum { PUBLIC_KEY = 2, PRIVATE_KEY, SECRET_KEY, RSA = 0 };
+enum { TYPE_INVALID = 0x12, VALUE_INVALID = 0x13, DEVICE_ERROR = 0x30, NOT_SUPPORTED = 0x54, TEMPLATE_INCOMPLETE = 0xD0,
+	TEMPLATE_INCONSISTENT = 0xD1, SESSION_COUNT = 0xB1, NOT_LOGGED_IN = 0x101, ALREADY_INITIALIZED = 0x191 };
+
+static list real, ours;
+static long sessions, changes;
+static int officer, initialised;
+#define REAL(place, ...) ((ulong_t(*)())real.call[place])(__VA_ARGS__)
+
+// played returns the value of a behaviour, 1 for one without, 0 for one that is not played.
+static ulong_t played(const char *name) {
+	const char *at = getenv("KEYFERRY_PERSONALITY");
+	size_t n = strlen(name);
+	for (; at != NULL && *at != 0; at += strcspn(at, " "), at += strspn(at, " "))
+		if (strncmp(at, name, n) == 0 && (at[n] == 0 || at[n] == ' ' || at[n] == '='))
+			return at[n] == '=' ? strtoul(at + n + 1, NULL, 0) : 1;
+	return 0;
+}
+
+static attribute *get(attribute *a, ulong_t n, ulong_t type) {
+	for (; n > 0; n--, a++) if (a->type == type) return a;
+	return NULL;
+}
+static int is_true(attribute *a) { return a != NULL && a->length == 1 && *(unsigned char *)a->value; }
+static int is_false(attribute *a) { return a != NULL && a->length == 1 && !*(unsigned char *)a->value; }
+static ulong_t number(attribute *a) { return a != NULL && a->length == sizeof(ulong_t) ? *(ulong_t *)a->value : ~0UL; }
+
+// changed ends the process at the kill-th change, before it is done or after.
+static void changed(int done) {
+	if (!done) changes++;
+	if (played("kill") == (ulong_t)changes && played("kill-after") == (ulong_t)done && played("kill")) raise(SIGKILL);
+}
+#define CHANGE(call) do { changed(0); ulong_t result = call; changed(1); return result; } while (0)
+
+// declined is what a template is refused with, of any call that makes an object.
+static ulong_t declined(attribute *a, ulong_t n) {
+	ulong_t class = number(get(a, n, CLASS));
+	// YubiHSM 2: CKA_TOKEN must be true, or CKR_ATTRIBUTE_VALUE_INVALID (yubihsm-pkcs11, C_CreateObject and C_GenerateKeyPair).
+	if (played("stored-only") && is_false(get(a, n, TOKEN))) return VALUE_INVALID;
+	// Both vendors' devices show the public half by themselves and take none.
+	if (played("shows-public") && class == PUBLIC_KEY && get(a, n, MODULUS) != NULL) return VALUE_INVALID;
+	// NetHSM 2.0: CKA_ID must be a name of printable characters (nethsm-pkcs11, keys::create).
+	attribute *id = get(a, n, ID);
+	for (ulong_t i = 0; played("printable-id") && id != NULL && i < id->length; i++)
+		if (((unsigned char *)id->value)[i] < 0x20 || ((unsigned char *)id->value)[i] > 0x7E) return VALUE_INVALID;
+	// AWS CloudHSM client SDK 5: CKA_PRIVATE is true of every key ("PKCS #11 supported attributes").
+	if (played("private-public") && class == PUBLIC_KEY && !is_true(get(a, n, PRIVATE))) return TEMPLATE_INCONSISTENT;
+	// pkcs11key and others: no CKA_UNWRAP of a key that comes in.
+	if (played("no-unwrap-attribute") && class == PRIVATE_KEY && get(a, n, UNWRAP) != NULL) return TYPE_INVALID;
+	// NetHSM: making wants the administrator, who logs in after the operator (nethsm-pkcs11, "Roles").
+	if (played("officer") && !officer) return NOT_LOGGED_IN;
+	return 0;
+}
+
+static ulong_t initialize(void *args) {
+	// AWS CloudHSM and others write a banner to stdout.
+	if (played("banner")) { printf("HSM client 5.9, (c) its vendor\n"); fflush(stdout); }
+	// nShield's hardserver (127.0.0.1:9000), Luna's NTLS and CloudHSM's ENIs are reached by TCP.
+	if (played("tcp")) {
+		int s = socket(AF_INET, SOCK_STREAM, 0);
+		if (s < 0) return DEVICE_ERROR;
+		close(s);
+	}
+	// CloudHSM (crypto11 #95), nethsm-pkcs11 #324: a second C_Initialize of the process is declined.
+	if (played("once") && initialised++) return ALREADY_INITIALIZED;
+	return REAL(INITIALIZE, args);
+}
+
+static ulong_t finalize(void *reserved) {
+	sessions = 0;
+	ulong_t rv = played("once") ? 0 : REAL(FINALIZE, reserved);
+	return played("finalize") ? played("finalize") : rv; // p11-kit PR 134
+}
+
+static ulong_t get_token_info(ulong_t slot, unsigned char *info) {
+	ulong_t rv = REAL(GET_TOKEN_INFO, slot, info), flags, one = 1;
+	memcpy(&flags, info + 96, sizeof flags);
+	flags |= played("flags"); // Luna's new partition: CKF_USER_PIN_TO_BE_CHANGED
+	memcpy(info + 96, &flags, sizeof flags);
+	if (played("sessions")) memcpy(info + 96 + 3 * sizeof flags, &one, sizeof one); // ulMaxRwSessionCount
+	if (played("bytes-label")) memcpy(info, "caf\xE9", 4); // Latin-1: smart cards of national schemes
+	return rv;
+}
+
+// Tokens of one session: smart cards (crypto11 #60).
+static ulong_t open_session(ulong_t slot, ulong_t flags, void *application, void *notify, ulong_t *session) {
+	if (played("sessions") && (ulong_t)sessions >= played("sessions")) return SESSION_COUNT;
+	ulong_t rv = REAL(OPEN_SESSION, slot, flags, application, notify, session);
+	if (rv == 0) sessions++;
+	return rv;
+}
+static ulong_t close_session(ulong_t session) { sessions--; return REAL(CLOSE_SESSION, session); }
+
+static ulong_t login(ulong_t session, ulong_t user, char *pin, ulong_t n) {
+	if (played("hang")) sleep(played("hang")); // a device that is rebooting
+	if (user == 0 && played("officer")) {
+		officer = n == 8 && memcmp(pin, "so-right", 8) == 0;
+		return officer ? 0 : 0xA0;
+	}
+	if (played("login")) return played("login"); // Luna: CKR_PIN_EXPIRED; a token without a PIN: 0x102
+	ulong_t rv = REAL(LOGIN, session, user, pin, n);
+	return rv == 0 && played("logged-in") ? 0x100 : rv; // where sessions of a process share the login
+}
+
+// half finds the other half of a key, by the label.
+static ulong_t half(ulong_t session, ulong_t of, ulong_t class) {
+	char text[256];
+	ulong_t found = 0, count = 0;
+	attribute label = {LABEL, text, sizeof text};
+	if (REAL(GET_ATTRIBUTE_VALUE, session, of, &label, 1UL) != 0) return 0;
+	attribute wanted[] = {{CLASS, &class, sizeof class}, label};
+	REAL(FIND_OBJECTS_INIT, session, wanted, 2UL);
+	REAL(FIND_OBJECTS, session, &found, 1UL, &count);
+	REAL(FIND_OBJECTS_FINAL, session);
+	return count ? found : 0;
+}
+
+static ulong_t made_private(ulong_t session, attribute *a, ulong_t n, ulong_t *object) {
+	ulong_t rv = REAL(CREATE_OBJECT, session, a, n, object), class = PUBLIC_KEY, type = RSA, public;
+	attribute *label = get(a, n, LABEL), *m = get(a, n, MODULUS), *e = get(a, n, EXPONENT);
+	if (rv != 0 || !played("shows-public") || m == NULL) return rv;
+	unsigned char yes = 1;
+	attribute shown[] = {{CLASS, &class, sizeof class}, {KEY_TYPE, &type, sizeof type}, {TOKEN, &yes, 1}, *label, {ID, "\0\1", 2}, *m, *e};
+	rv = REAL(CREATE_OBJECT, session, shown, 7UL, &public);
+	if (played("public-handle")) *object = public; // NetHSM: C_CreateObject returns the public half
+	return rv;
+}
+
+static ulong_t create_object(ulong_t session, attribute *a, ulong_t n, ulong_t *object) {
+	ulong_t rv = declined(a, n);
+	if (rv != 0) return rv;
+	ulong_t class = number(get(a, n, CLASS));
+	if (class == PRIVATE_KEY && get(a, n, MODULUS) == NULL) return TEMPLATE_INCOMPLETE;
+	if (class == PRIVATE_KEY) CHANGE(made_private(session, a, n, object));
+	CHANGE(REAL(CREATE_OBJECT, session, a, n, object));
+}
+
+// kryoptic and NetHSM: CKR_ACTION_PROHIBITED; YubiHSM 2: CKR_FUNCTION_NOT_SUPPORTED; others 0x68, 0xD1, 0x06, 0x200.
+static ulong_t copy_object(ulong_t session, ulong_t object, attribute *a, ulong_t n, ulong_t *copy) {
+	if (played("copy")) return played("copy");
+	CHANGE(REAL(COPY_OBJECT, session, object, a, n, copy));
+}
+
+static ulong_t destroy_object(ulong_t session, ulong_t object) {
+	ulong_t class = 0;
+	attribute a = {CLASS, &class, sizeof class};
+	if (played("officer") && !officer) return NOT_LOGGED_IN;
+	if (!played("shows-public") || REAL(GET_ATTRIBUTE_VALUE, session, object, &a, 1UL) != 0 || class == SECRET_KEY)
+		CHANGE(REAL(DESTROY_OBJECT, session, object));
+	if (class == PUBLIC_KEY) return 0; // NetHSM says OK and destroys nothing
+	ulong_t public = half(session, object, PUBLIC_KEY);
+	if (public) REAL(DESTROY_OBJECT, session, public);
+	CHANGE(REAL(DESTROY_OBJECT, session, object));
+}
+
+static ulong_t get_attribute_value(ulong_t session, ulong_t object, attribute *a, ulong_t n) {
+	char label[64];
+	ulong_t class = 0;
+	attribute look[] = {{LABEL, label, sizeof label}, {CLASS, &class, sizeof class}};
+	REAL(GET_ATTRIBUTE_VALUE, session, object, look, 2UL);
+	int foreign = look[0].length == 7 && memcmp(label, "foreign", 7) == 0;
+	ulong_t rv = 0;
+	for (ulong_t i = 0; i < n; i++) {
+		ulong_t t = a[i].type;
+		if ((played("foreign") && foreign && (t == LABEL || t == ID)) // pkcs11key #20, aws-kms-pkcs11 #35, tpm2-pkcs11 #286
+			|| (played("no-exponent") && class == PRIVATE_KEY && t == EXPONENT) // SoftHSM #847
+			|| (played("no-history") && (t == LOCAL || t == ALWAYS_SENSITIVE || t == ALWAYS_SENSITIVE - 1))
+			|| (played("no-public-id") && class == PUBLIC_KEY && t == ID)) {
+			a[i].length = ~0UL;
+			rv = played("foreign") > 1 ? played("foreign") : TYPE_INVALID;
+		}
+	}
+	return rv != 0 ? rv : REAL(GET_ATTRIBUTE_VALUE, session, object, a, n);
+}
+
+static ulong_t set_attribute_value(ulong_t session, ulong_t object, attribute *a, ulong_t n) {
+	// YubiHSM 2 changes CKA_ID and CKA_LABEL alone (yubihsm-pkcs11, C_SetAttributeValue); NetHSM 2.0 nothing.
+	if (played("frozen") && get(a, n, EXTRACTABLE) != NULL) return played("frozen");
+	CHANGE(REAL(SET_ATTRIBUTE_VALUE, session, object, a, n));
+}
+
+// Searches by a modulus find nothing, or every key (yubihsm-pkcs11, nethsm-pkcs11).
+static ulong_t find_objects_init(ulong_t session, attribute *a, ulong_t n) {
+	if (played("search") && get(a, n, MODULUS) != NULL) return REAL(FIND_OBJECTS_INIT, session, a, 0UL);
+	return REAL(FIND_OBJECTS_INIT, session, a, n);
+}
+
+static ulong_t sign_init(ulong_t session, void *how, ulong_t key) {
+	if (played("call")) return played("call"); // Luna: CKR_PIN_EXPIRED at each call after the login
+	return REAL(SIGN_INIT, session, how, key);
+}
+
+static ulong_t generate_key(ulong_t session, void *how, attribute *a, ulong_t n, ulong_t *key) {
+	ulong_t rv = declined(a, n);
+	return rv != 0 ? rv : REAL(GENERATE_KEY, session, how, a, n, key);
+}
+
+static ulong_t generate_key_pair(ulong_t session, void *how, attribute *a, ulong_t n, attribute *b, ulong_t m, ulong_t *public, ulong_t *private) {
+	ulong_t rv = declined(b, m);
+	if (rv == 0 && played("private-public") && !is_true(get(a, n, PRIVATE))) rv = TEMPLATE_INCONSISTENT;
+	if (rv != 0) return rv;
+	CHANGE(REAL(GENERATE_KEY_PAIR, session, how, a, n, b, m, public, private));
+}
+
+static ulong_t wrap_key(ulong_t session, void *how, ulong_t under, ulong_t key, void *out, ulong_t *n) {
+	if (played("no-wrap")) return NOT_SUPPORTED;
+	return REAL(WRAP_KEY, session, how, under, key, out, n);
+}
+
+static ulong_t unwrap_key(ulong_t session, void *how, ulong_t under, void *in, ulong_t m, attribute *a, ulong_t n, ulong_t *key) {
+	if (played("no-unwrap")) return NOT_SUPPORTED;
+	if (number(get(a, n, CLASS)) == SECRET_KEY) {
+		// Luna before firmware 7.9.3 wants the length; AWS CloudHSM forbids it ("Key wrapping").
+		if (played("length-wanted") && get(a, n, VALUE_LEN) == NULL) return TEMPLATE_INCOMPLETE;
+		if (played("length-forbidden") && get(a, n, VALUE_LEN) != NULL) return TEMPLATE_INCONSISTENT;
+	}
+	attribute bare[64];
+	ulong_t kept = 0;
+	for (ulong_t i = 0; i < n && kept < 64; i++)
+		if (a[i].type != VALUE_LEN) bare[kept++] = a[i]; // SoftHSM itself takes none
+	ulong_t rv = declined(a, n);
+	if (rv != 0) return rv;
+	CHANGE(REAL(UNWRAP_KEY, session, how, under, in, m, bare, kept, key));
+}
+
+#ifdef ONLY_VERSION_3
+ulong_t C_GetInterface(void) { return 0; }
+#elif !defined NO_MODULE
+ulong_t C_GetFunctionList(list **out) {
+	if (played("list")) return played("list");
+	void *module = dlopen(getenv("KEYFERRY_TEST_MODULE"), RTLD_NOW);
+	list *found;
+	ulong_t (*get)(list **) = module == NULL ? NULL : (ulong_t(*)(list **))dlsym(module, "C_GetFunctionList");
+	if (get == NULL || get(&found) != 0) return 7;
+	real = ours = *found;
+	void *mine[][2] = {{(void *)INITIALIZE, initialize}, {(void *)FINALIZE, finalize}, {(void *)GET_FUNCTION_LIST, C_GetFunctionList},
+		{(void *)GET_TOKEN_INFO, get_token_info}, {(void *)OPEN_SESSION, open_session}, {(void *)CLOSE_SESSION, close_session},
+		{(void *)LOGIN, login}, {(void *)CREATE_OBJECT, create_object}, {(void *)COPY_OBJECT, copy_object}, {(void *)DESTROY_OBJECT, destroy_object},
+		{(void *)GET_ATTRIBUTE_VALUE, get_attribute_value}, {(void *)SET_ATTRIBUTE_VALUE, set_attribute_value}, {(void *)FIND_OBJECTS_INIT, find_objects_init},
+		{(void *)SIGN_INIT, sign_init}, {(void *)GENERATE_KEY, generate_key}, {(void *)GENERATE_KEY_PAIR, generate_key_pair},
+		{(void *)WRAP_KEY, wrap_key}, {(void *)UNWRAP_KEY, unwrap_key}};
+	for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) ours.call[(size_t)mine[i][0]] = mine[i][1];
+	*out = &ours;
+	return 0;
+}
+#endif
