@@ -56,7 +56,7 @@ Example: offline approve --signature alice.sig --signature bob.sig
 			request := ""
 			if len(args) > 0 {
 				var err error
-				if request, err = cli.OneArgument(args, "request"); err != nil {
+				if request, err = io.OneArgument(args, "request"); err != nil {
 					return err
 				}
 			}

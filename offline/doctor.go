@@ -60,7 +60,7 @@ Example: offline doctor --hsm-module /usr/lib/softhsm/libsofthsm2.so
 		o := doctorOptions{token: addTokenFlags(flags)}
 		flags.BoolVar(&o.tryStore, "hsm-try-store", false, "")
 		return func(ctx context.Context, io *cli.IO, args []string) error {
-			if err := errors.Join(cli.NoArguments(args), o.token.check()); err != nil {
+			if err := errors.Join(io.NoArguments(args), o.token.check()); err != nil {
 				return err
 			}
 			return o.run(ctx, io)

@@ -94,7 +94,7 @@ func (o *importOptions) setup(flags *pflag.FlagSet) cli.Run {
 	o.secrets = addTokenSecrets(flags)
 	flags.BoolVar(&o.tryStore, "hsm-try-store", false, "")
 	return func(ctx context.Context, io *cli.IO, args []string) error {
-		if err := cli.NoArguments(args); err != nil {
+		if err := io.NoArguments(args); err != nil {
 			return err
 		}
 		if err := cli.Require(flags, "tpd-file-path", "key-identifier", "exchange-key-package"); err != nil {

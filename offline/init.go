@@ -60,7 +60,7 @@ type initOptions struct {
 
 func (o *initOptions) run(ctx context.Context, io *cli.IO, args []string) error {
 	o.rehearsal = io.Rehearsal
-	if err := cli.NoArguments(args); err != nil {
+	if err := io.NoArguments(args); err != nil {
 		return err
 	}
 	if err := o.check(); err != nil {

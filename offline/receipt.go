@@ -37,7 +37,7 @@ Example: offline receipt /media/stick/keyferry-online-1.kfb
 `,
 	Setup: func(*pflag.FlagSet) cli.Run {
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			path, err := cli.OneArgument(args, "receipt")
+			path, err := io.OneArgument(args, "receipt")
 			if err != nil {
 				return err
 			}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/pflag"
 
@@ -51,7 +50,7 @@ Example: offline seal --out /media/stick
 		flags.StringVar(&o.out, "out", "", "")
 		o.secrets = addTokenSecrets(flags)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
-			if err := errors.Join(cli.NoArguments(args), cli.Require(flags, "out")); err != nil {
+			if err := errors.Join(io.NoArguments(args), cli.Require(flags, "out")); err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error { return o.run(ctx, io, s) })
@@ -229,15 +228,5 @@ func approvalSteps(request, out string) string {
   ssh-keygen -Y sign -f KEY -n %s %s
 which writes %s.sig; then here
   offline approve --signature %s.sig
-  offline seal --out %s`, bundle.Namespace, filepath.Base(request), filepath.Base(request), quoted(request), quoted(out))
-}
-
-// quoted is a path as a shell takes it.
-func quoted(path string) string {
-	if !strings.ContainsFunc(path, func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._-+:", r)
-	}) {
-		return path
-	}
-	return "'" + strings.ReplaceAll(control.Plain(path), "'", `'\''`) + "'"
+  offline seal --out %s`, bundle.Namespace, filepath.Base(request), filepath.Base(request), cli.Quote(request), cli.Quote(out))
 }

@@ -30,7 +30,7 @@ Example: offline selftest
 	Stateless: true,
 	Setup: func(*pflag.FlagSet) cli.Run {
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			if err := cli.NoArguments(args); err != nil {
+			if err := io.NoArguments(args); err != nil {
 				return err
 			}
 			names, err := selftest.Run()

@@ -35,7 +35,7 @@ Example: offline status --json
 `,
 	Setup: func(*pflag.FlagSet) cli.Run {
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			if err := cli.NoArguments(args); err != nil {
+			if err := io.NoArguments(args); err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error { return showStatus(io, s) })

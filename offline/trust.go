@@ -40,7 +40,7 @@ Example: offline trust /media/stick/BYOK-SecurityWorld-pkg-NA-1
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		given, bothScreens := flags.String("fingerprint", "", ""), cli.AddBothScreens(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			path, err := cli.OneArgument(args, "security world package")
+			path, err := io.OneArgument(args, "security world package")
 			if err != nil {
 				return err
 			}
@@ -107,7 +107,7 @@ Example: offline packages verify -k BYOK-KEK-pkg-NA-1 -w BYOK-SecurityWorld-pkg-
 		kek := flags.StringP("exchange-key-package", "k", "", "")
 		world := flags.StringP("new-security-world-package", "w", "", "")
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			if err := errors.Join(cli.NoArguments(args), cli.Require(flags, "exchange-key-package", "new-security-world-package")); err != nil {
+			if err := errors.Join(io.NoArguments(args), cli.Require(flags, "exchange-key-package", "new-security-world-package")); err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error {

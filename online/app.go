@@ -12,6 +12,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/pflag"
 
 	"keyferry/pkg/cli"
@@ -49,12 +51,27 @@ var app = &cli.App{
 		Command: "import-tpd",
 		Params: []cli.Param{
 			{Name: "-TpdFile", Flag: "--tpd-file"},
-			{Name: "-ProtectionPassword", Flag: "--protection-password", Kind: cli.Optional},
+			{Name: "-TpdFilePath", Flag: "--tpd-file"},
+			{Name: "-ProtectionPassword", Flag: "--protection-password", Kind: cli.Secret},
 			{Name: "-HsmKeyFile", Flag: "--hsm-key-file"},
 			{Name: "-Active", Flag: "--active"},
+			{Name: "-FriendlyName", Flag: "--friendly-name"},
+			{Name: "-KeyVaultKeyUrl", Flag: "--vault-key-name", Turn: nameInVault},
+			{Name: "-WhatIf", Flag: "--dry-run", Kind: cli.Bare},
+			{Name: "-Force", Flag: "--yes", Kind: cli.Bare},
 			{Name: "-Verbose", Flag: "--verbose", Kind: cli.Bare},
 		},
 	}},
+}
+
+// nameInVault is the key's name in its URL, https://<vault>/keys/<name>/<version>.
+func nameInVault(url string) string {
+	_, name, isURL := strings.Cut(url, "/keys/")
+	if !isURL {
+		return url
+	}
+	name, _, _ = strings.Cut(name, "/")
+	return name
 }
 
 // hardened has every command run without core dumps, and unread by other processes

@@ -49,7 +49,7 @@ Example: online approvers --approver alice.pub --approver dave.pub --out /media/
 		flags.IntVar(&o.threshold, "threshold", 0, "")
 		out := flags.String("out", "", "")
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			if err := errors.Join(cli.NoArguments(args), cli.Require(flags, "approver", "out")); err != nil {
+			if err := errors.Join(io.NoArguments(args), cli.Require(flags, "approver", "out")); err != nil {
 				return err
 			}
 			if !flags.Changed("threshold") {

@@ -51,7 +51,7 @@ Example: online doctor --credential browser
 		flags.StringVar(&o.kek, "kek-name", defaultKEK, "")
 		flags.StringVar(&o.tenant, "tenant", "", "")
 		return func(ctx context.Context, io *cli.IO, args []string) error {
-			if err := errors.Join(cli.NoArguments(args), keyid.Check("KEK name", o.kek)); err != nil {
+			if err := errors.Join(io.NoArguments(args), keyid.Check("KEK name", o.kek)); err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error { return o.run(ctx, io, s) })

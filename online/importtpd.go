@@ -57,7 +57,7 @@ Example: online import-tpd --tpd-file no_key_tpd_contoso-slc.xml --active true
 		friendlyName := flags.String("friendly-name", "", "")
 		o.addFlags(flags)
 		return func(ctx context.Context, io *cli.IO, args []string) error {
-			if err := cli.NoArguments(args); err != nil {
+			if err := io.NoArguments(args); err != nil {
 				return err
 			}
 			if err := cli.Require(flags, "tpd-file", "hsm-key-file"); err != nil {

@@ -62,7 +62,7 @@ Example: online init --rehearsal --name head-office --region EU
 		flags.StringVar(&o.tenant, "tenant", "", "")
 		flags.BoolVar(&o.classic, "classic-recipient", false, "")
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			if err := cli.NoArguments(args); err != nil {
+			if err := io.NoArguments(args); err != nil {
 				return err
 			}
 			if !flags.Changed("threshold") {

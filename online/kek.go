@@ -107,7 +107,7 @@ func kekFlags(flags *pflag.FlagSet) *kekOptions {
 
 func (o *kekOptions) runner(flags *pflag.FlagSet, get getKEK) cli.Run {
 	return func(ctx context.Context, io *cli.IO, args []string) error {
-		if err := errors.Join(cli.NoArguments(args), cli.Require(flags, "out"), keyid.Check("KEK name", o.name)); err != nil {
+		if err := errors.Join(io.NoArguments(args), cli.Require(flags, "out"), keyid.Check("KEK name", o.name)); err != nil {
 			return err
 		}
 		return withState(io, func(s *state.State) error { return o.run(ctx, io, s, get) })

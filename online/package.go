@@ -40,7 +40,7 @@ Example: online package keyferry-vault-room-1.kfb --out transfer
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		out, outOfOrder := flags.String("out", "", ""), addOutOfOrder(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			path, err := cli.OneArgument(args, "bundle")
+			path, err := io.OneArgument(args, "bundle")
 			if err != nil {
 				return err
 			}

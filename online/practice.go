@@ -42,7 +42,7 @@ Example: online practice serve --certificate-file practice-vault.pem --json
 		listen := flags.String("listen", "127.0.0.1:0", "")
 		certificate := flags.String("certificate-file", "", "")
 		return func(ctx context.Context, io *cli.IO, args []string) error {
-			if err := cli.NoArguments(args); err != nil {
+			if err := io.NoArguments(args); err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error { return servePractice(ctx, io, s, *listen, *certificate) })

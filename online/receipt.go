@@ -30,7 +30,7 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		out := flags.String("out", "", "")
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			path, err := cli.OneArgument(args, "bundle")
+			path, err := io.OneArgument(args, "bundle")
 			if err != nil {
 				return err
 			}

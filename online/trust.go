@@ -34,7 +34,7 @@ Example: online trust /media/stick/offline-card-vault-room.json
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		given, bothScreens := flags.String("fingerprint", "", ""), cli.AddBothScreens(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			path, err := cli.OneArgument(args, "offline card")
+			path, err := io.OneArgument(args, "offline card")
 			if err != nil {
 				return err
 			}

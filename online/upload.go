@@ -75,7 +75,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 			if err := o.password.CheckPaths(args); err != nil {
 				return err
 			}
-			path, err := cli.OneArgument(args, "bundle")
+			path, err := io.OneArgument(args, "bundle")
 			if err != nil {
 				return err
 			}

@@ -32,7 +32,7 @@ Example: online verify /media/stick/keyferry-vault-room-1.kfb
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		outOfOrder := addOutOfOrder(flags)
 		return func(_ context.Context, io *cli.IO, args []string) error {
-			path, err := cli.OneArgument(args, "bundle")
+			path, err := io.OneArgument(args, "bundle")
 			if err != nil {
 				return err
 			}

@@ -97,15 +97,40 @@ func (a *App) run(ctx context.Context, io *IO, args []string) error {
 		return nil
 	}
 	cmd, rest := a.find(args)
-	if cmd == nil && strings.HasPrefix(args[0], "-") { // not shown: it may hold a password
-		return control.CommandLine.Refuse("the first argument is a flag: want a command").
-			WithHint("the commands are: %s", a.names())
-	}
 	if cmd == nil {
-		return control.CommandLine.Refuse("%s is not a command of %s", control.Quote(args[0]), a.Name).
-			WithHint("the commands are: %s", a.names())
+		return a.unknown(args)
 	}
 	return a.runCommand(ctx, io, cmd, seed, rest)
+}
+
+// unknown refuses what is no command. Of a flag only the name is shown: it may
+// hold a password.
+func (a *App) unknown(args []string) error {
+	if err := a.answer(args); err != nil {
+		return err
+	}
+	shown, _, _ := strings.Cut(args[0], "=")
+	shown, _, _ = strings.Cut(shown, ":")
+	if isDashed(args[0]) {
+		close := ""
+		for _, seed := range a.Seeds {
+			if close == "" && nearest(shown, []string{seed.Switch}) != "" {
+				close = seed.Switch
+			}
+		}
+		return control.CommandLine.Refuse("%s comes first, which is no command of %s", control.Quote(shown), a.Name).
+			WithHint("%sflags stand behind the command; the commands are: %s", didYouMean(close), strings.Join(a.names(), ", "))
+	}
+	typed := shown
+	if len(args) > 1 && !isDashed(args[1]) {
+		typed += " " + args[1]
+	}
+	close := nearest(typed, a.names())
+	if close == "" {
+		close = nearest(shown, a.names())
+	}
+	return control.CommandLine.Refuse("%s is not a command of %s", control.Quote(args[0]), a.Name).
+		WithHint("%sthe commands are: %s", didYouMean(close), strings.Join(a.names(), ", "))
 }
 
 // runCommand reads a command's flags and runs it. seed is the command line that
@@ -113,17 +138,21 @@ func (a *App) run(ctx context.Context, io *IO, args []string) error {
 func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, args []string) error {
 	flags, run := a.flags(io, cmd)
 	around := a.around(io, flags)
+	args = withHyphens(flags, args)
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) && asksForHelp(args) {
 			io.Print(cmd.help(a))
 			return nil
 		}
-		return flagError(cmd.Name, err).WithHint("see `%s %s --help`", a.Name, cmd.Name)
+		return flagError(cmd.Name, err).WithHint("%ssee `%s %s --help`", nearestFlag(flags, err), a.Name, cmd.Name)
 	}
 	if err := checkEmpty(flags); err != nil {
 		return err
 	}
 	io.command, io.shows = cmd.Name, cmd.Shows
+	flags.Visit(func(f *pflag.Flag) {
+		io.secretTyped = io.secretTyped || f.Value.Type() == secretType && f.NoOptDefVal != ""
+	})
 	if f := flags.Lookup("dry-run"); f != nil {
 		io.dryRun = f.Value.String() == "true"
 	}
@@ -207,6 +236,17 @@ func flagError(command string, err error) *control.Refusal {
 	return control.CommandLine.Refuse("%s: %w", command, err)
 }
 
+// nearestFlag begins the hint to a flag that is unknown.
+func nearestFlag(flags *pflag.FlagSet, err error) string {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
+		return ""
+	}
+	var names []string
+	flags.VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+	return didYouMean(nearest(unknown.GetSpecifiedName(), names))
+}
+
 // find returns the command that args begin with, by two words or one, and
 // what follows.
 func (a *App) find(args []string) (*Command, []string) {
@@ -221,12 +261,11 @@ func (a *App) find(args []string) (*Command, []string) {
 	return nil, nil
 }
 
-func (a *App) names() string {
-	var names []string
+func (a *App) names() (names []string) {
 	for _, c := range a.Commands {
 		names = append(names, c.Name)
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 func (a *App) help() string {
@@ -255,22 +294,38 @@ func (c *Command) help(a *App) string {
 	return strings.TrimLeft(c.Usage, "\n") + fmt.Sprintf(commonHelp, a.Name, strings.TrimLeft(a.AroundHelp, "\n"))
 }
 
-// NoArguments refuses positional arguments. It does not repeat them: one may
-// be a password that was meant for the flag before it.
-func NoArguments(args []string) error {
-	if len(args) > 0 {
-		return control.CommandLine.Refuse("%d arguments belong to no flag", len(args)).
-			WithHint("a password goes in a file (--…-file PATH) or is typed at the prompt; the other flags take their value as --flag VALUE")
+// NoArguments refuses positional arguments.
+func (o *IO) NoArguments(args []string) error {
+	if len(args) == 0 {
+		return nil
 	}
-	return nil
+	return o.surplus(args, "")
 }
 
-// OneArgument returns the only positional argument, which is a what.
-func OneArgument(args []string, what string) (string, error) {
-	if len(args) != 1 {
-		return "", control.CommandLine.Refuse("want one %s, got %d", what, len(args))
+// OneArgument returns the only positional argument; what names it to people.
+func (o *IO) OneArgument(args []string, what string) (string, error) {
+	switch len(args) {
+	case 0:
+		return "", control.CommandLine.Refuse("the %s is missing", what)
+	case 1:
+		return args[0], nil
 	}
-	return args[0], nil
+	return "", o.surplus(args[1:], "it takes one "+what+", and a path with blanks is quoted; ")
+}
+
+// surplus refuses arguments and shows them, but not where one may be a password
+// that was meant for the flag before it.
+func (o *IO) surplus(args []string, hint string) error {
+	shown := make([]string, len(args))
+	for i, arg := range args {
+		shown[i] = control.Quote(arg)
+	}
+	text := strings.Join(shown, ", ")
+	if o.secretTyped {
+		text = "not shown, for a password may be among them"
+	}
+	return control.CommandLine.Refuse("too many arguments, which belong to no flag: %s", text).
+		WithHint("%sa password goes in a file (--…-file PATH) or is typed at the prompt; the other flags take their value as --flag VALUE", hint)
 }
 
 // Require refuses flags that were left out.

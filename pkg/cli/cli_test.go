@@ -56,7 +56,7 @@ func testApp(setup func(flags *pflag.FlagSet) Run) *App {
 func does(run func(io *IO) error) program {
 	return program{setup: func(*pflag.FlagSet) Run {
 		return func(_ context.Context, io *IO, args []string) error {
-			if err := NoArguments(args); err != nil {
+			if err := io.NoArguments(args); err != nil {
 				return err
 			}
 			return run(io)
@@ -99,7 +99,7 @@ func TestFindingTheCommand(t *testing.T) {
 	p.run(t, "toast").refusedBy(t, control.CommandLine, `"toast" is not a command of offline`, "hint: the commands are: test, test verify")
 	p.run(t, "test", "--nonsense").refusedBy(t, control.CommandLine, "unknown flag: --nonsense", "see `offline test --help`")
 	p.run(t, "test", "--state").refusedBy(t, control.CommandLine, "flag needs an argument: --state")
-	p.run(t, "test", "extra").refusedBy(t, control.CommandLine, "1 arguments belong to no flag")
+	p.run(t, "test", "extra").refusedBy(t, control.CommandLine, "too many arguments, which belong to no flag: \"extra\"")
 }
 
 func TestHelp(t *testing.T) {
@@ -124,23 +124,23 @@ func TestHelp(t *testing.T) {
 	p.run(t, "test", "-hsm-pin").refusedBy(t, control.CommandLine, "flags begin with two")
 }
 
-// Whatever stands in the wrong place may be a password.
+// An argument is shown, but not where a password may stand.
 func TestMisplacedPasswordIsNotShown(t *testing.T) {
 	p := program{setup: func(flags *pflag.FlagSet) Run {
 		AddSecretFlags(flags, "protection-password", "protection password", true)
-		return func(_ context.Context, _ *IO, args []string) error { return NoArguments(args) }
+		return func(_ context.Context, io *IO, args []string) error { return io.NoArguments(args) }
 	}}
 	for name, args := range map[string][]string{
-		"value after a blank":      {"test", "--protection-password", "hunter2"},
-		"one dash":                 {"test", "-protection-password=hunter2"},
-		"one dash, -h":             {"test", "-hunter2"},
-		"before the command":       {"--protection-password=hunter2", "test"},
-		"file descriptor":          {"test", "--protection-password-fd=hunter2"},
-		"argument":                 {"test", "hunter2", "hunter2"},
-		"seed, value with a dash":  {"-Import", "-Password", "-hunter2"},
-		"seed, one value too many": {"-Import", "-Path", "f", "hunter2"},
-		"seed, colon":              {"-Import", "-Password:hunter2"},
-		"after the flags":          {"test", "--", "hunter2"},
+		"value after a blank":     {"test", "--protection-password", "hunter2"},
+		"one dash":                {"test", "-protection-password=hunter2"},
+		"one dash, -h":            {"test", "-hunter2"},
+		"before the command":      {"--protection-password=hunter2", "test"},
+		"file descriptor":         {"test", "--protection-password-fd=hunter2"},
+		"value that has blanks":   {"test", "--protection-password=my", "hunter2"},
+		"seed, value with a dash": {"-Import", "-Password", "-hunter2"},
+		"seed, value with blanks": {"-Import", "-Path", "f", "-Password", "my", "hunter2"},
+		"seed, colon":             {"-Import", "-Password:hunter2"},
+		"after the flags":         {"test", "--protection-password", "--", "hunter2"},
 	} {
 		for _, json := range []string{"--json=false", "--json"} {
 			got := p.run(t, append(args, json)...)
@@ -150,6 +150,21 @@ func TestMisplacedPasswordIsNotShown(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestSurplusArgumentIsShown(t *testing.T) {
+	p := program{setup: func(flags *pflag.FlagSet) Run {
+		AddSecretFlags(flags, "protection-password", "protection password", true)
+		return func(_ context.Context, io *IO, args []string) error { return io.NoArguments(args) }
+	}}
+	for _, args := range [][]string{{"test", "word"}, {"test", "--protection-password-file", "f", "word"}, {"test", "--", "word"}, {"-Import", "-Path", "f", "word"}, {"word"}} {
+		if got := p.run(t, args...); !strings.Contains(got.stderr, "word") {
+			t.Errorf("%s: %s", args, got.stderr)
+		}
+	}
+	p.run(t, "tset").refusedBy(t, control.CommandLine, "did you mean test?")
+	p.run(t, "test", "--protection-pasword-file", "f").refusedBy(t, control.CommandLine, "did you mean --protection-password-file?")
+	p.run(t, "test", "–-JSON", "—yes").done(t, "")
 }
 
 func TestDefaultState(t *testing.T) {
@@ -237,7 +252,7 @@ func TestRequire(t *testing.T) {
 func TestOneArgument(t *testing.T) {
 	p := program{setup: func(*pflag.FlagSet) Run {
 		return func(_ context.Context, io *IO, args []string) error {
-			file, err := OneArgument(args, "bundle")
+			file, err := io.OneArgument(args, "bundle")
 			if err != nil {
 				return err
 			}
@@ -245,8 +260,8 @@ func TestOneArgument(t *testing.T) {
 		}
 	}}
 	p.run(t, "test", "f").done(t, "f\n")
-	p.run(t, "test").refusedBy(t, control.CommandLine, "want one bundle, got 0")
-	p.run(t, "test", "f", "g").refusedBy(t, control.CommandLine, "want one bundle, got 2")
+	p.run(t, "test").refusedBy(t, control.CommandLine, "the bundle is missing")
+	p.run(t, "test", "f", "g").refusedBy(t, control.CommandLine, "belong to no flag: \"g\"")
 }
 
 // Nothing that a terminal obeys gets to either stream, wherever it came from, and a

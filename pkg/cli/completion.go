@@ -14,7 +14,7 @@ import (
 // completion prints a shell's script that completes commands and flags. It is
 // made of what the commands declare, so it can't fall behind them.
 func (a *App) completion(io *IO, args []string) error {
-	shell, err := OneArgument(args, "shell")
+	shell, err := io.OneArgument(args, "shell")
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (a *App) completion(io *IO, args []string) error {
 	for _, c := range a.Commands {
 		fmt.Fprintf(&rows, row, c.Name, strings.Join(a.flagNames(&c), " "))
 	}
-	io.Print(strings.NewReplacer("PROGRAM", a.Name, "COMMANDS", strings.ReplaceAll(a.names(), ", ", "\n"), "ROWS", rows.String()).Replace(script))
+	io.Print(strings.NewReplacer("PROGRAM", a.Name, "COMMANDS", strings.Join(a.names(), "\n"), "ROWS", rows.String()).Replace(script))
 	return nil
 }
 

@@ -43,6 +43,7 @@ type IO struct {
 	printed        bool  // the one JSON document
 	ownsProcess    bool  // as Main has it
 	stateGiven     bool  // by --state
+	secretTyped    bool  // a secret may stand on the command line
 }
 
 // Print writes text for people to standard output. As on standard error, nothing
@@ -213,6 +214,7 @@ func (o *IO) fail(err error) int {
 		Errors []failure `json:"errors"`
 	}
 	for _, r := range refusals {
+		r.Hint = o.whole(r.Hint)
 		o.say("error: ", "%s", []any{r.Error()})
 		o.say("hint: ", "%s", []any{r.Hint})
 		doc.Errors = append(doc.Errors, failure{r.Control.ID, r.Message, r.Hint})

@@ -24,6 +24,7 @@ func (o *IO) InState(side state.Side, self func(*state.State) (state.Self, error
 		return errors.Join(control.TrustRehearsal.Refuse("--rehearsal was given, and %s is the state directory of a real ceremony", s.Dir).
 			WithHint("leave --rehearsal away for the real ceremony, or --state for the rehearsal"), s.Close())
 	}
+	o.Rehearsal = s.Rehearsal
 	if s.Rehearsal {
 		o.Note("REHEARSAL of %s: nothing of it is real", s.Name)
 	}

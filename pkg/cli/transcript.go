@@ -42,7 +42,7 @@ Example: %[1]s transcript --sheet html >sheet.html
 		Setup: func(flags *pflag.FlagSet) Run {
 			form := flags.String("sheet", "", "")
 			return func(_ context.Context, io *IO, args []string) error {
-				if err := NoArguments(args); err != nil {
+				if err := io.NoArguments(args); err != nil {
 					return err
 				}
 				if flags.Changed("sheet") && *form != "text" && *form != "html" {
@@ -110,7 +110,7 @@ Example: %[1]s transcript verify --head SHA256:9f86d081884c7d65…
 		Setup: func(flags *pflag.FlagSet) Run {
 			head := flags.String("head", "", "")
 			return func(_ context.Context, io *IO, args []string) error {
-				if err := NoArguments(args); err != nil {
+				if err := io.NoArguments(args); err != nil {
 					return err
 				}
 				var wanted *fingerprint.Fingerprint

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"regexp"
+	"runtime"
+	"strings"
+	"unicode"
+
+	"keyferry/pkg/control"
+)
+
+// This file writes command lines that people copy.
+
+// Quote is a word as the shell takes it that people type commands into: on
+// Windows PowerShell, elsewhere one of POSIX.
+func Quote(word string) string { return quoteFor(runtime.GOOS, word) }
+
+func quoteFor(system, word string) string {
+	safe, quote := "/._-+:=@%", `'\''`
+	if system == "windows" {
+		safe, quote = `\._-+:=`, "''"
+	}
+	if word != "" && !strings.ContainsFunc(word, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(safe, r)
+	}) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(control.Plain(word), "'", quote) + "'"
+}
+
+// Line is a whole command of either program, quoted: with the state directory
+// that this run was given, and with --rehearsal in one.
+func (o *IO) Line(program string, words ...string) string {
+	line := program
+	for _, word := range words {
+		line += " " + Quote(word)
+	}
+	return line + o.where(program, line)
+}
+
+// where are the flags that a command needs to mean this ceremony.
+func (o *IO) where(program, line string) (flags string) {
+	if program == o.program && o.stateGiven && !strings.Contains(line, "--state") {
+		flags += " --state " + Quote(o.State)
+	}
+	if o.Rehearsal && !strings.Contains(line, "--rehearsal") {
+		flags += " --rehearsal"
+	}
+	return flags
+}
+
+// inBackquotes finds the commands in a hint.
+var inBackquotes = regexp.MustCompile("`(offline|online) [a-z][^`]*`")
+
+// whole completes the commands that a hint names, so that they mean this
+// ceremony when they are typed.
+func (o *IO) whole(hint string) string {
+	return inBackquotes.ReplaceAllStringFunc(hint, func(command string) string {
+		line := strings.Trim(command, "`")
+		if strings.HasSuffix(line, "…") || strings.HasSuffix(line, "--help") {
+			return command
+		}
+		program, _, _ := strings.Cut(line, " ")
+		return "`" + line + o.where(program, line) + "`"
+	})
+}
