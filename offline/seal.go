@@ -42,6 +42,9 @@ signatures. Once there are enough, the same command writes the bundle.
 
   --out DIR            where to write the bundle, or the request
   --hsm-pin-file PATH  the HSM's PIN, where it signs (or --hsm-pin-fd N)
+  --hsm-so-pin-file PATH
+                       the secret of its administrator, of an HSM that wants it
+                       (or --hsm-so-pin-fd N)
 
 Example: offline seal --out /media/stick
 `,

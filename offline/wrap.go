@@ -30,7 +30,8 @@ the outbox are those of an import. The TPD may hold its key or be without. The
 HSM must wrap: software never sees such a key.
 
 Once it is staged the key is made non-extractable for good. A run that is
-stopped before that is finished by the same command.
+stopped before that is finished by the same command. A token that can't do so is
+refused at once: --retain-extractable leaves the key as it is.
 
   --tpd-file-path PATH               the TPD of the key; with --key-identifier,
   --key-identifier ID                may be repeated: the key's label in the HSM
@@ -46,6 +47,8 @@ stopped before that is finished by the same command.
   --keyless-password keep|fresh      its password: the export's, or a one-time
                                      password that travels in the bundle
   --hsm-pin-file PATH                the HSM's PIN (or --hsm-pin-fd N)
+  --hsm-so-pin-file PATH             the secret of its administrator, of an HSM that
+                                     wants it to change keys (or --hsm-so-pin-fd N)
   --out DIR                          seal the bundle to DIR at once
   --dry-run                          make every check, change nothing
 
@@ -73,9 +76,14 @@ func (o *importOptions) wrapAll(c *carrier, todo []*export) (err error) {
 	if c.wrap, c.verdicts, err = c.token.ProveWrap(); err != nil {
 		var refusal *control.Refusal
 		if control.Is(err, control.HSMWrapUnproven) && errors.As(err, &refusal) {
-			return refusal.WithHint("use a token that wraps exactly; a key that is also in its TPD can be imported with --wrap software")
+			return refusal.WithHint("use a token that wraps exactly; or, where the TPD holds the key too, remove the one in the HSM with the HSM's own tools and import it with --wrap software")
 		}
 		return err
+	}
+	if !c.retain {
+		if err := c.token.ProveHarden(); err != nil {
+			return err
+		}
 	}
 	for _, e := range todo {
 		if err := c.wrapStored(e); err != nil {

@@ -2,8 +2,8 @@
 
 // A PKCS#11 module in trouble: another one, named by KEYFERRY_TEST_MODULE. While
 // KEYFERRY_TEST_RIVAL is set, another program stores each key that is stored,
-// under the same name and at the same time. While KEYFERRY_TEST_FROZEN is set, no
-// attribute can be changed.
+// under the same name and at the same time. While KEYFERRY_TEST_FROZEN is set, an
+// attribute can be changed once: that of a throw-away key.
 #include <dlfcn.h>
 #include <stdlib.h>
 
@@ -29,7 +29,8 @@ typedef ulong_t (*set_t)(ulong_t session, ulong_t object, void *template, ulong_
 
 static ulong_t set_attribute_value(ulong_t session, ulong_t object, void *template, ulong_t count) {
 	const char *frozen = getenv("KEYFERRY_TEST_FROZEN");
-	if (frozen != NULL && *frozen != 0) return ATTRIBUTE_READ_ONLY;
+	static int changed;
+	if (frozen != NULL && *frozen != 0 && changed++) return ATTRIBUTE_READ_ONLY;
 	return ((set_t)real.call[SET_ATTRIBUTE_VALUE])(session, object, template, count);
 }
 

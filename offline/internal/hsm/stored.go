@@ -69,16 +69,37 @@ func (k *StoredKey) Prove(public *rsa.PublicKey) (*ProvenKey, error) {
 // fails to, and with KF-HSM-ATTRIBUTES where it reports the key as extractable
 // all the same; doing it again is safe.
 func (k *StoredKey) Harden() (err error) {
-	if !k.Attributes.Extractable {
-		return nil
+	if k.Attributes.Extractable {
+		k.Attributes, err = k.token.harden(k.handle, protection{token: true})
 	}
-	t := k.token
-	err = t.asOfficer(func() error {
-		return t.ck.SetAttributeValue(t.session, k.handle, template{attr(pkcs11.CKA_EXTRACTABLE, false)})
+	return err
+}
+
+func (t *Token) harden(h pkcs11.ObjectHandle, want protection) (Attributes, error) {
+	err := t.asOfficer(func() error {
+		return t.ck.SetAttributeValue(t.session, h, template{attr(pkcs11.CKA_EXTRACTABLE, false)})
 	})
 	if err != nil {
-		return failed("make the key non-extractable", err)
+		return Attributes{Extractable: true}, failed("make the key non-extractable", err)
 	}
-	k.Attributes, err = t.inspect(k.handle, protection{token: true})
-	return err
+	return t.inspect(h, want)
+}
+
+// ProveHarden hardens a throw-away session key: many tokens never change whether a
+// key is extractable. Refuses with KF-HSM-ATTRIBUTES.
+func (t *Token) ProveHarden() (err error) {
+	trial, err := t.trialKeys()
+	if err != nil {
+		return err
+	}
+	session, err := t.Import(trial.key)
+	if err != nil {
+		return err
+	}
+	defer t.destroy(session.handle, &err)
+	if _, err := t.harden(session.handle, protection{}); err != nil {
+		return control.HSMAttributes.Refuse("the token %s can't make a key non-extractable afterwards: %w", control.Quote(t.found.Label), err).
+			WithHint("give --retain-extractable, which the ceremony records; or, where the TPD holds the key too, remove the one in the HSM with the HSM's own tools and import it, which stores it non-extractable")
+	}
+	return nil
 }
