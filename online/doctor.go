@@ -76,7 +76,7 @@ func (o *doctorOptions) run(ctx context.Context, io *cli.IO, s *state.State) err
 	err = withCloud(ctx, io, s, o.signIn, func(c ceremony.Cloud) error {
 		c.Vault.Trouble = nil // the checks say it
 		d.lookAtVault(ctx, c.Vault, o.kek)
-		d.lookAtTenant(ctx, c)
+		d.lookAtTenant(ctx, s, c)
 		return nil
 	})
 	if err != nil {
@@ -187,14 +187,14 @@ func (d *doctor) lookAtVault(ctx context.Context, client *vault.Client, kek stri
 }
 
 // lookAtTenant asks for all that the way into the tenant needs.
-func (d *doctor) lookAtTenant(ctx context.Context, c ceremony.Cloud) {
+func (d *doctor) lookAtTenant(ctx context.Context, s *state.State, c ceremony.Cloud) {
 	d.section = "tenant"
 	d.tenant = tenantFinding{Way: d.way, Keys: []tenant.Key{}}
 	switch d.way {
 	case ceremony.ByPractice:
 		d.listKeys(ctx, c.Tenant)
 	case ceremony.ByPowerShell:
-		d.lookAtPowerShell(ctx, c.Azure)
+		d.lookAtPowerShell(ctx, s, c.Azure)
 	case ceremony.ByKit:
 		d.warn("Windows machine", "try there: Connect-AipService, then Get-AipServiceKeys, in Windows PowerShell 5.1 on .NET Framework 4.8 with the AIPService module 3.0.0.1 or later",
 			"a person takes the kit to one, which cannot be seen from here")
@@ -205,12 +205,13 @@ func (d *doctor) lookAtTenant(ctx context.Context, c ceremony.Cloud) {
 	}
 }
 
-func (d *doctor) lookAtPowerShell(ctx context.Context, azure string) {
-	session, err := startPowerShell(ctx, d.io)
+func (d *doctor) lookAtPowerShell(ctx context.Context, s *state.State, azure string) {
+	session, err := startPowerShell(ctx, d.io, s)
 	if err != nil {
 		d.say("Windows PowerShell", err, "")
 		return
 	}
+	defer session.Close()
 	versions := session.Versions()
 	d.tenant.Versions = &versions
 	d.say("Windows PowerShell", nil, "%s, .NET Framework release %d", versions.PowerShell, versions.Framework)
@@ -219,9 +220,6 @@ func (d *doctor) lookAtPowerShell(ctx context.Context, azure string) {
 	d.say("sign in to Azure RMS", err, "the service takes it")
 	if err == nil {
 		d.listKeys(ctx, session)
-	}
-	if err := session.Close(); err != nil {
-		d.say("sign out of Azure RMS", err, "")
 	}
 }
 

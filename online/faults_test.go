@@ -103,7 +103,7 @@ func (u *uploader) run(ctx context.Context, way ceremony.Way, through policy.Tra
 				return password.ReadEach(ctx, io, files, check)
 			},
 			Connect: func(f func(ceremony.Cloud) error) error {
-				return withTenant(ctx, io, way, ceremony.Cloud{Vault: client, Tenant: driven, Azure: "public"}, f)
+				return withTenant(ctx, io, s, way, ceremony.Cloud{Vault: client, Tenant: driven, Azure: "public"}, f)
 			},
 		})
 		return errors.Join(err, ctx.Err())

@@ -6,12 +6,11 @@ import (
 	"os"
 	"testing"
 
-	"keyferry/online/internal/tenant/tenanttest"
 	"keyferry/test/scripttest"
 	"keyferry/test/testbin"
 )
 
-func TestMain(m *testing.M) { os.Exit(tenanttest.Main(func() int { return testbin.Main(m) })) }
+func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }
 
 func TestScripts(t *testing.T) { scripttest.Run(t, "T") }
 

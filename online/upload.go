@@ -152,7 +152,7 @@ func (o *uploadOptions) carryOut(ctx context.Context, io *cli.IO, s *state.State
 		return o.password.ReadEach(ctx, io, files, check)
 	}
 	r.Connect = func(f func(ceremony.Cloud) error) error {
-		return withCloud(ctx, io, s, o.signIn, func(c ceremony.Cloud) error { return withTenant(ctx, io, way, c, f) })
+		return withCloud(ctx, io, s, o.signIn, func(c ceremony.Cloud) error { return withTenant(ctx, io, s, way, c, f) })
 	}
 	return ceremony.Upload(ctx, io, s, j, r)
 }

@@ -38,7 +38,7 @@ func files(t testing.TB) map[Kind][]byte {
 		TPD:        tpd,
 		Keyless:    keyElement.ReplaceAll(tpd, []byte("<m_strKeyData><")),
 		Blob:       []byte(`{"schema_version":"1.0.0","header":{},"ciphertext":""}`),
-		Result:     []byte(`{"format":"keyferry-rms-result-v1"}`),
+		Result:     []byte(`{"format":"keyferry-rms-result-v2"}`),
 		Index:      []byte("{\n  \"salt\": \"00\",\n  \"files\": []\n}\n"),
 		State:      []byte(`{"format":"keyferry-state-v1"}`),
 		Signature:  read(t, "../sshsig/testdata/ecdsa-sk.sig"),

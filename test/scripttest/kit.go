@@ -40,7 +40,7 @@ func result(ts *testscript.TestScript, neg bool, args []string) {
 		keys = append(keys, key)
 	}
 	doc, err := json.Marshal(map[string]any{
-		"format": "keyferry-rms-result-v1", "kit": kit[1], "tenant_keys": keys,
+		"format": "keyferry-rms-result-v2", "kit": kit[1], "tenant_keys": keys,
 		"versions": map[string]any{"powershell": "5.1.19041.4291", "edition": "Desktop", "framework": 528372, "module": "3.0.0.1"},
 	})
 	ts.Check(err)

@@ -5,6 +5,7 @@ package ceremony
 import (
 	"bytes"
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"io/fs"
 	"os"
@@ -34,13 +35,17 @@ func (u *upload) kit() (*HandedOver, *tenant.Kit, error) {
 		if url == "" && !s.Key.MicrosoftManaged() {
 			url = u.cloud.Vault.URL() + "/keys/" + s.vaultName + "/0"
 		}
-		handed.Keys = append(handed.Keys, HandedKey{s.Key.ID, tpdName(s.Key), s.Key.SLC, fingerprint.OfKey(s.Public), url, s.friendlyName})
+		public, err := x509.MarshalPKIXPublicKey(s.Public)
+		if err != nil {
+			return nil, nil, err
+		}
+		handed.Keys = append(handed.Keys, HandedKey{s.Key.ID, tpdName(s.Key), s.Key.SLC, fingerprint.Of(public), public, url, s.friendlyName})
 	}
 	kit, err := handed.kit(u.request.Transfers)
 	if err != nil {
 		return nil, nil, err
 	}
-	handed.Kit = kit.ID()
+	handed.Kit, handed.Script = kit.ID(), fingerprint.Of(kit.Script())
 	_, err = kit.Files("") // it can be written
 	return handed, kit, err
 }
@@ -54,9 +59,13 @@ func (h *HandedOver) kit(transfers []*Transfer) (*tenant.Kit, error) {
 			return nil, control.RMSResult.Refuse("the kit held the key %s, which is not here", key.ID).
 				WithHint("give the result to `online upload` with the bundle of which the kit was made")
 		}
+		public, err := bundle.Key{PublicKey: key.Public}.RSA()
+		if err != nil {
+			return nil, control.StateDamaged.Refuse("the ledger's key %s: %w", key.ID, err)
+		}
 		k.TPDs = append(k.TPDs, tenant.KitTPD{
 			File: key.File, TPD: transfers[i].TPD, KeyIdentifier: key.SLC, MicrosoftManaged: key.KeyURL == "",
-			KeyURL: key.KeyURL, FriendlyName: key.FriendlyName,
+			KeyURL: key.KeyURL, FriendlyName: key.FriendlyName, Public: public,
 		})
 	}
 	return k, nil

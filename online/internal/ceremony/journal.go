@@ -127,7 +127,8 @@ type KeyRefused struct {
 type HandedOver struct {
 	Manifest  fingerprint.Fingerprint `json:"manifest"` // of the bundle; zero without one
 	Kit       string                  `json:"kit"`
-	Cloud     string                  `json:"cloud"` // of Azure
+	Script    fingerprint.Fingerprint `json:"script"` // of the kit, as a person compares it before it runs
+	Cloud     string                  `json:"cloud"`  // of Azure
 	Rehearsal bool                    `json:"rehearsal"`
 	Active    string                  `json:"active"` // SLC; empty: none
 	Keys      []HandedKey             `json:"keys"`
@@ -139,6 +140,7 @@ type HandedKey struct {
 	File         string                  `json:"file"`
 	SLC          string                  `json:"slc"`
 	Key          fingerprint.Fingerprint `json:"key"`     // of the TPD's public key as PKIX DER
+	Public       []byte                  `json:"public"`  // the key itself, PKIX DER, by which a result is judged
 	KeyURL       string                  `json:"key_url"` // empty: Microsoft-managed
 	FriendlyName string                  `json:"friendly_name"`
 }

@@ -685,7 +685,7 @@ func (u *upload) stray(ctx context.Context, step *step, found error) error {
 func (u *upload) importTPD(ctx context.Context, step *step) error {
 	if step.there == nil {
 		made, err := u.cloud.Tenant.ImportTPD(ctx, tenant.TPDImport{
-			KeyIdentifier: step.Key.SLC, TPD: step.TPD, Password: step.password, MicrosoftManaged: step.Key.MicrosoftManaged(), KeyURL: step.url, FriendlyName: step.friendlyName,
+			File: tpdName(step.Key), KeyIdentifier: step.Key.SLC, TPD: step.TPD, Password: step.password, MicrosoftManaged: step.Key.MicrosoftManaged(), KeyURL: step.url, FriendlyName: step.friendlyName,
 		})
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ package practice
 import (
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -20,13 +21,22 @@ import (
 	"keyferry/pkg/tpd"
 )
 
-const tenantFormat = "keyferry-practice-tenant-v1"
+const tenantFormat = "keyferry-practice-tenant-v2"
 
-// tenantState is tenant.json. The TPDs themselves are not kept.
+// tenantState is tenant.json: the keys as Get-AipServiceKeys is documented to
+// show them, so with a public key where they are customer-managed alone. Of the
+// URL nothing is documented; here those have it, so that a rehearsal tells two
+// copies of a key in the vault apart. The TPDs themselves are not kept.
 type tenantState struct {
-	Format string       `json:"format"`
-	Keys   []tenant.Key `json:"keys"` // oldest first
+	Format string          `json:"format"`
+	Keys   []tenant.Listed `json:"keys"` // oldest first
 }
+
+// How the cmdlet shows the types of keys.
+const (
+	shownMicrosoftManaged = "Microsoft-managed"
+	shownCustomerManaged  = "Customer-managed (BYOK)"
+)
 
 // Tenant returns the practice cloud's Azure RMS tenant. It takes keyless TPDs
 // whose key is in the practice vault, and TPDs that carry a key which is too
@@ -39,7 +49,10 @@ func (t practiceTenant) Keys(context.Context) ([]tenant.Key, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	state, err := t.loadTenant()
-	return state.Keys, err
+	if err != nil {
+		return nil, err
+	}
+	return tenant.ReadKeys(state.Keys)
 }
 
 // ImportTPD opens the TPD with its password as the service does. A keyless one
@@ -59,15 +72,17 @@ func (t practiceTenant) ImportTPD(_ context.Context, in tenant.TPDImport) (tenan
 	if i := state.index(checked.GUID()); i >= 0 {
 		return tenant.Key{}, control.RMSKeyExists.Refuse("the practice tenant has the TPD %s already", checked.GUID())
 	}
-	key := tenant.Key{
+	key := tenant.Listed{
 		KeyIdentifier: checked.GUID(), FriendlyName: in.FriendlyName,
-		Status: tenant.Archived, KeyType: tenant.MicrosoftManaged, CreationTime: t.now().UTC(),
-	}
-	if key.PublicKey, err = x509.MarshalPKIXPublicKey(checked.Public()); err != nil {
-		return tenant.Key{}, err
+		Status: string(tenant.Archived), KeyType: shownMicrosoftManaged, CreationTime: t.now().UTC().Format(time.RFC3339),
 	}
 	if !in.MicrosoftManaged {
-		key.KeyType, key.KeyURL = tenant.CustomerManaged, in.KeyURL
+		key.KeyType, key.KeyURL = shownCustomerManaged, in.KeyURL
+		public, err := x509.MarshalPKIXPublicKey(checked.Public())
+		if err != nil {
+			return tenant.Key{}, err
+		}
+		key.PublicKey = base64.StdEncoding.EncodeToString(public)
 		v, err := t.signingKey(in.KeyURL)
 		if err != nil {
 			return tenant.Key{}, err
@@ -77,7 +92,14 @@ func (t practiceTenant) ImportTPD(_ context.Context, in tenant.TPDImport) (tenan
 		}
 	}
 	state.Keys = append(state.Keys, key)
-	return key, t.storeTenant(state)
+	if err := t.storeTenant(state); err != nil {
+		return tenant.Key{}, err
+	}
+	made, err := tenant.ReadKeys([]tenant.Listed{key})
+	if err != nil {
+		return tenant.Key{}, err
+	}
+	return made[0], nil
 }
 
 // openTPD reads the TPD as the service does. What opens but is not sound, or not
@@ -148,19 +170,19 @@ func (t practiceTenant) SetActive(_ context.Context, keyIdentifier string) error
 	if chosen < 0 {
 		return control.RMSKeyMissing.Refuse("the practice tenant has no key %s", control.Quote(keyIdentifier))
 	}
-	if state.Keys[chosen].Status == tenant.Active {
+	if state.Keys[chosen].Status == string(tenant.Active) {
 		return nil
 	}
 	for i := range state.Keys {
-		state.Keys[i].Status = tenant.Archived
+		state.Keys[i].Status = string(tenant.Archived)
 	}
-	state.Keys[chosen].Status = tenant.Active
+	state.Keys[chosen].Status = string(tenant.Active)
 	return t.storeTenant(state)
 }
 
 // index finds a key by its identifier, -1 when there is none.
 func (s tenantState) index(keyIdentifier string) int {
-	return slices.IndexFunc(s.Keys, func(k tenant.Key) bool { return k.KeyIdentifier == keyIdentifier })
+	return slices.IndexFunc(s.Keys, func(k tenant.Listed) bool { return k.KeyIdentifier == keyIdentifier })
 }
 
 func (c *Cloud) tenantFile() string { return filepath.Join(c.dir, "tenant.json") }
@@ -179,7 +201,7 @@ func (c *Cloud) loadTenant() (tenantState, error) {
 	}
 	count := map[tenant.Status]int{}
 	for _, key := range state.Keys {
-		count[key.Status]++
+		count[tenant.Status(key.Status)]++
 	}
 	if state.Format != tenantFormat || count[tenant.Active] > 1 || count[tenant.Active]+count[tenant.Archived] != len(state.Keys) {
 		return state, damaged(c.tenantFile(), errors.New("not the state of a practice tenant"))

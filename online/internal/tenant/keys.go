@@ -6,16 +6,18 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"encoding/base64"
+	"encoding/hex"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"keyferry/pkg/control"
 )
 
-// tenantKey is a key as the scripts write it down.
-type tenantKey struct {
+// Listed is a key as the scripts write it down: the texts that the cmdlet shows.
+type Listed struct {
 	KeyIdentifier string `json:"key_identifier"`
 	FriendlyName  string `json:"friendly_name"`
 	Status        string `json:"status"`
@@ -27,23 +29,21 @@ type tenantKey struct {
 
 var guid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// readKeys checks and normalises the tenant's list, oldest first.
-func readKeys(list []tenantKey) ([]Key, error) {
+// ReadKeys normalises the tenant's list, oldest first. A tenant has keys of its
+// own, which may be in a state that this program does not know: they are listed
+// as they are, and it is for who looks a key up to mind what it is.
+func ReadKeys(list []Listed) ([]Key, error) {
 	keys := []Key{}
 	active := 0
 	for _, k := range list {
 		key := Key{
 			KeyIdentifier: strings.ToLower(strings.Trim(k.KeyIdentifier, "{}")),
-			FriendlyName:  k.FriendlyName, Status: Status(k.Status), KeyType: keyType(k.KeyType), KeyURL: k.KeyURL,
-		}
-		if !guid.MatchString(key.KeyIdentifier) || key.Status != Archived && key.Status != Active {
-			return nil, control.RMSFailed.Refuse("the tenant lists a key %s with the status %s, which makes no sense", control.Quote(k.KeyIdentifier), control.Quote(k.Status))
+			FriendlyName:  k.FriendlyName, Status: status(k.Status), KeyType: keyType(k.KeyType), KeyURL: k.KeyURL,
+			PublicKey: publicKey(k.PublicKey), CreationTime: creationTime(k.CreationTime),
 		}
 		if key.Status == Active {
 			active++
 		}
-		key.PublicKey = publicKey(k.PublicKey)
-		key.CreationTime = creationTime(k.CreationTime)
 		keys = append(keys, key)
 	}
 	if active > 1 {
@@ -53,21 +53,47 @@ func readKeys(list []tenantKey) ([]Key, error) {
 	return keys, nil
 }
 
-// keyType gives the two types of keys one name each: the cmdlet shows
-// "Customer-managed (BYOK)" and "Microsoft-managed".
-func keyType(said string) string {
-	switch said = strings.ToLower(strings.ReplaceAll(said, "-", "")); {
-	case strings.HasPrefix(said, "customermanaged"):
-		return CustomerManaged
-	case strings.HasPrefix(said, "microsoftmanaged"):
-		return MicrosoftManaged
-	}
-	return said
+// letters are those of a text, in lower case: "Customer-managed (BYOK)" is shown
+// with other blanks and dashes too.
+func letters(text string) string {
+	return strings.ToLower(strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) {
+			return r
+		}
+		return -1
+	}, text))
 }
 
-// publicKey decodes base64, with what may be around it; nil when it is none.
+// status gives the two statuses one name each, and leaves any other as it is.
+func status(text string) Status {
+	for _, known := range []Status{Active, Archived} {
+		if letters(text) == letters(string(known)) {
+			return known
+		}
+	}
+	return Status(text)
+}
+
+// keyType does so with the two types of keys, also where they are translated.
+func keyType(text string) string {
+	switch said := letters(text); {
+	case strings.Contains(said, "byok"), strings.Contains(said, "customermanaged"):
+		return CustomerManaged
+	case strings.Contains(said, "microsoft"):
+		return MicrosoftManaged
+	}
+	return text
+}
+
+// publicKey decodes base64, or the hexadecimal that constrained language can
+// write; nil when it is none.
 func publicKey(text string) []byte {
-	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
+	text = strings.Join(strings.Fields(text), "")
+	decode := base64.StdEncoding.DecodeString
+	if digits, ok := strings.CutPrefix(text, "hex:"); ok {
+		text, decode = digits, hex.DecodeString
+	}
+	der, err := decode(text)
 	if err != nil {
 		return nil
 	}
@@ -87,6 +113,7 @@ func creationTime(text string) time.Time {
 // Holds reports whether the tenant's public key for k has the modulus of
 // public. How the service writes a public key down is not published; that it
 // holds the modulus, in one byte order or the other, is what there is to see.
+// Of a Microsoft-managed key the tenant shows none.
 func (k Key) Holds(public *rsa.PublicKey) bool {
 	n := public.N.Bytes()
 	if bytes.Contains(k.PublicKey, n) {

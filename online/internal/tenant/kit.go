@@ -4,6 +4,7 @@ package tenant
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
@@ -17,6 +18,7 @@ import (
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
+	"keyferry/pkg/fingerprint"
 )
 
 var (
@@ -32,7 +34,10 @@ var (
 // before it does anything, asks for each password, can be run again after a
 // failure, and writes [ResultFile], which [Kit.Result] reads.
 //
-// The result is a statement of that machine. Nothing signs it.
+// The kit travels to that machine and back on media that others may write to. So a
+// person carries two digests beside it: that of the script, [Kit.Script], which is
+// compared before the script runs, and that of the result, [ResultDigest], which
+// the script shows. The result is a statement of that machine: nothing signs it.
 type Kit struct {
 	Cloud  string // public, china or usgov
 	TPDs   []KitTPD
@@ -50,6 +55,7 @@ type KitTPD struct {
 	MicrosoftManaged bool   // the TPD carries its key
 	KeyURL           string // with version; none where Microsoft-managed
 	FriendlyName     string
+	Public           *rsa.PublicKey // by which a result is judged; the kit itself does without
 }
 
 // Names of a kit's files beside the TPDs.
@@ -59,7 +65,7 @@ const (
 	ResultFile = "keyferry-result.json"
 )
 
-const resultFormat = "keyferry-rms-result-v1"
+const resultFormat = "keyferry-rms-result-v2"
 
 var (
 	kitFile = regexp.MustCompile(`^[0-9A-Za-z_][0-9A-Za-z._-]{0,200}\.xml$`)
@@ -75,7 +81,7 @@ func (k Kit) Files(dir string) ([]durable.File, error) {
 	for _, t := range k.TPDs {
 		files = append(files, durable.File{Path: t.File, Data: t.TPD})
 	}
-	files = append(files, durable.File{Path: KitScript, Data: k.script()})
+	files = append(files, durable.File{Path: KitScript, Data: k.Script()})
 	var sums strings.Builder
 	for _, f := range files {
 		fmt.Fprintf(&sums, "%s  %s\n", digest(f.Data), f.Path)
@@ -143,16 +149,16 @@ const kitHead = `# Imports AD RMS trusted publishing domains into Azure RMS: a h
 # Keyferry. Run it in Windows PowerShell 5.1, signed in as an administrator of
 # the tenant's Rights Management service:
 #
-#     powershell.exe -ExecutionPolicy RemoteSigned -File import-tpds.ps1
+#     powershell.exe -NoProfile -ExecutionPolicy RemoteSigned -File import-tpds.ps1
 #
 # It asks for the password of each TPD, that of its export or a one-time password,
 # and keeps it nowhere.
 
 `
 
-// script is written for Windows PowerShell: with a byte order mark, without
+// Script is written for Windows PowerShell: with a byte order mark, without
 // which it takes text for the machine's code page, and with its line ends.
-func (k Kit) script() []byte {
+func (k Kit) Script() []byte {
 	functions := functions
 	if k.Rehearsal {
 		functions += "\n" + rehearsalFunctions
@@ -179,15 +185,43 @@ func quote(text string) string {
 	return b.String()
 }
 
+// Command is one line for Windows PowerShell, in the kit's folder: it compares the
+// script with its digest, takes Windows' mark of files from elsewhere off, and runs it.
+func (k Kit) Command() string {
+	return fmt.Sprintf("if ((Get-FileHash -LiteralPath .\\%[1]s -Algorithm SHA256).Hash -eq '%[2]s') "+
+		"{ Unblock-File -LiteralPath .\\%[1]s; powershell.exe -NoProfile -ExecutionPolicy RemoteSigned -File .\\%[1]s } "+
+		"else { 'STOP: this is not the script that was handed over.' }", KitScript, digest(k.Script()))
+}
+
+// ResultDigest is the digest of a result that the script shows: of its text without
+// blanks, and with a question mark for each UTF-16 unit beyond ASCII, so that a
+// copy out of a console's window has the same.
+func ResultDigest(data []byte) fingerprint.Fingerprint {
+	var text []byte
+	for _, r := range string(bytes.TrimPrefix(data, []byte("\ufeff"))) {
+		switch {
+		case r <= ' ':
+		case r <= '~':
+			text = append(text, byte(r))
+		case r <= 0xffff:
+			text = append(text, '?')
+		default:
+			text = append(text, "??"...)
+		}
+	}
+	return fingerprint.Of(text)
+}
+
 // Result reads what the kit's script wrote, and returns the tenant's keys. A
-// result of another kit, or one that shows that not everything was done, is
-// refused (KF-RMS-RESULT, KF-RMS-ACTIVE).
+// result of another kit, one that shows that not everything was done, and one that
+// does not show which key the tenant has are refused (KF-RMS-RESULT,
+// KF-RMS-ACTIVE). Of a Microsoft-managed key the tenant shows its identifier alone.
 func (k Kit) Result(data []byte) ([]Key, error) {
 	var result struct {
-		Format   string      `json:"format"`
-		Kit      string      `json:"kit"`
-		Versions Versions    `json:"versions"`
-		Keys     []tenantKey `json:"tenant_keys"`
+		Format   string   `json:"format"`
+		Kit      string   `json:"kit"`
+		Versions Versions `json:"versions"`
+		Keys     []Listed `json:"tenant_keys"`
 	}
 	decoder := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(data, []byte("\ufeff"))))
 	decoder.DisallowUnknownFields()
@@ -199,7 +233,7 @@ func (k Kit) Result(data []byte) ([]Key, error) {
 	case result.Kit != k.ID():
 		return nil, control.RMSResult.Refuse("this is the result of another kit, %s, not of %s", control.Quote(result.Kit), k.ID())
 	}
-	keys, err := readKeys(result.Keys)
+	keys, err := ReadKeys(result.Keys)
 	if err != nil {
 		return nil, err
 	}
@@ -214,8 +248,13 @@ func (k Kit) Result(data []byte) ([]Key, error) {
 			return nil, control.RMSResult.Refuse("the tenant does not list the key %s of %s", t.KeyIdentifier, t.File)
 		case keys[i].KeyType != wanted:
 			return nil, control.RMSResult.Refuse("the tenant lists the key %s as %s, expected %s", t.KeyIdentifier, control.Quote(keys[i].KeyType), wanted)
+		case keys[i].Status != Active && keys[i].Status != Archived:
+			return nil, control.RMSResult.Refuse("the tenant lists the key %s with the status %s", t.KeyIdentifier, control.Quote(string(keys[i].Status)))
 		case keys[i].KeyURL != "" && keys[i].KeyURL != t.KeyURL:
 			return nil, control.RMSResult.Refuse("the tenant lists the key %s with the URL %s, not %s", t.KeyIdentifier, control.Quote(keys[i].KeyURL), t.KeyURL)
+		case !t.MicrosoftManaged && keys[i].KeyURL == "" && !keys[i].Holds(t.Public):
+			return nil, control.RMSResult.Refuse("the result shows neither the URL nor the public key of %s: which key the tenant has is unknown", t.KeyIdentifier).
+				WithHint("run the kit's script again and bring its new result; if that shows no more, look at the tenant with `online doctor --tenant powershell` or Get-AipServiceKeys")
 		case t.KeyIdentifier == k.Active && keys[i].Status != Active:
 			return nil, control.RMSActive.Refuse("the tenant does not list the key %s as active", t.KeyIdentifier)
 		}

@@ -3,6 +3,8 @@
 package tenant_test
 
 import (
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"flag"
 	"maps"
@@ -14,8 +16,8 @@ import (
 	"testing"
 
 	"keyferry/online/internal/tenant"
-	"keyferry/online/internal/tenant/tenanttest"
 	"keyferry/pkg/control"
+	"keyferry/test/vectors"
 )
 
 var update = flag.Bool("update", false, "write testdata/import-tpds.ps1 anew")
@@ -26,18 +28,20 @@ const (
 	thirdGUID  = "01234567-89ab-cdef-0123-456789abcdef"
 )
 
-func aKit() tenant.Kit {
+func aKit(t *testing.T) tenant.Kit {
+	t.Helper()
+	public := &vectors.OneTPD(t, "contoso-mode2").Key.PublicKey
 	return tenant.Kit{Cloud: "public", Active: secondGUID, TPDs: []tenant.KitTPD{
-		{"no_key_tpd_old.xml", []byte("<old/>"), firstGUID, false, "https://contoso.vault.azure.net/keys/old/0a", "Old"},
-		{"no_key_tpd_new.xml", []byte("<new/>"), secondGUID, false, "https://contoso.vault.azure.net/keys/new/0b", "O'Brien \u2018RMS\u2019 $(x) `é"},
-		{"tpd_with_key_small.xml", []byte("<small/>"), thirdGUID, true, "", "Small"},
+		{"no_key_tpd_old.xml", []byte("<old/>"), firstGUID, false, "https://contoso.vault.azure.net/keys/old/0a", "Old", public},
+		{"no_key_tpd_new.xml", []byte("<new/>"), secondGUID, false, "https://contoso.vault.azure.net/keys/new/0b", "O'Brien \u2018RMS\u2019 $(x) `é", public},
+		{"tpd_with_key_small.xml", []byte("<small/>"), thirdGUID, true, "", "Small", nil},
 	}}
 }
 
 // TestKitScript holds the script that is handed over against one that was read
 // by a person.
 func TestKitScript(t *testing.T) {
-	files, err := aKit().Files("kit")
+	files, err := aKit(t).Files("kit")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,9 +57,9 @@ func TestKitScript(t *testing.T) {
 		}
 	}
 	if script != read(t, golden) {
-		t.Errorf("the script differs from %s: see it, then go test ./pkg/rms -run TestKitScript -update", golden)
+		t.Errorf("the script differs from %s: see it, then go test ./online/internal/tenant -run TestKitScript -update", golden)
 	}
-	if err := tenanttest.CheckScript(script); err != nil {
+	if err := checkScript(script); err != nil {
 		t.Error(err)
 	}
 	if !strings.HasPrefix(script, "\ufeff#") || strings.Contains(strings.ReplaceAll(script, "\r\n", ""), "\n") {
@@ -69,7 +73,7 @@ func TestKitScript(t *testing.T) {
 // TestKitDigests: sha256sum agrees.
 func TestKitDigests(t *testing.T) {
 	dir := t.TempDir()
-	files, err := aKit().Files(dir)
+	files, err := aKit(t).Files(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,13 +114,13 @@ func TestKitIsRefused(t *testing.T) {
 		"line end":        func(k *tenant.Kit) { k.TPDs[0].FriendlyName = "a\nb" },
 		"control":         func(k *tenant.Kit) { k.TPDs[0].FriendlyName = "a\x1b" },
 	} {
-		k := aKit()
+		k := aKit(t)
 		bend(&k)
 		if _, err := k.Files("kit"); !control.Is(err, control.RMSKit) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	k := aKit()
+	k := aKit(t)
 	k.Active = ""
 	if _, err := k.Files("kit"); err != nil {
 		t.Error(err)
@@ -135,18 +139,26 @@ func aResult(t *testing.T, k tenant.Kit) result {
 	script := string(files[3].Data)
 	_, rest, _ := strings.Cut(script, "$kit = '")
 	id, _, _ := strings.Cut(rest, "'")
+	public, err := x509.MarshalPKIXPublicKey(k.TPDs[0].Public)
+	if err != nil {
+		t.Fatal(err)
+	}
 	entry := func(guid, status, keyType string) map[string]any {
-		return map[string]any{"key_identifier": guid, "friendly_name": "x", "status": status, "key_type": keyType, "key_url": "", "public_key": "AQ==", "creation_time": "2026-01-01T00:00:00Z"}
+		shown := "" // of a Microsoft-managed key, as documented
+		if keyType != "Microsoft-managed" {
+			shown = base64.StdEncoding.EncodeToString(public)
+		}
+		return map[string]any{"key_identifier": guid, "friendly_name": "x", "status": status, "key_type": keyType, "key_url": "", "public_key": shown, "creation_time": "2026-01-01T00:00:00Z"}
 	}
 	return result{
-		"format": "keyferry-rms-result-v1", "kit": id,
+		"format": "keyferry-rms-result-v2", "kit": id,
 		"versions":    map[string]any{"powershell": "5.1", "edition": "Desktop", "framework": 528372, "module": "3.0.0.1"},
 		"tenant_keys": []any{entry(secondGUID, "Active", "Customer-managed (BYOK)"), entry(firstGUID, "Archived", "Customer-managed (BYOK)"), entry(thirdGUID, "Archived", "Microsoft-managed")},
 	}
 }
 
 func TestKitResult(t *testing.T) {
-	k := aKit()
+	k := aKit(t)
 	key := func(r result, i int) map[string]any { return r["tenant_keys"].([]any)[i].(map[string]any) }
 	for _, test := range []struct {
 		name    string
@@ -166,8 +178,16 @@ func TestKitResult(t *testing.T) {
 		{"another URL", func(r result) { key(r, 1)["key_url"] = k.TPDs[1].KeyURL }, control.RMSResult},
 		{"not active", func(r result) { key(r, 0)["status"] = "Archived" }, control.RMSActive},
 		{"two active", func(r result) { key(r, 1)["status"] = "Active" }, control.RMSFailed},
-		{"strange status", func(r result) { key(r, 1)["status"] = "Gone" }, control.RMSFailed},
-		{"no GUID", func(r result) { key(r, 1)["key_identifier"] = "x" }, control.RMSFailed},
+		{"strange status", func(r result) { key(r, 1)["status"] = "Gone" }, control.RMSResult},
+		{"a key of the tenant's own", func(r result) {
+			key(r, 1)["key_identifier"], key(r, 1)["status"], key(r, 1)["key_type"] = "x", "Gone", "Odd"
+			own := maps.Clone(key(r, 1))
+			own["key_identifier"], own["status"], own["key_type"] = firstGUID, "Archived", "Customer managed (BYOK)"
+			r["tenant_keys"] = append(r["tenant_keys"].([]any), own)
+		}, control.Control{}},
+		{"which key is unknown", func(r result) { key(r, 1)["public_key"] = "" }, control.RMSResult},
+		{"another public key", func(r result) { key(r, 1)["public_key"] = "AQ==" }, control.RMSResult},
+		{"the URL alone", func(r result) { key(r, 1)["public_key"], key(r, 1)["key_url"] = "", k.TPDs[0].KeyURL }, control.Control{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := aResult(t, k)
@@ -179,7 +199,7 @@ func TestKitResult(t *testing.T) {
 			keys, err := k.Result(append([]byte("\ufeff"), doc...))
 			if test.control.ID != "" {
 				holds(t, err, test.control, "")
-			} else if err != nil || len(keys) != 3 || keys[0].KeyType != tenant.CustomerManaged {
+			} else if err != nil || len(keys) < 3 || keys[0].KeyType != tenant.CustomerManaged {
 				t.Errorf("got %v, %v", keys, err)
 			}
 		})

@@ -3,36 +3,41 @@
 package tenant
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
-	"encoding/base64"
-	"encoding/binary"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"unicode/utf16"
+	"time"
 
 	"keyferry/pkg/control"
 )
 
-// The scripts. The loader is all that stands on a command line; it reads the
-// rest from standard input, up to a line #end.
+// The scripts. The session's stand on the command line as they are, so that who
+// watches the machine can read there all that is done: hence no double quote is
+// in them, and they stay far below the 32,766 characters that a command line
+// has on Windows.
 var (
-	//go:embed script/loader.ps1
-	loader string
 	//go:embed script/functions.ps1
 	functions string
 	//go:embed script/session.ps1
 	sessionScript string
 )
 
-// minFramework is the release number of .NET Framework 4.8, which the module
-// needs.
-const minFramework = 528040
+// The module needs .NET Framework 4.8, by its release number, and 3.0.0.1 is its
+// first version that still signs in.
+const (
+	minFramework = 528040
+	minModule    = "3.0.0.1"
+)
 
 // Versions are those of a Windows PowerShell that was found.
 type Versions struct {
@@ -67,21 +72,24 @@ func (v Versions) check() error {
 		return control.RMSPowerShell.Refuse("the .NET Framework is of release %d, not %d (4.8) or later", v.Framework, minFramework)
 	case v.Module == "":
 		return control.RMSModule.Refuse("the AIPService module is not installed")
-	}
-	if major, _, _ := strings.Cut(v.Module, "."); atoi(major) < 3 {
-		return control.RMSModule.Refuse("the AIPService module is of version %s, not 3.0.0.1 or later", control.Quote(v.Module)).
+	case slices.Compare(numbers(v.Module), numbers(minModule)) < 0:
+		return control.RMSModule.Refuse("the AIPService module is of version %s, not %s or later", control.Quote(v.Module), minModule).
 			WithHint("update it: Update-Module -Name AIPService, in Windows PowerShell 5.1")
 	}
 	return nil
 }
 
-// atoi is 0 for what is no number.
-func atoi(s string) int {
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		return 0
+// numbers takes a version apart; what is no number counts as 0.
+func numbers(version string) []int {
+	var all []int
+	for part := range strings.SplitSeq(version, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			n = 0
+		}
+		all = append(all, n)
 	}
-	return n
+	return all
 }
 
 // arguments of powershell.exe. The execution policy is of this process alone;
@@ -89,53 +97,60 @@ func atoi(s string) int {
 func arguments() []string {
 	return []string{
 		"-NoLogo", "-NoProfile", "-NonInteractive", "-ExecutionPolicy", "RemoteSigned",
-		"-InputFormat", "Text", "-OutputFormat", "Text", "-EncodedCommand", encodedCommand(loader),
+		"-InputFormat", "Text", "-OutputFormat", "Text", "-Command", functions + "\n" + sessionScript,
 	}
 }
 
-// encodedCommand is base64 of UTF-16LE.
-func encodedCommand(script string) string {
-	var b []byte
-	for _, unit := range utf16.Encode([]rune(script)) {
-		b = binary.LittleEndian.AppendUint16(b, unit)
-	}
-	return base64.StdEncoding.EncodeToString(b)
+// environment is this process's without PSModulePath: a PowerShell 7 further up
+// has set it to its own modules, which are not those of 5.1, and without it
+// Windows PowerShell makes its own.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return strings.EqualFold(name, "PSModulePath")
+	})
 }
 
-// process is a running powershell.exe that has read the session's script.
+// process is a running powershell.exe.
 type process struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
-	stdout io.ReadCloser
-	stderr tail
-	once   sync.Once
-	ended  error
+	stdout *io.PipeReader
+	stderr ends
+	ended  chan struct{}
+	err    error // how it ended, once ended is closed
 }
 
-// end closes the process's input, at which its script ends, and waits for it.
-// After that all of its last words are in stderr.
-func (p *process) end() error {
-	p.once.Do(func() {
-		err := p.stdin.Close()
-		if _, drain := io.Copy(io.Discard, p.stdout); err == nil {
-			err = drain
-		}
-		if wait := p.cmd.Wait(); err == nil {
-			err = wait
-		}
-		p.ended = err
-	})
-	return p.ended
-}
+// patience is for how long the output of a process that has ended is waited
+// for: a helper that it left running may hold it open for ever.
+const patience = 2 * time.Second
 
+// startProcess starts powershell.exe, which ends with this process at the
+// latest: it must not go on importing behind the back of the next run.
 func startProcess(ctx context.Context, path string) (*process, error) {
-	p := &process{cmd: exec.CommandContext(ctx, path, arguments()...)}
-	p.cmd.Stderr = &p.stderr
+	p := &process{cmd: exec.CommandContext(ctx, path, arguments()...), ended: make(chan struct{})}
+	var stdout *io.PipeWriter
+	p.stdout, stdout = io.Pipe()
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr, p.cmd.WaitDelay = environment(), stdout, &p.stderr, patience
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err == nil {
-		if p.stdout, err = p.cmd.StdoutPipe(); err == nil {
-			err = p.cmd.Start()
-		}
+		started := make(chan error)
+		go func() {
+			defer close(p.ended)
+			runtime.LockOSThread() // on Linux the process is bound to the thread that started it
+			defer runtime.UnlockOSThread()
+			release, err := startBound(p.cmd)
+			started <- err
+			if err != nil {
+				return
+			}
+			if err := p.cmd.Wait(); !errors.Is(err, exec.ErrWaitDelay) {
+				p.err = err
+			}
+			p.err = cmp.Or(p.err, release())
+			stdout.Close()
+		}()
+		err = <-started
 	}
 	if err != nil {
 		return nil, control.RMSPowerShell.Refuse("Windows PowerShell does not start: %w", err)
@@ -143,23 +158,37 @@ func startProcess(ctx context.Context, path string) (*process, error) {
 	return p, nil
 }
 
-// tail keeps the end of what is written to it.
-type tail struct {
+// end closes the process's input, at which its script ends, and waits for it.
+// After that all of its last words are in stderr.
+func (p *process) end() error {
+	p.stdin.Close() // a process that has ended has closed it already
+	if _, err := io.Copy(io.Discard, p.stdout); err != nil {
+		return err
+	}
+	<-p.ended
+	return p.err
+}
+
+// ends keeps the beginning and the end of what is written to it: a crash says why
+// first, and then for long where.
+type ends struct {
 	mu   sync.Mutex
 	text []byte
 }
 
-const maxTail = 4 << 10
+const maxEnd = 1 << 10
 
-func (t *tail) Write(b []byte) (int, error) {
+func (t *ends) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.text = append(t.text, b...)
-	t.text = t.text[max(0, len(t.text)-maxTail):]
+	if over := len(t.text) - 2*maxEnd; over > 0 {
+		t.text = append(t.text[:maxEnd], t.text[maxEnd+over:]...)
+	}
 	return len(b), nil
 }
 
-func (t *tail) String() string {
+func (t *ends) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return strings.TrimSpace(string(t.text))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rms is the Azure RMS tenant as Keyferry needs it: three calls, named
+// Package tenant is the Azure RMS tenant as Keyferry needs it: three calls, named
 // after the AIPService cmdlets that make them.
 //
 //	ImportTPD   Import-AipServiceTpd -TpdFile -ProtectionPassword -FriendlyName -KeyVaultKeyUrl
@@ -28,8 +28,8 @@ type Tenant interface {
 	// Keys lists the tenant's keys, oldest first.
 	Keys(ctx context.Context) ([]Key, error)
 	// ImportTPD adds a keyless TPD whose key is in the vault, or a TPD that carries
-	// its key. The new key is archived. The same TPD a second time is refused: look
-	// in Keys first.
+	// its key, and returns its key as the tenant then lists it, archived. The same
+	// TPD a second time is refused: look in Keys first.
 	ImportTPD(ctx context.Context, in TPDImport) (Key, error)
 	// SetActive makes one key of the tenant the active one and archives the
 	// former. A key that is active already stays so, without error.
@@ -38,15 +38,16 @@ type Tenant interface {
 
 // TPDImport is one TPD on its way into the tenant.
 type TPDImport struct {
-	KeyIdentifier    string // the TPD's GUID, lower case, without braces
+	File             string // the TPD's name, such as no_key_tpd_contoso.xml
 	TPD              []byte // the whole file
+	KeyIdentifier    string // the TPD's GUID, lower case, without braces
 	Password         []byte // the TPD's password, UTF-8; the caller clears it
 	MicrosoftManaged bool   // the TPD carries its key, which the service then holds itself
 	KeyURL           string // the vault key's identifier with its version; none where Microsoft-managed
 	FriendlyName     string // should be the AD RMS cluster's, for Office 2013 and 2016
 }
 
-// Status of a tenant key.
+// Status of a tenant key; a key of the tenant's own may have another one.
 type Status string
 
 const (
@@ -60,13 +61,15 @@ const (
 	MicrosoftManaged = "MicrosoftManaged" // the service's own
 )
 
-// Key is a tenant key as Get-AipServiceKeys lists it.
+// Key is a tenant key as Get-AipServiceKeys lists it. Microsoft documents all
+// but the URL, which may never show, and the public key of customer-managed keys
+// alone.
 type Key struct {
 	KeyIdentifier string    `json:"key_identifier"` // the TPD's GUID, lower case, without braces
 	FriendlyName  string    `json:"friendly_name"`
 	Status        Status    `json:"status"`
 	KeyType       string    `json:"key_type"`
 	KeyURL        string    `json:"key_url"`    // with version; empty where the service does not show it
-	PublicKey     []byte    `json:"public_key"` // as the tenant gives it (PKIX DER in practice): see Holds
+	PublicKey     []byte    `json:"public_key"` // as the tenant gives it, none of a Microsoft-managed key: see Holds
 	CreationTime  time.Time `json:"creation_time"`
 }

@@ -9,66 +9,118 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
-	"slices"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
 )
 
 // PowerShell drives the AIPService module in one process of Windows PowerShell
 // 5.1, from the sign-in to the end: it is a Tenant once it is connected.
 //
-// The script goes over standard input, and so does a password, after it, as a
-// line that the script reads character by character into a SecureString. It is
-// in no argument, no environment, no file, no text of a script and no parameter
-// of a cmdlet but as a SecureString, so that neither PowerShell's script-block
-// log nor its module log nor a transcript can hold it.
+// A password goes over standard input, as a line that the script reads
+// character by character into a SecureString. It is in no argument, no
+// environment, no file, no text of a script and no parameter of a cmdlet but as
+// a SecureString, so that neither PowerShell's script-block log nor its module
+// log nor a transcript can hold it. The cmdlet wants the TPD as a file: it lies
+// in the scratch directory while it is imported.
 type PowerShell struct {
 	process *process
 	answers *bufio.Reader
-	verbose func(line string)
+	scratch string
+	hear    Hearer
 	version Versions
+	inside  bool // signed in
+	gone    bool // the process has ended, which was told
 }
 
-// maxAnswer bounds a line of the session in bytes.
-const maxAnswer = 4 << 20
+// Hearer is told what the module says beside errors. What is nil is not told.
+type Hearer struct {
+	Detail func(line string) // as with -Verbose
+	Note   func(line string) // what a cmdlet returns, and what could not be tidied up
+	Warn   func(line string) // warnings
+}
+
+// maxAnswer bounds an answer in bytes: that of some thousand keys.
+const maxAnswer = 16 << 20
 
 // mark stands before an answer. Other lines are what cmdlets show a person.
 const mark = "keyferry "
 
-// Start starts powershell.exe at path and checks it (KF-RMS-POWERSHELL,
-// KF-RMS-MODULE). The session ends with ctx at the latest. What cmdlets say, as
-// with -Verbose, goes to verbose, which may be nil.
-func Start(ctx context.Context, path string, verbose func(line string)) (*PowerShell, error) {
+// Start starts powershell.exe at path, and checks it and its module
+// (KF-RMS-POWERSHELL, KF-RMS-MODULE). The session ends with ctx at the latest.
+// The scratch directory is the session's own: it is made where a TPD is
+// imported, and what an earlier session left there is deleted.
+func Start(ctx context.Context, path, scratch string, hear Hearer) (*PowerShell, error) {
+	nobody := func(string) {}
+	for _, listener := range []*func(string){&hear.Detail, &hear.Note, &hear.Warn} {
+		if *listener == nil {
+			*listener = nobody
+		}
+	}
 	process, err := startProcess(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	if verbose == nil {
-		verbose = func(string) {}
-	}
-	p := &PowerShell{process: process, answers: bufio.NewReaderSize(process.stdout, 64<<10), verbose: verbose}
-	err = p.begin(ctx)
-	if err != nil {
-		p.end()
+	p := &PowerShell{process: process, answers: bufio.NewReaderSize(process.stdout, 64<<10), scratch: scratch, hear: hear}
+	if err := p.begin(ctx); err != nil {
+		p.process.end() // err says how it ended
 		return nil, err
 	}
 	return p, nil
 }
 
-// begin hands the script over and asks for the versions.
+// begin checks the versions, then loads the very module that was looked at.
 func (p *PowerShell) begin(ctx context.Context) error {
-	if _, err := io.WriteString(p.process.stdin, functions+"\n"+sessionScript+"\n#end\n"); err != nil {
-		return p.lost("starting", err)
-	}
 	a, err := p.ask(ctx, "asking for the versions", nil, "versions")
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case a.Language != "":
+		return control.RMSPowerShell.Refuse("Windows PowerShell runs in %s here, as AppLocker or App Control makes it: no session can be driven in it", said(a.Language)).
+			WithHint("hand the import over with --tenant kit, whose script runs in constrained language, or use a machine whose PowerShell runs in full language")
 	}
 	p.version = a.Versions
-	return p.version.check()
+	if err := p.version.check(); err != nil {
+		return err
+	}
+	if _, err = p.ask(ctx, "loading the AIPService module", nil, "load"); err != nil {
+		return err
+	}
+	p.tidy()
+	return nil
+}
+
+// tidy deletes the TPDs in the scratch directory. An antivirus may hold a file
+// open for some seconds; what can't be deleted is told, and left to the next
+// session: it never turns a success into a failure.
+func (p *PowerShell) tidy() {
+	err := p.sweep()
+	for try := 0; err != nil && try < 10; try++ {
+		time.Sleep(300 * time.Millisecond)
+		err = p.sweep()
+	}
+	if err != nil {
+		p.hear.Note("a temporary TPD can't be deleted yet, the next session will: " + err.Error())
+	}
+}
+
+// sweep does without os.RemoveAll, which fails in Wine.
+func (p *PowerShell) sweep() error {
+	files, err := os.ReadDir(p.scratch)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, f := range files {
+		err = errors.Join(err, os.Remove(filepath.Join(p.scratch, f.Name())))
+	}
+	return errors.Join(err, os.Remove(p.scratch))
 }
 
 // Versions are those that were found.
@@ -85,93 +137,108 @@ func (p *PowerShell) Connect(ctx context.Context, cloud string) error {
 	if !ok {
 		return control.RMSSignIn.Refuse("there is no Azure RMS in the cloud %s", control.Quote(cloud))
 	}
-	_, err := p.ask(ctx, "signing in to Azure RMS", nil, "connect", []byte(environment))
+	limited, cancel := context.WithTimeout(ctx, signInLimit)
+	defer cancel()
+	_, err := p.ask(limited, "signing in to Azure RMS", nil, "connect", []byte(environment))
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		return control.RMSSignIn.Refuse("nobody signed in to Azure RMS within %v", signInLimit).WithHint("%s", signInHint)
+	}
+	p.inside = err == nil
 	return err
 }
 
+// signInLimit is for how long the sign-in's window is waited for: where none
+// can show, as over SSH, nobody would ever close it.
+const signInLimit = 15 * time.Minute
+
 // Keys lists the tenant's keys, oldest first.
-func (p *PowerShell) Keys(ctx context.Context) ([]Key, error) {
-	a, err := p.ask(ctx, "listing the tenant's keys", nil, "keys")
+func (p *PowerShell) Keys(ctx context.Context) ([]Key, error) { return p.keys(ctx, "") }
+
+// keys lists the key of that identifier alone, or all.
+func (p *PowerShell) keys(ctx context.Context, identifier string) ([]Key, error) {
+	a, err := p.ask(ctx, "listing the tenant's keys", nil, "keys", []byte(identifier))
 	if err != nil {
 		return nil, err
 	}
-	return readKeys(a.Keys)
+	return ReadKeys(a.Keys)
 }
 
-// ImportTPD imports a TPD and returns the key that the tenant then
-// lists in addition.
+// ImportTPD imports a TPD and returns its key as the tenant then lists it.
 func (p *PowerShell) ImportTPD(ctx context.Context, in TPDImport) (Key, error) {
 	switch {
 	case len(in.Password) == 0 || !utf8.Valid(in.Password) || bytes.ContainsAny(in.Password, "\r\n\x00"):
-		return Key{}, control.SecretEmpty.Refuse("the TPD's password is empty, or not one line of UTF-8")
+		return Key{}, control.SecretEmpty.Refuse("the password of %s is empty, or not one line of UTF-8", in.File)
 	case (in.KeyURL == "") != in.MicrosoftManaged:
 		return Key{}, control.RMSKeyURL.Refuse("a keyless TPD is imported with the URL of its key, one that carries its key without one")
 	}
-	before, err := p.Keys(ctx)
-	if err != nil {
+	file := filepath.Join(p.scratch, in.File)
+	defer p.tidy()
+	if err := errors.Join(durable.MkdirAll(p.scratch, 0o700), durable.Create(file, in.TPD, 0o600)); err != nil {
 		return Key{}, err
 	}
-	if _, err := p.ask(ctx, "importing the TPD "+control.Quote(in.FriendlyName), in.Password, "import", in.TPD, []byte(in.FriendlyName), []byte(in.KeyURL)); err != nil {
+	if _, err := p.ask(ctx, "importing the TPD "+in.File, in.Password, "import", []byte(file), []byte(in.FriendlyName), []byte(in.KeyURL)); err != nil {
 		return Key{}, err
 	}
-	after, err := p.Keys(ctx)
-	if err != nil {
+	made, err := p.keys(ctx, in.KeyIdentifier)
+	switch {
+	case err != nil:
 		return Key{}, err
-	}
-	added := slices.DeleteFunc(after, func(k Key) bool {
-		return slices.ContainsFunc(before, func(b Key) bool { return b.KeyIdentifier == k.KeyIdentifier })
-	})
-	if len(added) != 1 {
-		return Key{}, control.RMSKeyExists.Refuse("after the import of the TPD %s the tenant lists %d new keys, not one", control.Quote(in.FriendlyName), len(added)).
+	case len(made) == 0:
+		return Key{}, control.RMSKeyMissing.Refuse("the module imported the TPD %s, and the tenant does not list its key %s", in.File, in.KeyIdentifier).
 			WithHint("look at the tenant's keys with Get-AipServiceKeys, then run the same command again")
+	case made[0].KeyURL == "":
+		made[0].KeyURL = in.KeyURL
 	}
-	if added[0].KeyURL == "" {
-		added[0].KeyURL = in.KeyURL
-	}
-	return added[0], nil
+	return made[0], nil
 }
 
 // SetActive makes one key the active one.
 func (p *PowerShell) SetActive(ctx context.Context, keyIdentifier string) error {
-	keys, err := p.Keys(ctx)
-	if err != nil {
+	switch keys, err := p.keys(ctx, keyIdentifier); {
+	case err != nil:
 		return err
-	}
-	i := slices.IndexFunc(keys, func(k Key) bool { return k.KeyIdentifier == keyIdentifier })
-	switch {
-	case i < 0:
+	case len(keys) == 0:
 		return control.RMSKeyMissing.Refuse("the tenant has no key %s", control.Quote(keyIdentifier))
-	case keys[i].Status == Active:
+	case keys[0].Status == Active:
 		return nil
 	}
-	_, err = p.ask(ctx, "making the key "+keyIdentifier+" active", nil, "activate", []byte(keyIdentifier))
+	_, err := p.ask(ctx, "making the key "+keyIdentifier+" active", nil, "activate", []byte(keyIdentifier))
 	return err
 }
 
-// Close signs out, where Connect signed in, and ends the session.
-func (p *PowerShell) Close() error {
-	if _, err := p.ask(context.Background(), "signing out", nil, "disconnect"); err != nil {
-		p.end() // it has failed already, which is what counts
-		return err
+// Close signs out, where Connect signed in, and ends the session. Neither can
+// fail what was done: what goes wrong is told as a note.
+func (p *PowerShell) Close() {
+	if p.gone {
+		return
 	}
-	return p.end()
+	ctx, cancel := context.WithTimeout(context.Background(), signOutLimit)
+	defer cancel()
+	var err error
+	if p.inside {
+		_, err = p.ask(ctx, "signing out of Azure RMS", nil, "disconnect")
+	}
+	if err = errors.Join(err, p.process.end()); err != nil {
+		p.hear.Note("the session did not end well, which changes nothing in the tenant: " + said(err.Error()))
+	}
 }
 
-// end ends the process.
-func (p *PowerShell) end() error {
-	if err := p.process.end(); err != nil {
-		return p.lost("ending", err)
-	}
-	return nil
-}
+const signOutLimit = 30 * time.Second
 
 // answer is what the session says to a request.
 type answer struct {
-	Error    string      `json:"error"`
-	Kind     string      `json:"kind"` // PowerShell's identifier of the error
-	Log      []string    `json:"log"`  // what -Verbose said
-	Versions Versions    `json:"versions"`
-	Keys     []tenantKey `json:"tenant_keys"`
+	To       string   `json:"to"`       // the request's word
+	Language string   `json:"language"` // all that there is where no session can be
+	Error    string   `json:"error"`
+	Kind     string   `json:"kind"`     // PowerShell's identifier of the error
+	Types    []string `json:"types"`    // of the exception and those within, outermost first
+	Log      []string `json:"log"`      // what -Verbose said
+	Warnings []string `json:"warnings"` // each is shown
+	Output   []string `json:"output"`   // what the cmdlet returned
+	Policy   policy   `json:"policy"`   // where the module does not load
+	cause    error    // of the end of a session
+	Versions Versions `json:"versions"`
+	Keys     []Listed `json:"tenant_keys"`
 }
 
 // ask makes one request: a word, and more in base64; the secret, where there is
@@ -190,18 +257,26 @@ func (p *PowerShell) ask(ctx context.Context, doing string, secret []byte, word 
 	defer stop()
 	for _, part := range parts {
 		if _, err := p.process.stdin.Write(part); err != nil {
-			return nil, p.lost(doing, errors.Join(ctx.Err(), err))
+			return nil, p.lost(word, doing, errors.Join(ctx.Err(), err))
 		}
 	}
 	a, err := p.receive()
+	if err == nil && a.To != word && a.Language == "" {
+		err = errors.New("it answered another request")
+	}
 	if err != nil {
-		return nil, p.lost(doing, errors.Join(ctx.Err(), err))
+		return nil, p.lost(word, doing, errors.Join(ctx.Err(), err))
 	}
-	for _, said := range a.Log {
-		p.verbose(said)
+	for _, told := range []struct {
+		lines []string
+		to    func(string)
+	}{{a.Log, p.hear.Detail}, {a.Output, p.hear.Note}, {a.Warnings, p.hear.Warn}} {
+		for _, line := range told.lines {
+			told.to(line)
+		}
 	}
-	if a.Error != "" {
-		return nil, cause(doing, a)
+	if a.Error != "" || a.Kind != "" {
+		return nil, cause(word, doing, a)
 	}
 	return a, nil
 }
@@ -216,7 +291,7 @@ func (p *PowerShell) receive() (*answer, error) {
 		text, ok := bytes.CutPrefix(line, []byte(mark))
 		if !ok {
 			if said := strings.TrimSpace(string(line)); said != "" {
-				p.verbose(said)
+				p.hear.Detail(said)
 			}
 			continue
 		}
@@ -225,12 +300,15 @@ func (p *PowerShell) receive() (*answer, error) {
 	}
 }
 
-// line reads a line of bounded length.
+// line reads a line, of which no more is kept than an answer may have; what is
+// no answer has no such limit.
 func (p *PowerShell) line() ([]byte, error) {
 	var line []byte
 	for {
 		part, err := p.answers.ReadSlice('\n')
-		if line = append(line, part...); len(line) > maxAnswer {
+		if len(line) < maxAnswer {
+			line = append(line, part...)
+		} else if bytes.HasPrefix(line, []byte(mark)) {
 			return nil, errors.New("the answer is too long")
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
@@ -241,10 +319,12 @@ func (p *PowerShell) line() ([]byte, error) {
 
 // lost is the refusal of a session that does not go on. It ends it: what the
 // process said last tells why, and that is whole only then.
-func (p *PowerShell) lost(doing string, err error) error {
-	p.process.end() // how it ends follows from err
-	if said := p.process.stderr.String(); said != "" {
-		return control.RMSFailed.Refuse("%s: Windows PowerShell does not go on: %w: %s", doing, err, control.Quote(said))
+func (p *PowerShell) lost(word, doing string, err error) error {
+	p.gone = true
+	ended := p.process.end()
+	what := fmt.Sprintf("Windows PowerShell does not go on: %v", errors.Join(err, ended))
+	if last := p.process.stderr.String(); last != "" {
+		what += ": " + last
 	}
-	return control.RMSFailed.Refuse("%s: Windows PowerShell does not go on: %w", doing, err)
+	return cause(word, doing, &answer{Error: what, cause: err})
 }

@@ -31,8 +31,8 @@ func TestScriptsAreInTheGrammar(t *testing.T) {
 	install(t)
 	const dir = "../../tenant"
 	paths, err := filepath.Glob(dir + "/script/*.ps1")
-	if err != nil || len(paths) != 5 {
-		t.Fatalf("got %v, %v; expected 5 scripts", paths, err)
+	if err != nil || len(paths) != 4 {
+		t.Fatalf("got %v, %v; expected 4 scripts", paths, err)
 	}
 	for _, path := range append(paths, dir+"/testdata/import-tpds.ps1") {
 		script, err := os.ReadFile(path)

@@ -4,62 +4,165 @@
 
 #FUNCTIONS
 
-# This is Windows PowerShell 5.1 on .NET Framework 4.8, with the AIPService module.
-$versions = Get-Versions
-if ($versions.edition -cne 'Desktop' -or -not $versions.powershell.StartsWith('5.1')) {
-    throw "This is PowerShell $($versions.powershell) ($($versions.edition)): run this script in Windows PowerShell 5.1 (powershell.exe, not pwsh.exe)."
-}
-if ($versions.framework -lt 528040) {
-    throw "The .NET Framework's release is $($versions.framework): install version 4.8 (528040) or later."
-}
-if (-not $versions.module -and -not $rehearsal) {
-    throw 'The AIPService module is not installed: run Install-Module -Name AIPService.'
+# What a cmdlet says beside errors is shown as it is.
+function Show-Said($Said) {
+    foreach ($line in $Said.log + $Said.output) { Write-Host ('    ' + $line) }
+    foreach ($line in $Said.warnings) { Write-Warning -Message $line }
 }
 
-# The files are those that the kit was made with.
-foreach ($tpd in $plan) {
-    $tpd.Path = Join-Path -Path $PSScriptRoot -ChildPath $tpd.File
-    $digest = (Get-FileHash -LiteralPath $tpd.Path -Algorithm SHA256).Hash
-    if ($digest -ne $tpd.Sha256) {
-        throw "$($tpd.File) is not the file that the kit was made with: its SHA-256 is $digest, not $($tpd.Sha256)."
+function New-Said { @{ log = @(); warnings = @(); output = @() } }
+
+# Whether a file can be written to a folder.
+function Test-Writable($Folder) {
+    if (-not $Folder) { return $false }
+    $file = Join-Path -Path $Folder -ChildPath 'keyferry-can-write.tmp'
+    try {
+        Set-Content -LiteralPath $file -Value '' -Encoding UTF8
+        Remove-Item -LiteralPath $file
+        $true
+    }
+    catch { $false }
+}
+
+# The SHA-256 of a text without blanks, in which each letter beyond ASCII counts
+# as a question mark: a copy from the window has the same. Constrained language
+# hashes files alone.
+function Get-Digest($Text) {
+    foreach ($folder in $PSScriptRoot, $env:TEMP, $env:TMPDIR) {
+        if (-not (Test-Writable -Folder $folder)) { continue }
+        $file = Join-Path -Path $folder -ChildPath 'keyferry-digest.tmp'
+        Set-Content -LiteralPath $file -Value ($Text -creplace '[\x00-\x20]' -creplace '[^!-~]', '?') -Encoding ASCII -NoNewline
+        $digest = (Get-FileHash -LiteralPath $file -Algorithm SHA256).Hash.ToLowerInvariant()
+        Remove-Item -LiteralPath $file
+        return ($digest -creplace '(....)', '$1 ').Trim()
     }
 }
 
-Connect-Tenant -Environment $environment
+# How Explorer's Run with PowerShell starts a script: its window closes at the end.
+$clicked = $MyInvocation.Line -like '*Set-ExecutionPolicy*Bypass*'
+$console = $PSScriptRoot -and $Host.Name -notlike '*ISE*'
+$failed = $false
+
+# One statement to the end, so that a paste of this script does nothing else
+# when it finds that it is one.
 try {
-    # What an earlier run of this script imported is not imported again.
+    if (-not $console) {
+        throw ('This script was pasted, or runs in the ISE. Save it with the files of its folder, and run it in the console of Windows PowerShell 5.1: ' +
+            'powershell.exe -NoProfile -ExecutionPolicy RemoteSigned -File import-tpds.ps1')
+    }
+
+    # This is Windows PowerShell 5.1 on .NET Framework 4.8, with the AIPService module.
+    $module = Get-NewestModule
+    $versions = Get-Versions -Module $module
+    if ($versions.edition -cne 'Desktop' -or -not $versions.powershell.StartsWith('5.1')) {
+        throw "This is PowerShell $($versions.powershell) ($($versions.edition)): run this script in Windows PowerShell 5.1 (powershell.exe, not pwsh.exe)."
+    }
+    if ($versions.framework -lt 528040) {
+        throw "The .NET Framework's release is $($versions.framework): install version 4.8 (528040) or later."
+    }
+    if (-not $rehearsal) {
+        if (-not $module) {
+            throw 'The AIPService module is not installed: run Install-Module -Name AIPService -Scope AllUsers.'
+        }
+        if ($module.Version -lt [version]'3.0.0.1') {
+            throw "The AIPService module is of version $($versions.module), not 3.0.0.1 or later: run Update-Module -Name AIPService."
+        }
+        Import-Exactly -Module $module
+    }
+    # Windows Server 2012 R2 and 2016 begin with protocols that the service refuses.
+    if ([string]$ExecutionContext.SessionState.LanguageMode -ceq 'FullLanguage') {
+        [Net.ServicePointManager]::SecurityProtocol = [Net.ServicePointManager]::SecurityProtocol -bor [Net.SecurityProtocolType]::Tls12
+    }
+
+    # The files are those that the kit was made with.
     foreach ($tpd in $plan) {
-        $there = @(Get-TenantKeys | Where-Object -FilterScript { $_.key_identifier -eq $tpd.KeyIdentifier })
-        if ($there.Count -gt 0) {
-            Write-Host "$($tpd.File): its key is in the tenant already"
-            continue
-        }
-        if ($tpd.KeyUrl) { Write-Host "$($tpd.File): importing, with the key $($tpd.KeyUrl)" }
-        else { Write-Host "$($tpd.File): importing, with the key in it, as a Microsoft-managed key" }
-        $password = Read-Host -Prompt "Password of $($tpd.File): that of the export behind it, or its one-time password" -AsSecureString
-        $log = New-Object System.Collections.ArrayList
-        try {
-            Import-Tpd -File $tpd.Path -Password $password -FriendlyName $tpd.FriendlyName -KeyUrl $tpd.KeyUrl -Log $log
-        }
-        catch {
-            foreach ($line in $log) { Write-Host $line }
-            throw
-        }
-        finally {
-            $password.Dispose()
+        $tpd.Path = Join-Path -Path $PSScriptRoot -ChildPath $tpd.File
+        $digest = (Get-FileHash -LiteralPath $tpd.Path -Algorithm SHA256).Hash
+        if ($digest -ne $tpd.Sha256) {
+            throw "$($tpd.File) is not the file that the kit was made with: its SHA-256 is $digest, not $($tpd.Sha256)."
         }
     }
-    if ($active) {
-        Write-Host "making the key $active active"
-        Set-ActiveKey -KeyIdentifier $active -Log (New-Object System.Collections.ArrayList)
+    $resultFile = Join-Path -Path $PSScriptRoot -ChildPath 'keyferry-result.json'
+    $writable = Test-Writable -Folder $PSScriptRoot
+    if (-not $writable) { Write-Warning -Message 'This folder cannot be written: the result will be shown at the end, to be copied.' }
+
+    Write-Host 'A TPD goes into one tenant only, and cannot be taken back out of it: sign in to the tenant that is meant.'
+    Write-Host 'The window of the sign-in may stand behind this one.'
+    $said = New-Said
+    try { Connect-Tenant -Environment $environment -Said $said }
+    finally { Show-Said -Said $said }
+    try {
+        # What an earlier run of this script imported is not imported again.
+        $there = @(Get-TenantKeys)
+        foreach ($tpd in $plan) {
+            if (@($there | Where-Object -FilterScript { $_.key_identifier -eq $tpd.KeyIdentifier }).Count -gt 0) {
+                Write-Host "$($tpd.File): its key is in the tenant already"
+                continue
+            }
+            if ($tpd.KeyUrl) { Write-Host "$($tpd.File): importing as '$($tpd.FriendlyName)', with the key $($tpd.KeyUrl)" }
+            else { Write-Host "$($tpd.File): importing as '$($tpd.FriendlyName)', with the key in it, as a Microsoft-managed key" }
+            $prompt = "Password of $($tpd.File): that of the export behind it, or its one-time password"
+            for ($try = 1; ; $try++) {
+                $password = Read-Host -Prompt $prompt -AsSecureString
+                $said = New-Said
+                try {
+                    if ($password.Length -eq 0) { throw "No password was given for $($tpd.File)." }
+                    Import-Tpd -File $tpd.Path -Password $password -FriendlyName $tpd.FriendlyName -KeyUrl $tpd.KeyUrl -Said $said
+                    break
+                }
+                catch {
+                    # A wrong password is told in every language in other words: what is surely something else ends this.
+                    $text = ($said.log -join ' ') + $_.Exception.Message
+                    $other = $text -match 'KeyVault|failed to add|Connect-AipService|AADSTS|is denied|not authorized|permission'
+                    if ($try -ge 3 -or $other -or $password.Length -eq 0) { throw }
+                    Write-Host ('    ' + $_.Exception.Message)
+                    $prompt = "If the password was mistyped, type that of $($tpd.File) again; Enter alone stops"
+                }
+                finally {
+                    Show-Said -Said $said
+                    $password.Dispose()
+                }
+            }
+        }
+        if ($active) {
+            $key = @(Get-TenantKeys -KeyIdentifier $active)
+            if ($key.Count -eq 1 -and $key[0].status -eq 'Active') { Write-Host "the key $active is active already" }
+            else {
+                Write-Host "making the key $active active"
+                $said = New-Said
+                try { Set-ActiveKey -KeyIdentifier $active -Said $said }
+                finally { Show-Said -Said $said }
+            }
+        }
+        $keys = @(Get-TenantKeys)
+    }
+    finally {
+        try { Disconnect-Tenant }
+        catch { Write-Host "signing out did not go well, which changes nothing in the tenant: $($_.Exception.Message)" }
     }
 
     # The result goes back to the machine where the kit was made.
-    $result = [ordered]@{ format = 'keyferry-rms-result-v1'; kit = $kit; versions = $versions; tenant_keys = @(Get-TenantKeys) }
-    $file = Join-Path -Path $PSScriptRoot -ChildPath 'keyferry-result.json'
-    [IO.File]::WriteAllText($file, (ConvertTo-Json -InputObject $result -Depth 4), (New-Object Text.UTF8Encoding $false))
-    Write-Host "Done. Take $file back."
+    $json = ConvertTo-Json -InputObject ([ordered]@{ format = 'keyferry-rms-result-v2'; kit = $kit; versions = $versions; tenant_keys = $keys }) -Depth 4
+    $digest = Get-Digest -Text $json
+    if ($writable) {
+        try { Set-Content -LiteralPath $resultFile -Value $json -Encoding UTF8 }
+        catch { $writable = $false }
+    }
+    if ($writable) { Write-Host "Done. Take $resultFile back." }
+    else {
+        Write-Host 'Done. Copy the lines between the two rules into a file named keyferry-result.json, and take it back.'
+        Write-Host '----------------'
+        Write-Host $json
+        Write-Host '----------------'
+    }
+    if ($digest) { Write-Host "Write this digest of the result down, and give it where the result is taken back:`n    $digest" }
+    else { Write-Host 'No digest of the result can be made here, since no file can be written.' }
 }
-finally {
-    Disconnect-Tenant
+catch {
+    $failed = $true
+    Write-Host "FAILED: $($_.Exception.Message)" -ForegroundColor Red
+    for ($inner = $_.Exception.InnerException; $inner; $inner = $inner.InnerException) { Write-Host "    $($inner.Message)" -ForegroundColor Red }
+    Write-Host 'This script may be run again: what was done is not done twice.'
 }
+if ($clicked) { $null = Read-Host -Prompt 'Press Enter to close this window' }
+if ($failed -and $console) { exit 1 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tenanttest
+package tenant_test
 
 import (
 	"fmt"
@@ -13,17 +13,18 @@ import (
 // cmdlets is what a script may call beside its own functions.
 var cmdlets = []string{
 	"Connect-AipService", "Disconnect-AipService", "Get-AipServiceKeys", "Import-AipServiceTpd", "Set-AipServiceKeyProperties",
-	"ConvertTo-Json", "ForEach-Object", "Get-FileHash", "Get-ItemProperty", "Get-Module", "Import-Module", "Join-Path",
-	"New-Object", "Read-Host", "Select-Object", "Sort-Object", "Where-Object", "Write-Host",
+	"ConvertTo-Json", "ForEach-Object", "Get-AuthenticodeSignature", "Get-Command", "Get-ExecutionPolicy", "Get-FileHash", "Get-Item",
+	"Get-ItemProperty", "Get-Module", "Import-Module", "Join-Path", "New-Object", "Out-String", "Read-Host", "Remove-Item",
+	"Select-Object", "Set-Content", "Set-StrictMode", "Sort-Object", "Where-Object", "Write-Host", "Write-Warning",
 }
 
 var (
 	command  = regexp.MustCompile(`\b[A-Z][A-Za-z]+-[A-Z][A-Za-z]+\b`)
-	function = regexp.MustCompile(`(?m)^function ([A-Za-z-]+)`)
+	function = regexp.MustCompile(`(?m)^(?:function|filter) ([A-Za-z-]+)`)
 )
 
-// CheckScript says what is wrong with a script, or nothing.
-func CheckScript(script string) error {
+// checkScript says what is wrong with a script, or nothing.
+func checkScript(script string) error {
 	code, err := withoutText(script)
 	if err != nil {
 		return err
