@@ -27,6 +27,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"keyferry/bundle"
@@ -201,6 +202,9 @@ func Receive(s *state.State, path string, pins bundle.Pins, f func(v *bundle.Ver
 	}
 	defer stick.Close()
 	scratch, err := durable.Scratch(s.Dir)
+	if errors.Is(err, syscall.EROFS) { // an archive: to look at a bundle changes nothing in it
+		scratch, err = durable.Scratch(os.TempDir())
+	}
 	if err != nil {
 		return err
 	}
