@@ -39,6 +39,7 @@ var app = &cli.App{
 		uploadCommand,
 		receiptCommand,
 		importTPDCommand,
+		nextCommand,
 		statusCommand,
 		doctorCommand,
 		fingerprints.Show(),

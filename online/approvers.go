@@ -104,5 +104,5 @@ func renewWorld(io *cli.IO, s *state.State, approvers []trust.Approver, threshol
 		}
 	}
 	doc := map[string]any{"security_world_package": path, "number": w.Number, "fingerprint": made.World, "approvers": w.Approvers, "threshold": w.Threshold}
-	return io.Result(doc, fmt.Sprintf("Security world package: %s\nIts fingerprint, to be read aloud at \"offline trust\":\n%s\n%s\nNext: online kek fetch --out %s", path, made.World.Spoken(), w.ApprovalRule(), out))
+	return result(io, s, nil, doc, fmt.Sprintf("Security world package: %s\nIts fingerprint, to be read aloud at \"offline trust\":\n%s\n%s", path, made.World.Spoken(), w.ApprovalRule()))
 }

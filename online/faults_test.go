@@ -98,7 +98,7 @@ func (u *uploader) run(ctx context.Context, way ceremony.Way, through policy.Tra
 		}
 		client.Trouble = func(text string) { io.Note("%s", text) }
 		_, err = ceremony.Upload(ctx, io, s, j, ceremony.UploadRequest{
-			Transfers: transfers, Accept: r.Acceptance(), Active: "contoso-slc", Way: way, Again: "online upload",
+			Transfers: transfers, Accept: r.Acceptance(), Active: "contoso-slc", Way: way, Again: ceremony.Again{Command: "upload"},
 			Passwords: func(files []string, check func(int, []byte) error) ([][]byte, error) {
 				return password.ReadEach(ctx, io, files, check)
 			},

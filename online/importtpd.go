@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -74,7 +73,7 @@ Example: online import-tpd --tpd-file no_key_tpd_contoso-slc.xml --active true
 				}
 				r := ceremony.UploadRequest{
 					Transfers: []*ceremony.Transfer{t}, Accept: accept, FriendlyNames: friendlyNames(t.Key.ID, *friendlyName),
-					Again: fmt.Sprintf("online import-tpd --tpd-file %s --hsm-key-file %s", *tpd, *byok),
+					Again: ceremony.Again{Command: "import-tpd", Files: []ceremony.FileFlag{{Flag: "--tpd-file", Path: *tpd}, {Flag: "--hsm-key-file", Path: *byok}}},
 				}
 				if active {
 					r.Active = t.Key.ID

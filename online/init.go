@@ -107,8 +107,8 @@ func (o *initOptions) run(io *cli.IO) error {
 		"signer": world.Signer, "signer_fingerprint": world.Signer.Fingerprint(), "recipient": world.Recipient,
 		"approvers": world.Approvers, "threshold": world.Threshold,
 	}
-	return io.Result(doc, fmt.Sprintf("The state directory (%s) is %s\nIts vault is %s\n%s\nNext: online kek create --out DIR",
-		state.KindName(o.rehearsal), dir, world.Vault, world.ApprovalRule()))
+	return io.Result(doc, fmt.Sprintf("The state directory (%s) is %s\nIts vault is %s\n%s\nNext: %s",
+		state.KindName(o.rehearsal), dir, world.Vault, world.ApprovalRule(), io.Line("online", "kek", "create", "--out", "DIR")))
 }
 
 // check completes the options, and refuses those that don't go together.

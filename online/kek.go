@@ -160,10 +160,14 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	if err := durable.CreateAll(missing, 0o644); err != nil {
 		return err
 	}
-	if err := s.Ledger.Append(time.Now(), ceremony.EventKEK, ceremony.KEKPackaged{KID: kek.KID, Number: number, Package: fingerprint.Of(out.Data)}); err != nil {
+	dir, err := filepath.Abs(o.out)
+	if err != nil {
 		return err
 	}
-	return o.report(io, out.Path, world.Path, kek, pin)
+	if err := h.Record(ceremony.EventKEK, ceremony.KEKPackaged{KID: kek.KID, Number: number, Package: fingerprint.Of(out.Data), Out: dir}); err != nil {
+		return err
+	}
+	return o.report(io, s, out.Path, world.Path, kek, pin)
 }
 
 // missing refuses places that are taken, and returns what is to be written
@@ -224,7 +228,7 @@ func sealKEK(s *state.State, w *trust.World, pin fingerprint.Fingerprint, number
 	return file, err
 }
 
-func (o *kekOptions) report(io *cli.IO, out, world string, kek *vault.KEK, pin fingerprint.Fingerprint) error {
+func (o *kekOptions) report(io *cli.IO, s *state.State, out, world string, kek *vault.KEK, pin fingerprint.Fingerprint) error {
 	expires, attested := "does not expire", "gives no attestation of it"
 	doc := map[string]any{
 		"kid": kek.KID, "bits": kek.Public.N.BitLen(), "expires": nil, "attested": kek.Attestation != nil, "resumed": kek.Resumed,
@@ -237,7 +241,7 @@ func (o *kekOptions) report(io *cli.IO, out, world string, kek *vault.KEK, pin f
 	if kek.Attestation != nil {
 		attested = fmt.Sprintf("attests it (%d bytes, in the package)", len(kek.Attestation))
 	}
-	return io.Result(doc, fmt.Sprintf(`KEK: %s, RSA-%d, import only
+	return result(io, s, nil, doc, fmt.Sprintf(`KEK: %s, RSA-%d, import only
 It %s; the vault %s.
 KEK package: %s
 Security world package: %s

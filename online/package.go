@@ -50,7 +50,7 @@ Example: online package keyferry-vault-room-1.kfb --out transfer
 			if err := durable.CheckDir(*out); err != nil {
 				return err
 			}
-			return withBundle(io, path, *outOfOrder, func(_ *state.State, j *ceremony.Journal, r *ceremony.Received) error {
+			return withBundle(io, path, *outOfOrder, func(s *state.State, j *ceremony.Journal, r *ceremony.Received) error {
 				written, err := ceremony.Package(j, r, *out)
 				if err != nil {
 					return err
@@ -60,7 +60,7 @@ Example: online package keyferry-vault-room-1.kfb --out transfer
 					ceremony.WarnOfKeyIn(io, written.WithKey[id], id)
 					withKey = append(withKey, written.WithKey[id])
 				}
-				return io.Result(map[string]any{"files": written.Files, "files_with_key": withKey}, "Written:\n"+strings.Join(written.Files, "\n"))
+				return result(io, s, r, map[string]any{"files": written.Files, "files_with_key": withKey}, "Written:\n"+strings.Join(written.Files, "\n"))
 			})
 		}
 	},

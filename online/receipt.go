@@ -42,7 +42,7 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 				if err != nil {
 					return err
 				}
-				return io.Result(map[string]any{"receipt": sealed.Path, "answers": r.Digest, "keys": sealed.Keys},
+				return result(io, s, r, map[string]any{"receipt": sealed.Path, "answers": r.Digest, "keys": sealed.Keys},
 					fmt.Sprintf("Receipt: %s\nThe copy was read back and compared. The stick may be pulled.", sealed.Path))
 			})
 		}

@@ -8,26 +8,27 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
 	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
 )
 
 var statusCommand = cli.Command{
 	Name:    "status",
-	Summary: "show KEKs, bundles and keys that the ledger knows",
+	Summary: "show pins, KEKs, bundles and keys that the ledger knows",
 	Shows:   true,
 	Usage: `
 Usage: online status
 
-Shows the KEKs that were packaged, the bundles whose upload was begun, and what
-became of each key.
+Shows whom this side trusts, the KEKs that were packaged, the bundles whose
+upload was begun, what became of each key, and what comes next.
 
 Example: online status --json
 `,
@@ -36,43 +37,85 @@ Example: online status --json
 			if err := io.NoArguments(args); err != nil {
 				return err
 			}
-			return withState(io, func(s *state.State) error { return showStatus(io, s) })
+			return withJournal(io, func(s *state.State, j *ceremony.Journal) error {
+				lines, doc, err := standing(io, s, j)
+				if err != nil {
+					return err
+				}
+				for _, a := range j.Bundles {
+					lines = append(lines, "", fmt.Sprintf("Bundle %d", a.Sequence))
+					lines = append(lines, block("keys", strings.Join(a.Keys, ", "))...)
+					for _, who := range a.Approved {
+						lines = append(lines, block("approved", "by "+sheet.Approver(who))...)
+					}
+					lines = append(lines, block("receipt", receiptNumber(j.LastReceipt(a.Manifest)))...)
+				}
+				keys := j.All()
+				for _, k := range keys {
+					lines = append(lines, "", "Key "+k.ID)
+					lines = append(lines, block("vault", cmp.Or(k.KeyURL, "-"))...)
+					lines = append(lines, block("tenant", cmp.Or(tenantOf(j, k), "-"))...)
+					if k.Refused != "" {
+						lines = append(lines, block("refused", k.Refused)...)
+					}
+				}
+				doc["records"], doc["head"] = len(s.Ledger.Entries()), s.Ledger.Head()
+				doc["bundles"], doc["keys"] = append([]ceremony.Accepted{}, j.Bundles...), keys
+				return result(io, s, nil, doc, strings.Join(lines, "\n")+"\n")
+			})
 		}
 	},
 }
 
-func showStatus(io *cli.IO, s *state.State) error {
-	h, err := ceremony.ReadJournal(s.Ledger)
+// standing shows who this side is, whom it trusts, and how much it has done.
+func standing(io *cli.IO, s *state.State, j *ceremony.Journal) (lines []string, doc map[string]any, err error) {
+	w, world, err := ceremony.OwnWorld(s)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s (%s), records in the ledger: %d, head %s\n", s.Name, s.Kind(), len(s.Ledger.Entries()), s.Ledger.Head())
-	for _, k := range h.KEKs {
-		fmt.Fprintf(&text, "KEK package %d: %s\n", k.Number, k.KID)
+	card, file, err := ceremony.PinnedCard(s)
+	if err != nil && !control.Is(err, control.TrustNone) {
+		return nil, nil, err
 	}
-	for _, a := range h.Bundles {
-		fmt.Fprintf(&text, "bundle %d: %s, receipt %s\n", a.Sequence, strings.Join(a.Keys, ", "), receiptNumber(h.LastReceipt(a.Manifest)))
+	add := func(label, value string) { lines = append(lines, block(label, value)...) }
+	lines = append(lines, fmt.Sprintf("%s (%s)", s.Name, s.Kind()))
+	add("ledger", fmt.Sprintf("%d records, head", len(s.Ledger.Entries())))
+	add("", s.Ledger.Head().String())
+	add("world", fmt.Sprintf("number %d, region %s, vault %s", w.Number, w.Region, w.Vault))
+	add("", fingerprint.Of(world).String())
+	rule, _, _ := strings.Cut(w.ApprovalRule(), "\n")
+	add("approval", rule)
+	doc = map[string]any{"name": s.Name, "kind": s.Kind(), "card": nil, "world": fingerprint.Of(world), "threshold": w.Threshold, "approvers": w.Approvers}
+	if card == nil {
+		add("card", "no offline card is pinned")
+	} else {
+		add("card", "of "+card.Name+", pinned")
+		add("", fingerprint.Of(file).String())
+		doc["card"] = fingerprint.Of(file)
 	}
-	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "KEY\tTENANT\tKEY URL\tREFUSED")
-	keys := h.All()
-	for _, k := range keys {
-		control, _, _ := strings.Cut(k.Refused, ":")
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", k.ID, cmp.Or(tenantOf(h, k), "-"), cmp.Or(k.KeyURL, "-"), cmp.Or(control, "-"))
+	for _, k := range j.KEKs {
+		add(fmt.Sprintf("KEK %d", k.Number), k.KID)
 	}
-	if err := table.Flush(); err != nil {
-		return err
+	doc["keks"] = append([]ceremony.KEKPackaged{}, j.KEKs...)
+	return lines, doc, nil
+}
+
+// labelWidth is where the values of a block begin: a fingerprint fits behind it.
+const labelWidth = 9
+
+// block is a label and its value, in lines of 80 columns.
+func block(label, value string) []string {
+	var lines []string
+	for line := range strings.SplitSeq(sheet.Wrap(control.Plain(value), 80-labelWidth), "\n") {
+		lines = append(lines, fmt.Sprintf("%-*s%s", labelWidth, label, line))
+		label = ""
 	}
-	return io.Result(map[string]any{
-		"name": s.Name, "kind": s.Kind(), "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(),
-		"keks": append([]ceremony.KEKPackaged{}, h.KEKs...), "bundles": append([]ceremony.Accepted{}, h.Bundles...), "keys": keys,
-	}, text.String())
+	return lines
 }
 
 // tenantOf says what is known of a key in the tenant.
-func tenantOf(h *ceremony.Journal, k bundle.Arrived) string {
-	for _, o := range h.Kits {
+func tenantOf(j *ceremony.Journal, k bundle.Arrived) string {
+	for _, o := range j.Kits {
 		if k.Tenant == "" && slices.ContainsFunc(o.Keys, func(key ceremony.HandedKey) bool { return key.ID == k.ID }) {
 			return "handed over"
 		}

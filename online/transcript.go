@@ -54,6 +54,11 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	if len(h.All()) == 0 {
 		heading += "; no key is in the vault"
 	}
+	stand, err := ceremony.Stand(s, h, nil)
+	if err != nil {
+		return sheet.Sheet{}, err
+	}
+	facts.AddSome("remains", stand.Remains)
 	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{facts, record}}}
 	for _, k := range h.All() {
 		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: []sheet.Section{arrival(h, k), record}})

@@ -59,7 +59,7 @@ func pinCard(io *cli.IO, s *state.State, path, given string, bothScreens bool) e
 	if err := io.Pin(s, pin); err != nil {
 		return err
 	}
-	return io.Result(cardDoc(card, pin.Fingerprint()), fmt.Sprintf("Pinned: the offline side named %s, which signs with %s", card.Name, card.Signer.Fingerprint()))
+	return result(io, s, nil, cardDoc(card, pin.Fingerprint()), fmt.Sprintf("Pinned: the offline side named %s, which signs with %s", card.Name, card.Signer.Fingerprint()))
 }
 
 func cardDoc(c *trust.Card, print fingerprint.Fingerprint) map[string]any {

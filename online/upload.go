@@ -84,10 +84,11 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 				if err != nil {
 					return err
 				}
+				r.Active, o.hand = *active, r
 				return o.run(ctx, io, s, j, ceremony.UploadRequest{
 					Transfers: transfers, Accept: r.Acceptance(),
 					Active: *active, UnsafeActive1024: *unsafe1024, VaultNames: *vaultNames, FriendlyNames: friendlyNames.byID,
-					Again: "online upload " + path,
+					Again: ceremony.Again{Command: "upload", Files: []ceremony.FileFlag{{Path: path}}},
 				})
 			})
 		}
@@ -98,6 +99,7 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 type uploadOptions struct {
 	tenant, out, result string
 	dryRun              bool
+	hand                *ceremony.Received // nil without a bundle
 	password            *cli.SecretFlags
 	signIn              *signIn
 }
@@ -114,22 +116,21 @@ func (o *uploadOptions) addFlags(flags *pflag.FlagSet) {
 // run carries the upload out, or takes a kit's result, and prints what became of
 // the keys.
 func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, j *ceremony.Journal, r ceremony.UploadRequest) error {
-	result, err := o.carryOut(ctx, io, s, j, r)
+	done, err := o.carryOut(ctx, io, s, j, r)
 	if err != nil {
 		return err
 	}
 	if o.dryRun {
-		return io.Result(map[string]any{"dry_run": true, "plan": result.Plan}, "Dry run: nothing was changed")
+		return result(io, s, o.hand, map[string]any{"dry_run": true, "plan": done.Plan}, "Dry run: nothing was changed")
 	}
 	var text strings.Builder
-	for _, k := range result.Keys {
+	for _, k := range done.Keys {
 		fmt.Fprintf(&text, "%s: %s, same key as travelled, %s in the tenant\n", k.ID, cmp.Or(k.KeyURL, "Microsoft-managed"), strings.ToLower(k.Tenant))
 	}
-	if !result.Changed {
+	if !done.Changed {
 		text.WriteString("All of this was done before: nothing was changed.\n")
 	}
-	text.WriteString("Next: online receipt BUNDLE --out DIR")
-	return io.Result(map[string]any{"dry_run": false, "keys": result.Keys}, text.String())
+	return result(io, s, nil, map[string]any{"dry_run": false, "keys": done.Keys}, text.String())
 }
 
 func (o *uploadOptions) carryOut(ctx context.Context, io *cli.IO, s *state.State, j *ceremony.Journal, r ceremony.UploadRequest) (*ceremony.UploadResult, error) {

@@ -36,8 +36,8 @@ Example: online verify /media/stick/keyferry-vault-room-1.kfb
 			if err != nil {
 				return err
 			}
-			return withBundle(io, path, *outOfOrder, func(_ *state.State, _ *ceremony.Journal, r *ceremony.Received) error {
-				return showBundle(io, r)
+			return withBundle(io, path, *outOfOrder, func(s *state.State, _ *ceremony.Journal, r *ceremony.Received) error {
+				return showBundle(io, s, r)
 			})
 		}
 	},
@@ -46,7 +46,7 @@ Example: online verify /media/stick/keyferry-vault-room-1.kfb
 // addOutOfOrder adds the flag for a bundle whose stick came after a newer one's.
 func addOutOfOrder(flags *pflag.FlagSet) *bool { return flags.Bool("out-of-order", false, "") }
 
-func showBundle(io *cli.IO, r *ceremony.Received) error {
+func showBundle(io *cli.IO, s *state.State, r *ceremony.Received) error {
 	w, m := r.World, r.Manifest
 	var text strings.Builder
 	fmt.Fprintf(&text, "Bundle %s, number %d of %s, sealed %s\n", m.ID, m.Sequence, m.Sender.Name, m.Created.Format("2006-01-02 15:04 MST"))
@@ -71,7 +71,7 @@ func showBundle(io *cli.IO, r *ceremony.Received) error {
 		text.WriteString("This bundle was taken before; an upload goes on where it stopped.\n")
 	}
 	text.WriteString("Every check holds; nothing was changed.")
-	return io.Result(map[string]any{
+	return result(io, s, r, map[string]any{
 		"result": "SUCCESS", "manifest": m, "digest": r.Digest, "keys": r.Index.Keys, "approvals": len(r.Approved), "approved_by": r.Approved, "threshold": w.Threshold, "again": r.Again,
 	}, text.String())
 }

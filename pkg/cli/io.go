@@ -215,7 +215,11 @@ func (o *IO) fail(err error) int {
 	}
 	for _, r := range refusals {
 		r.Hint = o.whole(r.Hint)
-		o.say("error: ", "%s", []any{r.Error()})
+		head := "error: "
+		if r.Control.Planned() {
+			head = "now by hand: "
+		}
+		o.say(head, "%s", []any{r.Error()})
 		o.say("hint: ", "%s", []any{r.Hint})
 		doc.Errors = append(doc.Errors, failure{r.Control.ID, r.Message, r.Hint})
 	}

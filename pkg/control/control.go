@@ -39,6 +39,10 @@ type Control struct {
 	Hint  string // what the person can do next; one sentence, no final full stop
 }
 
+// Planned reports whether the ceremony itself provides for the stop: a person goes
+// on, and nothing went wrong.
+func (c Control) Planned() bool { return c.ID == RMSByHand.ID }
+
 // Refusal is the error of a control that does not hold. Its text is a clear
 // sentence about what was found; the control's ID and hint go beside it.
 type Refusal struct {

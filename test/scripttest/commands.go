@@ -36,7 +36,7 @@ func refused(ts *testscript.TestScript, neg bool, args []string) {
 // and a hint below it.
 func checkRefusal(ts *testscript.TestScript, id string) {
 	said := ts.ReadFile("stderr")
-	if !regexp.MustCompile(`(offline|online): error: .+ \[` + id + `\]\n(.*\n)*?(offline|online): hint: .+`).MatchString(said) {
+	if !regexp.MustCompile(`(offline|online): (error|now by hand): .+ \[` + id + `\]\n(.*\n)*?(offline|online): hint: .+`).MatchString(said) {
 		ts.Fatalf("standard error names no %s with a hint:\n%s", id, said)
 	}
 	if strings.Contains(said+ts.ReadFile("stdout"), Password) {

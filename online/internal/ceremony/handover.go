@@ -39,7 +39,7 @@ func (u *upload) kit() (*HandedOver, *tenant.Kit, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		handed.Keys = append(handed.Keys, HandedKey{s.Key.ID, tpdName(s.Key), s.Key.SLC, fingerprint.Of(public), public, url, s.friendlyName})
+		handed.Keys = append(handed.Keys, HandedKey{s.Key.ID, tpdName(s.Key), s.Key.SLC, fingerprint.Of(public), public, url, s.friendlyName, s.licensing})
 	}
 	kit, err := handed.kit(u.request.Transfers)
 	if err != nil {
@@ -82,7 +82,13 @@ func (u *upload) handOver() error {
 	if err := writeKit(dir, kit); err != nil {
 		return err
 	}
-	if n := len(u.journal.Kits); n == 0 || u.journal.Kits[n-1].Kit != handed.Kit {
+	if last(u.journal.Kits).Kit != handed.Kit {
+		if handed.Dir, err = filepath.Abs(dir); err != nil {
+			return err
+		}
+		if handed.Again, err = u.request.Again.words(true); err != nil {
+			return err
+		}
 		if err := u.journal.Record(EventHandedOver, handed); err != nil {
 			return err
 		}
@@ -92,8 +98,12 @@ func (u *upload) handOver() error {
 			WarnOfKeyIn(u.io, filepath.Join(dir, tpdName(step.Key)), step.Key.ID)
 		}
 	}
+	instructions, err := u.instructions(dir)
+	if err != nil {
+		return err
+	}
 	return control.RMSByHand.Refuse("the keys are in the vault; a person must import their TPDs into the tenant, by the hand-over kit in %s", dir).
-		WithHint("%s", u.instructions(dir))
+		WithHint("%s", instructions)
 }
 
 // WarnOfKeyIn names a TPD that was written and holds its key.
@@ -139,10 +149,14 @@ func writeKit(dir string, kit *tenant.Kit) error {
 }
 
 // instructions say what a person does with the kit.
-func (u *upload) instructions(dir string) string {
+func (u *upload) instructions(dir string) (string, error) {
+	again, err := u.request.Again.words(false)
+	if err != nil {
+		return "", err
+	}
 	steps := []string{
 		"take the folder to a Windows machine with the AIPService module; there, in Windows PowerShell 5.1: powershell.exe -ExecutionPolicy RemoteSigned -File " + tenant.KitScript,
-		"bring back " + tenant.ResultFile + ", which it writes beside itself, and run here: " + u.request.Again + " --result " + tenant.ResultFile,
+		"bring back " + tenant.ResultFile + ", which it writes beside itself, and run here: " + u.io.Line("online", append(again, "--result", tenant.ResultFile)...),
 	}
 	if slices.ContainsFunc(u.steps, func(s *step) bool { return s.OneTime != nil }) {
 		steps = append(steps, "the script asks for each TPD's password: a one-time password is written by `online package`")
@@ -150,7 +164,7 @@ func (u *upload) instructions(dir string) string {
 	if grants := u.grants(); !u.state.Rehearsal && grants != "" {
 		steps = append(steps, "before that, unless Azure RMS may use the keys already:", grants)
 	}
-	return strings.Join(append(steps, "the kit is in "+dir), "\n")
+	return strings.Join(append(steps, "the kit is in "+cli.Quote(dir)), "\n"), nil
 }
 
 // TakeResult takes what the kit's script wrote: what the tenant then had, as that
@@ -184,7 +198,7 @@ func TakeResult(io *cli.IO, j *Journal, transfers []*Transfer, result []byte) (*
 	for _, key := range handed.Keys {
 		status := string(keys[slices.IndexFunc(keys, func(k tenant.Key) bool { return k.KeyIdentifier == key.SLC })].Status)
 		io.Note("%s: its TPD is in the tenant, %s, as the kit's result says", key.ID, strings.ToLower(status))
-		if err := j.recordTenant(TPDImported{key.ID, key.SLC, key.Key, status, ByKit}); err != nil {
+		if err := j.recordTenant(TPDImported{key.ID, key.SLC, key.Key, status, ByKit, key.Licensing}); err != nil {
 			return nil, err
 		}
 		if key.KeyURL == "" {

@@ -12,6 +12,7 @@ package ceremony
 import (
 	"cmp"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -59,6 +60,7 @@ type KEKPackaged struct {
 	KID     string                  `json:"kid"`
 	Number  int                     `json:"number"`
 	Package fingerprint.Fingerprint `json:"package"`
+	Out     string                  `json:"out"` // directory that it was written to
 }
 
 // CardPinned says that the offline side's card was pinned.
@@ -76,6 +78,8 @@ type Accepted struct {
 	Copy     ledger.Mark             `json:"copy"`     // of the ledger that came with it
 	Approved []trust.Approver        `json:"approved"`
 	Keys     []string                `json:"keys"`
+	Path     string                  `json:"path"`   // where the bundle was read
+	Active   string                  `json:"active"` // the key to make active; empty: none
 
 	OutOfOrder bool `json:"out_of_order"` // after a newer one, by a flag
 }
@@ -128,6 +132,8 @@ type HandedOver struct {
 	Manifest  fingerprint.Fingerprint `json:"manifest"` // of the bundle; zero without one
 	Kit       string                  `json:"kit"`
 	Script    fingerprint.Fingerprint `json:"script"` // of the kit, as a person compares it before it runs
+	Dir       string                  `json:"dir"`    // that it was written to
+	Again     []string                `json:"again"`  // the command that takes its result, without --result
 	Cloud     string                  `json:"cloud"`  // of Azure
 	Rehearsal bool                    `json:"rehearsal"`
 	Active    string                  `json:"active"` // SLC; empty: none
@@ -143,6 +149,7 @@ type HandedKey struct {
 	Public       []byte                  `json:"public"`  // the key itself, PKIX DER, by which a result is judged
 	KeyURL       string                  `json:"key_url"` // empty: Microsoft-managed
 	FriendlyName string                  `json:"friendly_name"`
+	Licensing    []string                `json:"licensing"` // as in TPDImported
 }
 
 // TPDsBegun lists the TPDs that the tenant did not have when their import began:
@@ -158,6 +165,8 @@ type TPDImported struct {
 	Key    fingerprint.Fingerprint `json:"key"` // of the TPD's public key as PKIX DER
 	Status string                  `json:"status"`
 	By     Way                     `json:"by"`
+
+	Licensing []string `json:"licensing"` // URLs of the AD RMS cluster, which its clients know
 }
 
 // Activated says which key the tenant lists as the active one.
@@ -173,12 +182,14 @@ type Answered struct {
 	Manifest fingerprint.Fingerprint `json:"manifest"` // the receipt's
 	Answers  fingerprint.Fingerprint `json:"answers"`
 	Keys     []bundle.Arrived        `json:"keys"`
+	Out      string                  `json:"out"` // directory that it was written to
 }
 
 // Key is what became of a key.
 type Key struct {
 	bundle.Arrived
 	Ciphertext fingerprint.Fingerprint // of which the vault made it; zero of a Microsoft-managed key
+	Licensing  []string                // URLs of the AD RMS cluster
 }
 
 // Journal is what the events of the ledger add up to.
@@ -192,6 +203,11 @@ type Journal struct {
 	Begun    map[string]bool // SLCs that the tenant did not have when the import of their TPDs began
 	Kits     []HandedOver
 	Receipts []Answered
+
+	Activated []string // identifiers of the keys that were the active one at some time
+
+	OldKEKs int    // packages of KEKs that belong to a former security world
+	Stick   string // directory that the stick had last; empty: none is known
 
 	ledger *ledger.Ledger
 }
@@ -217,18 +233,28 @@ func (j *Journal) Record(event string, data any) error {
 
 func (j *Journal) take(e ledger.Entry) error {
 	switch e.Event {
+	case EventWorld:
+		j.OldKEKs = len(j.KEKs)
 	case EventKEK:
-		return collect(e, &j.KEKs)
+		err := collect(e, &j.KEKs)
+		j.Stick = last(j.KEKs).Out
+		return err
 	case EventPackaged:
-		return collect(e, &j.Packages)
+		err := collect(e, &j.Packages)
+		j.Stick = filepath.Dir(last(j.Packages).Of.Path)
+		return err
 	case EventAccepted:
-		return collect(e, &j.Bundles)
+		err := collect(e, &j.Bundles)
+		j.Stick = filepath.Dir(last(j.Bundles).Path)
+		return err
 	case EventKeyStray:
 		return collect(e, &j.Strays)
 	case EventHandedOver:
 		return collect(e, &j.Kits)
 	case EventReceipt:
-		return collect(e, &j.Receipts)
+		err := collect(e, &j.Receipts)
+		j.Stick = last(j.Receipts).Out
+		return err
 	case EventKeyRefused:
 		var d KeyRefused
 		if err := e.Read(&d); err != nil {
@@ -240,12 +266,12 @@ func (j *Journal) take(e ledger.Entry) error {
 		if err := e.Read(&d); err != nil {
 			return err
 		}
-		k := &Key{bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, WrappedBy: d.WrappedBy, Warnings: []string{}}, d.Ciphertext}
+		k := &Key{bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, WrappedBy: d.WrappedBy, Warnings: []string{}}, d.Ciphertext, nil}
 		// A key of the vault is one key of the ceremony, under its last name: what
 		// the tenant has of it stays true.
 		for _, old := range j.Keys {
 			if old.KeyURL == d.KeyURL {
-				k.Tenant, k.TenantBy, k.Warnings = old.Tenant, old.TenantBy, old.Warnings
+				k.Tenant, k.TenantBy, k.Warnings, k.Licensing = old.Tenant, old.TenantBy, old.Warnings, old.Licensing
 			}
 		}
 		delete(j.Refused, d.ID)
@@ -270,15 +296,24 @@ func (j *Journal) take(e ledger.Entry) error {
 			k = &Key{Arrived: bundle.Arrived{ID: d.ID, Key: d.Key, Warnings: []string{}}}
 			j.Keys = append(j.Keys, k)
 		}
-		k.Tenant, k.TenantBy = d.Status, string(d.By)
+		k.Tenant, k.TenantBy, k.Licensing = d.Status, string(d.By), d.Licensing
 	case EventActivated:
 		var d Activated
 		if err := e.Read(&d); err != nil {
 			return err
 		}
 		j.activate(d)
+		j.Activated = append(j.Activated, d.ID)
 	}
 	return nil
+}
+
+// last is the last element of a list, the zero value if it is empty.
+func last[T any](list []T) (e T) {
+	if n := len(list); n > 0 {
+		e = list[n-1]
+	}
+	return e
 }
 
 // collect appends an event's data to a list of its kind.

@@ -3,6 +3,7 @@
 package ceremony
 
 import (
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -40,7 +41,11 @@ func Receipt(io *cli.IO, s *state.State, j *Journal, r *Received, out string) (*
 		io.Warn("this receipt closes nothing yet: whether the tenant has %s is not known here. A receipt that is made once the tenant is done says it", strings.Join(open, ", "))
 	}
 	io.WarnOfNewDir(out)
-	want := Answered{Answers: r.Digest, Keys: keys}
+	dir, err := filepath.Abs(out)
+	if err != nil {
+		return nil, err
+	}
+	want := Answered{Answers: r.Digest, Keys: keys, Out: dir}
 	if n := len(j.Receipts); n > 0 && saysSame(j.Receipts[n-1], want) {
 		path, err := dispatch.Deliver(s, j.Receipts[n-1].Sequence, out)
 		return &ReceiptResult{path, keys}, err
@@ -52,7 +57,7 @@ func Receipt(io *cli.IO, s *state.State, j *Journal, r *Received, out string) (*
 			State: s, Out: out, Sequence: uint64(len(j.Receipts)) + 1, Event: EventReceipt,
 			Letter: func() (bundle.Letter, func() error, error) { return letter(s, j, r, want) },
 			Record: func(b *bundle.Sealed) Answered {
-				return Answered{b.Manifest.Sequence, b.Digest, want.Answers, want.Keys}
+				return Answered{b.Manifest.Sequence, b.Digest, want.Answers, want.Keys, want.Out}
 			},
 		}.Send()
 		if err != nil || saysSame(sent, want) {

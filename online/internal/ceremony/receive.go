@@ -5,6 +5,7 @@ package ceremony
 import (
 	"crypto/rsa"
 	"crypto/x509"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -25,6 +26,8 @@ import (
 // knows of it.
 type Received struct {
 	*bundle.Verified
+	Path     string           // where it was read
+	Active   string           // the key of it to make active; empty: none, or not known yet
 	World    *trust.World     // this side's
 	Copy     ledger.Mark      // of the sender's ledger that came with it
 	Approved []trust.Approver // who did, as the security world has them
@@ -32,6 +35,10 @@ type Received struct {
 
 // Receive reads a bundle of the offline side once, checks it, and runs f on it.
 func Receive(io *cli.IO, s *state.State, j *Journal, path string, outOfOrder bool, f func(r *Received) error) error {
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
 	card, _, err := PinnedCard(s)
 	if err != nil {
 		return err
@@ -60,7 +67,7 @@ func Receive(io *cli.IO, s *state.State, j *Journal, path string, outOfOrder boo
 			io.Warn("bundle number %d comes after number %d, out of order", v.Manifest.Sequence, j.LastAccepted())
 		}
 		warnOfGap(io, j, v.Manifest.Sequence)
-		return f(&Received{Verified: v, World: w, Copy: mark, Approved: w.Who(v.Approvals)})
+		return f(&Received{Verified: v, Path: whole, World: w, Copy: mark, Approved: w.Who(v.Approvals)})
 	})
 }
 
@@ -115,7 +122,7 @@ func warnOfGap(io *cli.IO, j *Journal, sequence uint64) {
 func (r *Received) Acceptance() *Accepted {
 	a := &Accepted{
 		Bundle: r.Manifest.ID, Sequence: r.Manifest.Sequence, Manifest: r.Digest, Previous: r.Manifest.Previous,
-		OutOfOrder: r.OutOfOrder, Copy: r.Copy, Approved: r.Approved, Keys: []string{},
+		OutOfOrder: r.OutOfOrder, Copy: r.Copy, Approved: r.Approved, Keys: []string{}, Path: r.Path, Active: r.Active,
 	}
 	for _, k := range r.Index.Keys {
 		a.Keys = append(a.Keys, k.ID)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode"
@@ -42,8 +43,37 @@ type UploadRequest struct {
 	Passwords func(files []string, check func(i int, password []byte) error) ([][]byte, error)
 	// Connect runs f with the vault and, unless the way is the kit, the tenant.
 	Connect func(f func(Cloud) error) error
-	// Again is the command, as --result follows it.
-	Again string
+	// Again is the command, to be run with --result once a kit's result is here.
+	Again Again
+}
+
+// Again is a command that is run again: its name, and its flags and files; an
+// argument has no flag.
+type Again struct {
+	Command string
+	Files   []FileFlag
+}
+
+// FileFlag is a flag whose value is a file.
+type FileFlag struct{ Flag, Path string }
+
+// words are those of the command line. They hold from any directory if whole.
+func (a Again) words(whole bool) ([]string, error) {
+	words := []string{a.Command}
+	for _, f := range a.Files {
+		path := f.Path
+		if whole {
+			var err error
+			if path, err = filepath.Abs(path); err != nil {
+				return nil, err
+			}
+		}
+		if f.Flag != "" {
+			words = append(words, f.Flag)
+		}
+		words = append(words, path)
+	}
+	return words, nil
 }
 
 // UploadResult says what was done.
@@ -59,6 +89,7 @@ type step struct {
 	*Transfer
 	password     []byte
 	friendlyName string
+	licensing    []string // URLs of the AD RMS cluster
 	vaultName    string
 	named        bool        // by the operator
 	url          string      // of the key, once it is in the vault
@@ -236,6 +267,7 @@ func (u *upload) openTPDs() error {
 			continue
 		}
 		s.friendlyName = opened[t].Report().SLC.ServerName
+		s.licensing = licensingURLs(opened[t].Report())
 		if name, ok := u.request.VaultNames[t.Key.ID]; ok {
 			s.vaultName, s.named = name, true
 		}
@@ -581,7 +613,9 @@ func (u *upload) accept() error {
 	if a == nil || u.journal.IsAccepted(a.Manifest) {
 		return nil
 	}
-	return u.journal.Record(EventAccepted, *a)
+	begun := *a
+	begun.Active = u.request.Active
+	return u.journal.Record(EventAccepted, begun)
 }
 
 func (u *upload) manifest() fingerprint.Fingerprint {
@@ -696,7 +730,7 @@ func (u *upload) importTPD(ctx context.Context, step *step) error {
 		return step.differs()
 	}
 	u.io.Note("%s: its TPD is in the tenant, %s", step.Key.ID, strings.ToLower(string(step.there.Status)))
-	return u.journal.recordTenant(TPDImported{step.Key.ID, step.Key.SLC, fingerprint.OfKey(step.Public), string(step.there.Status), u.request.Way})
+	return u.journal.recordTenant(TPDImported{step.Key.ID, step.Key.SLC, fingerprint.OfKey(step.Public), string(step.there.Status), u.request.Way, step.licensing})
 }
 
 // recordTenant notes what the tenant lists of a key, unless that is known. That a
