@@ -11,6 +11,7 @@ import (
 	"keyferry/offline/internal/machine"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/inspect"
 )
 
 // This file turns what doctor finds into text for people, 80 columns wide.
@@ -24,10 +25,10 @@ func describeMachine(w *strings.Builder, found []machine.Finding) {
 		if f.Connected {
 			label = "CONNECTED"
 		}
-		line(w, label, "%s", cli.Fold(f.Text, 16))
+		inspect.Line(w, label, "%s", cli.Fold(f.Text, 16))
 	}
 	if machine.Refuse(found) == nil {
-		line(w, "network", "none: nothing connects this machine now")
+		inspect.Line(w, "network", "none: nothing connects this machine now")
 	}
 }
 
@@ -36,10 +37,10 @@ func (f programFinding) describe(w *strings.Builder) {
 	fmt.Fprintln(w, "\nThis program")
 	for _, held := range strings.Split(f.Sandbox.String(), "\n") {
 		label, text, _ := strings.Cut(held, ": ")
-		line(w, label, "%s", cli.Fold(text, 16))
+		inspect.Line(w, label, "%s", cli.Fold(text, 16))
 	}
-	line(w, "memory", "%s", cli.Fold(string(f.Memory), 16))
-	line(w, "self-test", "%s", cli.Fold(cmp.Or(strings.Join(f.SelfTest, ", "), "a wrong answer, see below"), 16))
+	inspect.Line(w, "memory", "%s", cli.Fold(string(f.Memory), 16))
+	inspect.Line(w, "self-test", "%s", cli.Fold(cmp.Or(strings.Join(f.SelfTest, ", "), "a wrong answer, see below"), 16))
 	fmt.Fprintln(w)
 }
 
@@ -47,11 +48,11 @@ func (f programFinding) describe(w *strings.Builder) {
 func (f hsmFinding) describe(w *strings.Builder, verbose bool) {
 	t, l := f.Token, f.Library
 	fmt.Fprintln(w, "HSM")
-	line(w, "module", "%s", t.Module)
-	line(w, "library", "%s\n%s, version %s, Cryptoki %s", control.Quote(l.Description), control.Quote(l.Manufacturer), l.Version, l.Cryptoki)
-	line(w, "token", "%s, serial %s, slot %d\n%s, %s, firmware %s", control.Quote(t.Label), control.Quote(t.Serial), t.ID,
+	inspect.Line(w, "module", "%s", t.Module)
+	inspect.Line(w, "library", "%s\n%s, version %s, Cryptoki %s", control.Quote(l.Description), control.Quote(l.Manufacturer), l.Version, l.Cryptoki)
+	inspect.Line(w, "token", "%s, serial %s, slot %d\n%s, %s, firmware %s", control.Quote(t.Label), control.Quote(t.Serial), t.ID,
 		control.Quote(t.Model), control.Quote(t.Manufacturer), t.Firmware)
-	line(w, "login", "%s", describeLogin(t))
+	inspect.Line(w, "login", "%s", describeLogin(t))
 	f.describeMechanisms(w, verbose)
 	describeVerdicts(w, "How a key comes in; the first that is exact is taken", f.Imports)
 	describeVerdicts(w, "How it goes out, wrapped for the vault; likewise", f.Wraps)
@@ -61,8 +62,8 @@ func (f hsmFinding) describe(w *strings.Builder, verbose bool) {
 	if f.Imports[0].Result == hsm.Unproven {
 		way = f.Imports[0].Mechanism + " (unproven)"
 	}
-	line(w, "comes in by", "%s", way)
-	line(w, "goes out by", "%s", cmp.Or(f.Wrap, "--wrap software only: no mechanism is exact"))
+	inspect.Line(w, "comes in by", "%s", way)
+	inspect.Line(w, "goes out by", "%s", cmp.Or(f.Wrap, "--wrap software only: no mechanism is exact"))
 	signer := "in the token, or in a file (--signer)"
 	switch {
 	case f.NoSigner == "" && !f.Signs:
@@ -70,7 +71,7 @@ func (f hsmFinding) describe(w *strings.Builder, verbose bool) {
 	case !f.Signs:
 		signer = "in a file only, --signer file:\n" + cli.Fold(f.NoSigner, 16)
 	}
-	line(w, "is signed", "%s", signer)
+	inspect.Line(w, "is signed", "%s", signer)
 	if len(f.Unproven) > 0 {
 		fmt.Fprintf(w, "\nNot proven, since the token would have to store something for it\n")
 		for _, point := range f.Unproven {
@@ -102,7 +103,7 @@ func (f hsmFinding) describeMechanisms(w *strings.Builder, verbose bool) {
 			names = append(names, m.Name)
 		}
 	}
-	line(w, "mechanisms", "%d by its own word; of those that serve here:\n%s", len(f.Mechanisms), cli.Fold(dash(strings.Join(names, " ")), 16))
+	inspect.Line(w, "mechanisms", "%d by its own word; of those that serve here:\n%s", len(f.Mechanisms), cli.Fold(dash(strings.Join(names, " ")), 16))
 	if !verbose {
 		return
 	}

@@ -14,6 +14,7 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/inspect"
 	"keyferry/pkg/secret"
 	"keyferry/pkg/tpd"
 )
@@ -27,7 +28,7 @@ type export struct {
 	domain      *tpd.Domain             // to be cleared
 	forHSM      *tpd.Checked            // nil: no key comes out of the TPD
 	managed     bool                    // the key stays in its TPD
-	leaves      tpd.Pieces              // the TPD without its key, or whole for a Microsoft-managed one
+	leaves      []byte                  // the TPD without its key, or whole for a Microsoft-managed one
 	oneTime     []byte                  // the password of leaves, if it is not the export's; to be cleared
 	public      []byte                  // PKIX DER
 	fingerprint fingerprint.Fingerprint // of public
@@ -74,11 +75,11 @@ func (o *importOptions) readExports(ctx context.Context, io *cli.IO) ([]*export,
 }
 
 func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*export, error) {
-	file, err := cli.ReadInput(path)
+	file, err := cli.ReadAtMost(path, tpd.MaxSize)
 	if err != nil {
 		return nil, err
 	}
-	name := fileName(path)
+	name := inspect.FileName(path)
 	e := &export{tpd: fingerprint.Of(file)}
 	raw, err := tpd.Parse(file)
 	if err != nil {
@@ -87,15 +88,15 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	if e.domain, err = raw.Decrypt(password); err != nil {
 		return nil, control.About(name, err)
 	}
-	e.forHSM, err = e.domain.Checked(time.Now(), o.roots...)
+	e.forHSM, err = e.domain.Checked(o.terms())
 	switch {
 	case err == nil:
 		e.Identity = e.forHSM.Identity
-		err = o.takeKeyAway(e, raw, password)
-	case o.stored && control.Is(err, control.TPDKeyAbsent):
-		err = o.checkKeyless(e, raw, password)
+		err = o.takeKeyAway(e)
+	case o.stored && (control.Is(err, control.TPDKeyAbsent) || control.Is(err, control.TPDKeyInHSM)):
+		err = o.checkKeyless(e)
 	case o.microsoftManaged && control.Is(err, control.TPDMode1):
-		e.leaves = tpd.Pieces{file}
+		e.leaves = file
 		e.Identity, err = o.checkManaged(e.domain)
 		e.managed = true
 	}
@@ -114,15 +115,20 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	return e, nil
 }
 
+// terms are those of the checks of every TPD.
+func (o *importOptions) terms() tpd.Terms {
+	return tpd.Terms{Now: time.Now(), PinnedRoots: o.roots, AcceptTemplates: o.accept, FreshPassword: o.keylessPassword == keylessFresh}
+}
+
 // takeKeyAway makes the keyless TPD, under the export's password or a one-time
 // password of its own.
-func (o *importOptions) takeKeyAway(e *export, raw *tpd.Export, password []byte) (err error) {
+func (o *importOptions) takeKeyAway(e *export) (err error) {
 	if o.keylessPassword == keylessFresh {
-		secret.Do(func() { e.leaves, e.oneTime, err = raw.KeylessFresh(o.element, password) })
+		secret.Do(func() { e.leaves, e.oneTime, err = e.domain.KeylessFresh(o.element) })
 		return err
 	}
-	e.leaves = raw.Keyless(o.element)
-	return nil
+	e.leaves, err = e.domain.Keyless(o.element)
+	return err
 }
 
 func clearAll(exports []*export) {

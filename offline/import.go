@@ -44,6 +44,8 @@ of it in the outbox. Nothing is changed before everything was checked.
   --new-security-world-package PATH  BYOK-SecurityWorld-pkg-…, the pinned one
   --pinned-root SHA256:…             refuse chains that do not end at this root
                                      key; may be repeated
+  --accept-template GUID             take this rights policy template though it
+                                     does not verify, recorded; may be repeated
   --microsoft-managed                take keys of 1024 bits too, which no vault
                                      takes: they go into no HSM but travel in
                                      their TPD, under its password, to become
@@ -90,6 +92,7 @@ func (o *importOptions) setup(flags *pflag.FlagSet) cli.Run {
 	flags.StringVar(&o.out, "out", "", "")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "")
 	pinned := flags.StringArray("pinned-root", nil, "")
+	accept := flags.StringArray("accept-template", nil, "")
 	o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
 	o.secrets = addTokenSecrets(flags)
 	flags.BoolVar(&o.tryStore, "hsm-try-store", false, "")
@@ -107,6 +110,9 @@ func (o *importOptions) setup(flags *pflag.FlagSet) cli.Run {
 		if o.roots, err = parseRoots(*pinned); err != nil {
 			return err
 		}
+		if o.accept, err = parseTemplates(*accept); err != nil {
+			return err
+		}
 		return withState(io, func(s *state.State) error { return o.run(ctx, io, s) })
 	}
 }
@@ -116,6 +122,7 @@ type importOptions struct {
 	tpds, ids             []string
 	kek, world, wrap, out string
 	roots                 []fingerprint.Fingerprint
+	accept                []string // templates
 	element               tpd.KeylessElement
 	keylessPassword       string
 	retain, dryRun        bool
@@ -233,7 +240,7 @@ func (o *importOptions) openToken(ctx context.Context, c *carrier) error {
 func checkRoom(s *state.State, exports []*export) error {
 	room := 1 << 20
 	for _, e := range exports {
-		room += e.leaves.Len()
+		room += len(e.leaves)
 	}
 	return durable.CheckRoom(s.Dir, uint64(room))
 }

@@ -10,10 +10,11 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/survey"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/inspect"
 	"keyferry/pkg/tpd"
 )
 
@@ -25,16 +26,18 @@ var inspectCommand = cli.Command{
 Usage: offline inspect TPD… [flags]
 
 Decrypts and checks TPD exports and reports what they hold, with a verdict each:
-can become an HSM key, can only be Microsoft-managed, must not be used. Of
-several it says which belong together, which are the same key twice, which are
-in conflict, and which one to make active. Changes nothing and needs no state
-directory.
+can become an HSM key, is in an HSM already (offline wrap), can only be
+Microsoft-managed, must not be used. Of several it says which belong together,
+which are the same key twice, which are in conflict, and which one to make
+active. Changes nothing and needs no state directory.
 
   --protection-password-file PATH    the exports' password: one for all, or one
                                      each (or --protection-password-fd N, or
                                      --protection-password to be asked)
   --pinned-root SHA256:…             refuse chains that do not end at this root
                                      key; may be repeated
+  --accept-template GUID             take this rights policy template though it
+                                     does not verify; may be repeated
   --verbose                          also the modulus in base64, as Azure shows
                                      it, and the templates' rights and URLs
 
@@ -47,6 +50,7 @@ Example: offline inspect drawer/*.xml --protection-password-file pw
 		var o inspectOptions
 		o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
 		pinned := flags.StringArray("pinned-root", nil, "")
+		accept := flags.StringArray("accept-template", nil, "")
 		return func(ctx context.Context, io *cli.IO, args []string) error {
 			if len(args) == 0 {
 				return control.CommandLine.Refuse("no TPD was given")
@@ -58,6 +62,9 @@ Example: offline inspect drawer/*.xml --protection-password-file pw
 			if o.roots, err = parseRoots(*pinned); err != nil {
 				return err
 			}
+			if o.accept, err = parseTemplates(*accept); err != nil {
+				return err
+			}
 			return o.run(ctx, io, args)
 		}
 	},
@@ -66,6 +73,20 @@ Example: offline inspect drawer/*.xml --protection-password-file pw
 type inspectOptions struct {
 	password *cli.SecretFlags
 	roots    []fingerprint.Fingerprint
+	accept   []string
+}
+
+// parseTemplates reads the values of --accept-template.
+func parseTemplates(texts []string) ([]string, error) {
+	var ids []string
+	for _, text := range texts {
+		id, err := tpd.ParseTemplateID(text)
+		if err != nil {
+			return nil, control.CommandLine.Refuse("--accept-template: %w", err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 // parseRoots reads the values of --pinned-root.
@@ -81,19 +102,6 @@ func parseRoots(texts []string) ([]fingerprint.Fingerprint, error) {
 	return roots, nil
 }
 
-// inspected is what is found out about one file. Its names in JSON are stable:
-// see docs/inspect.md.
-type inspected struct {
-	File    string      `json:"file"`
-	Bits    int         `json:"bits"`   // of the key, as it shows without the password; 0 if it does not
-	Report  *tpd.Report `json:"report"` // nil where the file can't be opened
-	Error   string      `json:"error"`  // why that is, or with which files it is in conflict
-	Control string      `json:"control"`
-	Hint    string      `json:"hint"`
-
-	err error // why it must not be used
-}
-
 // run reports on every file. Its error is those of all files that must not be
 // used; a key that can only be Microsoft-managed is none.
 func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) error {
@@ -101,73 +109,41 @@ func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) er
 	if err != nil {
 		return err
 	}
-	files := make([]inspected, len(paths))
+	terms := tpd.Terms{Now: time.Now(), PinnedRoots: o.roots, AcceptTemplates: o.accept}
+	files := make([]inspect.File, len(paths))
 	reports := make([]*tpd.Report, len(paths))
 	var problems []error
 	for i, path := range paths {
 		io.Progress("inspecting", i, len(paths))
-		files[i] = o.inspect(path, passwords[i])
+		files[i] = inspect.Read(path, passwords[i], terms, false)
 		clear(passwords[i])
 		reports[i] = files[i].Report
-		if err := files[i].err; err != nil {
-			problems = append(problems, control.About(fileName(path), err))
+		if err := files[i].Err; err != nil {
+			problems = append(problems, control.About(inspect.FileName(path), err))
 		}
 	}
 	io.Progress("inspecting", len(paths), len(paths))
-	survey := tpd.NewSurvey(reports)
-	problems = append(problems, refuseConflicts(files, survey)...)
+	found := survey.New(reports, terms.Now)
+	problems = append(problems, refuseConflicts(files, found)...)
 	var text strings.Builder
-	describeAll(&text, files, survey, io.Verbose)
-	if err := io.Result(map[string]any{"files": files, "survey": survey}, text.String()); err != nil {
+	describeAll(&text, files, found, io.Verbose)
+	if err := io.Result(map[string]any{"files": files, "survey": found}, text.String()); err != nil {
 		return err
 	}
 	return errors.Join(problems...)
 }
 
-func (o *inspectOptions) inspect(path string, password []byte) inspected {
-	f := inspected{File: path}
-	if err := o.read(&f, password); err != nil {
-		f.refuse(cli.Refusals(err)[0])
-	} else if f.Report.Verdict == tpd.VerdictRefused {
-		f.err = f.Report.Err()
-	}
-	return f
-}
-
-func (o *inspectOptions) read(f *inspected, password []byte) error {
-	file, err := cli.ReadInput(f.File)
-	if err != nil {
-		return err
-	}
-	export, err := tpd.Parse(file)
-	if err != nil {
-		return filetype.Explain(err, file, filetype.TPD)
-	}
-	f.Bits = export.KeyBits()
-	domain, err := export.Decrypt(password)
-	if err != nil {
-		return err
-	}
-	defer domain.Clear()
-	f.Report = domain.Check(time.Now(), o.roots...)
-	return nil
-}
-
-func (f *inspected) refuse(r *control.Refusal) {
-	f.err, f.Error, f.Control, f.Hint = r, r.Error(), r.Control.ID, r.Hint
-}
-
 // refuseConflicts refuses the files that have one GUID but different keys. Of
 // each such GUID it returns one error.
-func refuseConflicts(files []inspected, survey tpd.Survey) (problems []error) {
-	for _, conflict := range survey.Conflicts {
+func refuseConflicts(files []inspect.File, s survey.Survey) (problems []error) {
+	for _, conflict := range s.Conflicts {
 		var names []string
 		for _, i := range conflict {
-			names = append(names, fileName(files[i].File))
+			names = append(names, inspect.FileName(files[i].File))
 		}
 		r := control.TPDGUIDUnique.Refuse("different keys have the GUID %s, in the files %s", files[conflict[0]].Report.KeyGUID, strings.Join(names, ", "))
 		for _, i := range conflict {
-			files[i].refuse(r)
+			files[i].Refuse(r)
 		}
 		problems = append(problems, r)
 	}

@@ -21,8 +21,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"keyferry/offline/internal/survey"
 	"keyferry/pkg/control"
-	"keyferry/pkg/tpd"
+	"keyferry/pkg/inspect"
 	"keyferry/test/scripttest"
 	"keyferry/test/vectors"
 )
@@ -85,36 +86,10 @@ func TestInspectNames(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"contoso.xml", "a b (1).xml", "契約書.xml", `O"Neill\x.xml`} {
-		if got := fileName("x/" + name); got != name {
+		if got := inspect.FileName("x/" + name); got != name {
 			t.Errorf("%q is shown as %s", name, got)
 		}
 	}
-}
-
-// What a template says is shown as its words.
-func TestTemplateText(t *testing.T) {
-	r := vectorReport(t, "contoso-mode2")
-	template := &r.Templates[0]
-	template.Rights = []string{"VIEW", "\x1b[2J\n  verdict"}
-	template.DistributionPoints[0].Type = "x\u202e"
-	template.Names[0].LCID = "1033\n"
-	var text strings.Builder
-	describe(&text, r, true)
-	for _, want := range []string{`rights: VIEW, \x1b[2J\n verdict`, `x\u202e "https`, `1033\n: "`} {
-		if !strings.Contains(text.String(), want) {
-			t.Errorf("lacks %s:\n%s", want, text.String())
-		}
-	}
-}
-
-func vectorReport(t *testing.T, name string) *tpd.Report {
-	t.Helper()
-	path := exportAs(t, t.TempDir(), name, vectors.OneTPD(t, name).XML)
-	f := (&inspectOptions{}).inspect(path, []byte(scripttest.Password))
-	if f.err != nil {
-		t.Fatal(f.err)
-	}
-	return f.Report
 }
 
 // However many the files are and however wide their names, 80 columns hold what
@@ -203,8 +178,8 @@ func TestInspectConflict(t *testing.T) {
 
 	code, stdout, _ = inspectAll(t, "--json", one, third, forged)
 	var doc struct {
-		Files  []inspected
-		Survey tpd.Survey
+		Files  []inspect.File
+		Survey survey.Survey
 	}
 	if err := json.Unmarshal([]byte(stdout), &doc); err != nil {
 		t.Fatal(err)
@@ -234,7 +209,7 @@ func TestInspectPage(t *testing.T) {
 			documented = append(documented, of+"."+row[1])
 		}
 	}
-	written := slices.Concat(jsonNames(reflect.TypeFor[inspected](), "files[]"), jsonNames(reflect.TypeFor[tpd.Survey](), "survey"))
+	written := slices.Concat(jsonNames(reflect.TypeFor[inspect.File](), "files[]"), jsonNames(reflect.TypeFor[survey.Survey](), "survey"))
 	slices.Sort(documented)
 	slices.Sort(written)
 	if len(written) < 60 {
@@ -256,6 +231,9 @@ func TestInspectPage(t *testing.T) {
 func jsonNames(of reflect.Type, at string) (names []string) {
 	for _, field := range reflect.VisibleFields(of) {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name == "-" {
+			continue
+		}
 		if name == "" {
 			if field.IsExported() {
 				name = field.Name + " without a name"

@@ -3,8 +3,6 @@
 package main
 
 import (
-	"time"
-
 	"keyferry/bundle"
 	"keyferry/pkg/control"
 	"keyferry/pkg/tpd"
@@ -16,7 +14,7 @@ import (
 
 // checkManaged makes the checks of a TPD that is to travel with its key.
 func (o *importOptions) checkManaged(domain *tpd.Domain) (tpd.Identity, error) {
-	checked, err := domain.CheckedMicrosoftManaged(time.Now(), o.roots...)
+	checked, err := domain.CheckedMicrosoftManaged(o.terms())
 	if err != nil {
 		return tpd.Identity{}, err
 	}

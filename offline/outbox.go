@@ -63,10 +63,7 @@ func (e *export) writeInto(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.CreateFrom(filepath.Join(dir, e.leavesName()), 0o600, func(f *os.File) error { return e.leaves.WriteInto(f) }); err != nil {
-		return err
-	}
-	files := map[string][]byte{bundle.RecordName: append(record, '\n'), stagedName: entry}
+	files := map[string][]byte{e.leavesName(): e.leaves, bundle.RecordName: append(record, '\n'), stagedName: entry}
 	if e.ciphertext != nil {
 		files[bundle.WrappedName] = e.ciphertext
 	}

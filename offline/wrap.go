@@ -13,7 +13,6 @@ import (
 	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/tpd"
 )
 
 var wrapCommand = cli.Command{
@@ -42,6 +41,8 @@ refused at once: --retain-extractable leaves the key as it is.
   --new-security-world-package PATH  BYOK-SecurityWorld-pkg-…, the pinned one
   --pinned-root SHA256:…             refuse chains that do not end at this root
                                      key; may be repeated
+  --accept-template GUID             take this rights policy template though it
+                                     does not verify, recorded; may be repeated
   --retain-extractable               leave the key in the HSM extractable
   --keyless-element omit|empty       what the keyless TPD has in the key's place
   --keyless-password keep|fresh      its password: the export's, or a one-time
@@ -61,13 +62,13 @@ Example: offline wrap --tpd-file-path contoso.xml --key-identifier contoso-slc
 }
 
 // checkKeyless makes the checks of a TPD without its key.
-func (o *importOptions) checkKeyless(e *export, raw *tpd.Export, password []byte) error {
-	checked, err := e.domain.CheckedKeyless(time.Now(), o.roots...)
+func (o *importOptions) checkKeyless(e *export) error {
+	checked, err := e.domain.CheckedKeyless(o.terms())
 	if err != nil {
 		return err
 	}
 	e.Identity = checked.Identity
-	return o.takeKeyAway(e, raw, password)
+	return o.takeKeyAway(e)
 }
 
 // wrapAll is carryAll for keys that are in the token already. Until all are

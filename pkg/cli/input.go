@@ -19,6 +19,16 @@ const maxInput = 256 << 20
 // ReadInput reads a file that a person named, once, and not more of it than
 // Keyferry takes.
 func ReadInput(path string) ([]byte, error) {
+	data, err := ReadAtMost(path, maxInput)
+	if len(data) > maxInput {
+		return nil, control.InputFile.Refuse("%s is larger than %d bytes", control.Plain(path), maxInput)
+	}
+	return data, err
+}
+
+// ReadAtMost reads a file that a person named, once. Of one that has more bytes it
+// reads one more, for a parser to refuse.
+func ReadAtMost(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, control.InputFile.Refuse("%w", plainPath(err))
@@ -26,13 +36,10 @@ func ReadInput(path string) ([]byte, error) {
 	defer f.Close()
 	var data bytes.Buffer
 	if info, err := f.Stat(); err == nil { // it grows all the same where this is not the size
-		data.Grow(int(min(info.Size(), maxInput)) + bytes.MinRead)
+		data.Grow(int(min(info.Size(), most)) + bytes.MinRead)
 	}
-	if _, err := data.ReadFrom(io.LimitReader(f, maxInput+1)); err != nil {
+	if _, err := data.ReadFrom(io.LimitReader(f, most+1)); err != nil {
 		return nil, control.InputFile.Refuse("%w", plainPath(err))
-	}
-	if data.Len() > maxInput {
-		return nil, control.InputFile.Refuse("%s is larger than %d bytes", control.Plain(path), maxInput)
 	}
 	return data.Bytes(), nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
@@ -24,8 +25,7 @@ import (
 type checker struct {
 	d       *Domain
 	r       *Report
-	now     time.Time
-	pinned  []fingerprint.Fingerprint // of root keys
+	terms   Terms
 	keyless bool
 
 	chain    []*xrml.Certificate // nil where a certificate is unreadable
@@ -36,19 +36,19 @@ type checker struct {
 
 // check runs the steps, in the order in which Exchange's importer makes them,
 // ours after those.
-func (d *Domain) check(now time.Time, pinned []fingerprint.Fingerprint, keyless bool) Identity {
-	c := &checker{d: d, now: now, pinned: pinned, keyless: keyless, r: &Report{
+func (d *Domain) check(terms Terms, keyless bool) Identity {
+	c := &checker{d: d, terms: terms, keyless: keyless, r: &Report{
 		HasKey: d.hasKeyField, Derivation: Derivations{d.DocumentDerivation, d.KeyDerivation},
-		Templates: []xrml.Template{}, Findings: []Finding{},
+		Templates: []xrml.Template{}, LicensingURLs: []string{}, Findings: []Finding{},
 	}}
 	c.readChain()
 	for _, step := range []func(){
 		c.keyInformation, c.chainPresent, c.cspMode, c.key, c.verifyChain, c.sameKey, c.sameGUID,
-		c.validity, c.serverURL, c.templates, c.oddities, c.mode1,
+		c.validity, c.server, c.templates, c.oddities, c.carried, c.limits,
 	} {
 		step()
 	}
-	c.r.judge()
+	c.r.judge(keyless)
 	return Identity{c.r.KeyGUID, c.licensor.Key, c.r}
 }
 
@@ -64,7 +64,7 @@ func (c *checker) readChain() {
 	}
 	if c.slc != nil && errors.Join(c.chainErr...) == nil {
 		facts := xrml.DescribeSLC(c.chain)
-		facts.RootPinned = slices.ContainsFunc(c.pinned, func(f fingerprint.Fingerprint) bool { return f.Hex() == facts.RootFingerprint })
+		facts.RootPinned = slices.ContainsFunc(c.terms.PinnedRoots, func(f fingerprint.Fingerprint) bool { return f.Hex() == facts.RootFingerprint })
 		c.r.SLC = &facts
 	}
 }
@@ -87,9 +87,9 @@ func (c *checker) readSLC(cert *xrml.Certificate) error {
 	c.r.Bits = licensor.Key.N.BitLen()
 	c.r.ModulusBase64 = base64.StdEncoding.EncodeToString(licensor.Key.N.Bytes())
 	switch {
-	case c.r.Bits == 1024 && cert.DigestAlgorithm == crypto.SHA1:
+	case c.r.Bits == Mode1Bits && cert.DigestAlgorithm == crypto.SHA1:
 		c.r.Mode = 1
-	case c.r.Bits == 2048 && cert.DigestAlgorithm == crypto.SHA256:
+	case c.r.Bits == Mode2Bits && cert.DigestAlgorithm == crypto.SHA256:
 		c.r.Mode = 2
 	}
 	return nil
@@ -149,12 +149,18 @@ func (c *checker) key() {
 	switch {
 	case c.keyless && c.d.hasKeyField:
 		c.r.refuse(control.TPDKeyPresent.Refuse("the TPD still carries its private key, expected a keyless one"))
-	case !c.keyless && !c.d.hasKeyField:
-		c.r.refuse(control.TPDKeyAbsent.Refuse("the TPD export carries no private key"))
+	case !c.keyless && !c.d.hasKeyField && !c.inHSM():
+		c.r.refuse(control.TPDKeyAbsent.Refuse("the TPD export carries no private key, and its CSP is one that keeps keys in software"))
 	}
 	if refusal := new(control.Refusal); errors.As(c.d.keyErr, &refusal) {
 		c.r.refuse(refusal)
 	}
+}
+
+// inHSM reports whether an export lacks its key because an HSM holds it: the CSP
+// is then its vendor's. Those of Windows are all called Microsoft something.
+func (c *checker) inHSM() bool {
+	return !c.d.hasKeyField && c.r.CSPName != "" && !strings.HasPrefix(c.r.CSPName, "Microsoft ")
 }
 
 // verifyChain reports what is wrong with each certificate, also beside one that is
@@ -168,6 +174,9 @@ func (c *checker) verifyChain() {
 	for _, broken := range xrml.VerifyChain(c.chain) {
 		trouble := control.TPDChainSignature
 		switch {
+		case errors.Is(broken.Err, xrml.ErrName):
+			c.r.warn(control.TPDChainName.Refuse("certificate %d of the chain: %w", broken.At+1, broken.Err))
+			continue
 		case errors.Is(broken.Err, xrml.ErrLink):
 			trouble = control.TPDChainLink
 		case broken.At > 0 || c.slc == nil:
@@ -189,7 +198,7 @@ func (c *checker) verifyChain() {
 func (c *checker) root() {
 	root := c.chain[len(c.chain)-1].Issuer
 	switch {
-	case len(c.pinned) > 0 && !c.r.SLC.RootPinned:
+	case len(c.terms.PinnedRoots) > 0 && !c.r.SLC.RootPinned:
 		c.r.refuse(control.TPDRoot.Refuse("the chain ends at %s with the root key %s, which is not pinned", control.Quote(root.ID), c.r.SLC.RootFingerprint))
 	case c.r.SLC.Hierarchy != xrml.Production:
 		c.r.warn(control.TPDHierarchy.Refuse("the chain does not end at Microsoft's production root but at %s", control.Quote(root.ID)))
@@ -214,44 +223,160 @@ func (c *checker) sameGUID() {
 // validity only warns: what was protected while a certificate was valid is
 // opened with its key forever.
 func (c *checker) validity() {
-	for i, cert := range c.chain {
-		if cert != nil && !cert.Valid.Contains(c.now) {
-			c.r.warn(control.TPDValidity.Refuse("certificate %d of the chain is valid %s, and it is %s", i+1, cert.Valid, c.now.UTC().Format(time.RFC3339)))
+	outside := func(what string, p xrml.Period) {
+		switch now := c.terms.Now.UTC().Format(time.RFC3339); {
+		case p.Contains(c.terms.Now):
+		case c.terms.Now.Before(p.From):
+			c.r.warn(control.TPDValidity.Refuse("%s only %s, and it is %s", what, p, now))
+		default:
+			c.r.warn(control.TPDValidity.Refuse("%s %s: it has expired, it is %s", what, p, now))
 		}
 	}
-	if c.slc != nil && !c.slc.Issuing.Contains(c.now) {
-		c.r.warn(control.TPDValidity.Refuse("the server licensor certificate may issue %s, and it is %s", c.slc.Issuing, c.now.UTC().Format(time.RFC3339)))
+	for i, cert := range c.chain {
+		if cert != nil {
+			outside(fmt.Sprintf("certificate %d of the chain is valid", i+1), cert.Valid)
+		}
+	}
+	if c.slc != nil {
+		outside("the server licensor certificate may issue", c.slc.Issuing)
 	}
 }
 
-func (c *checker) serverURL() {
-	if c.slc != nil && !isWebURL(c.licensor.URL) {
+// server checks what names the server to people and clients.
+func (c *checker) server() {
+	if c.slc == nil {
+		return
+	}
+	if strings.ContainsFunc(c.licensor.Name, unicode.IsControl) {
+		c.r.refuse(control.TPDName.Refuse("the server's name holds a control character: %s", control.Quote(c.licensor.Name)))
+	}
+	if !isWebURL(c.licensor.URL) {
 		c.r.warn(control.TPDURL.Refuse("the server's address is no http or https URL: %s", control.Quote(c.licensor.URL)))
 	}
+	c.addURL(c.licensor.URL)
 }
+
+func (c *checker) addURL(address string) {
+	if isWebURL(address) && !slices.Contains(c.r.LicensingURLs, address) && len(c.r.LicensingURLs) < maxURLs {
+		c.r.LicensingURLs = append(c.r.LicensingURLs, address)
+	}
+}
+
+// maxURLs bounds the addresses that are listed. A cluster has a few.
+const maxURLs = 32
 
 func isWebURL(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
-// oddities are what an export should not show but a key survives.
-func (c *checker) oddities() {
-	if c.d.DocumentDerivation == Legacy || c.d.KeyDerivation == Legacy {
-		c.r.warn(control.TPDLegacyKDF.Refuse("the TPD export is encrypted by the legacy key derivation"))
-	}
-	number := map[capi.Algorithm]int{capi.KeyExchange: 1, capi.Signature: 2}
-	if c.d.Info != nil && c.d.Key != nil && c.r.KeyNumber != number[c.d.KeyAlgorithm] {
-		c.r.warn(control.TPDKeyNumber.Refuse("the TPD export says that its key has the key number %d (1 exchange, 2 signature), the key itself says %d", c.r.KeyNumber, number[c.d.KeyAlgorithm]))
-	}
-	if len(c.d.extra) > 0 {
-		c.r.warn(control.TPDExtra.Refuse("the TPD export has what AD RMS does not write, and a keyless copy keeps it: %s", control.Quote(strings.Join(c.d.extra, ", "))))
+// templates checks each template. One that does not verify as signed by this
+// domain is a refusal, unless the operator accepts it; what Azure RMS makes less
+// of is a warning.
+func (c *checker) templates() {
+	seen := map[string]int{} // GUID → position
+	for i, text := range c.d.Templates {
+		position := i + 1
+		cert, err := xrml.Parse(text)
+		var t xrml.Template
+		if err == nil {
+			t, err = xrml.DescribeTemplate(cert)
+		}
+		if err != nil {
+			// Its GUID can't be told: the first half of its digest stands for it.
+			h := fingerprint.Of([]byte(text.AsIs)).Hex()[:32]
+			id := h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+			c.refuseTemplate(id, control.TPDTemplate.Refuse("template %d can't be read: %w", position, err))
+			continue
+		}
+		c.r.Templates = append(c.r.Templates, t)
+		if first, ok := seen[t.GUID]; ok {
+			c.r.warn(control.TPDTemplateDuplicate.Refuse("templates %d and %d have the same GUID %s", first, position, t.GUID))
+		} else {
+			seen[t.GUID] = position
+		}
+		label := fmt.Sprintf("template %d (%s)", position, t.GUID)
+		if len(t.Names) > 0 {
+			label = fmt.Sprintf("template %d (%s)", position, control.Quote(t.Names[0].Name))
+		}
+		if c.slc != nil {
+			if err := cert.Verify(c.licensor.Key); err != nil {
+				c.refuseTemplate(t.GUID, control.TPDTemplateSignature.Refuse("%s does not hold: %w", label, err))
+			} else if !cert.Issuer.Same(c.licensor) || cert.Issuer.Name != c.licensor.Name {
+				c.r.warn(control.TPDTemplateIssuer.Refuse("%s names %s as its issuer, expected the server of this domain, %s", label, control.Quote(cert.Issuer.Name), control.Quote(c.licensor.Name)))
+			}
+		}
+		if !t.ValidUntil.IsZero() && c.terms.Now.After(t.ValidUntil) {
+			c.r.warn(control.TPDTemplateExpired.Refuse("%s expired on %s", label, t.ValidUntil.Format(time.DateOnly)))
+		}
+		if t.Anyone {
+			c.r.warn(control.TPDTemplateAnyone.Refuse("%s gives rights to ANYONE", label))
+		}
+		if t.AmbiguousNames {
+			c.r.warn(control.TPDTemplateName.Refuse("%s has a name or description that holds : or ;, or none at all", label))
+		}
+		for _, p := range t.DistributionPoints {
+			switch {
+			case p.Type == "Referral-Info": // where to ask for rights: usually an e-mail address
+			case isWebURL(p.URL):
+				c.addURL(p.URL)
+			default:
+				c.r.warn(control.TPDURL.Refuse("%s has a distribution point that is no http or https URL: %s", label, control.Quote(p.URL)))
+			}
+		}
 	}
 }
 
-// mode1 comes last: see [Report.judge].
-func (c *checker) mode1() {
+// refuseTemplate refuses a template, or warns of it where the operator accepts it
+// under its ID.
+func (c *checker) refuseTemplate(id string, refusal *control.Refusal) {
+	if slices.Contains(c.terms.AcceptTemplates, id) || slices.Contains(c.terms.AcceptTemplates, AnyTemplate) {
+		refusal.Message += "; it was accepted as " + id
+		c.r.warn(refusal)
+		return
+	}
+	refusal.Hint += ", or take it as it is with --accept-template " + id
+	c.r.refuse(refusal)
+}
+
+// oddities are what an export should not show but a key survives.
+func (c *checker) oddities() {
+	collides := c.d.documentCollides && !c.terms.FreshPassword || c.d.keyCollides && c.r.Mode == 1
+	switch {
+	case collides && !c.keyless, c.d.documentCollides && c.keyless:
+		c.r.refuse(control.TPDLegacyCollision.Refuse("the TPD export is encrypted as for RMS version 1.0, and its password is one of those, about one in 256, with which a service takes the wrong key and calls the file corrupted"))
+	case c.d.DocumentDerivation == Legacy || c.d.KeyDerivation == Legacy:
+		c.r.warn(control.TPDLegacyKDF.Refuse("the TPD export is encrypted by the legacy key derivation, as for RMS version 1.0"))
+	}
+	number := map[capi.Algorithm]int{capi.KeyExchange: 1, capi.Signature: 2}
+	if c.d.Info != nil && c.d.KeyAlgorithm != 0 && c.d.Key != nil && c.r.KeyNumber != number[c.d.KeyAlgorithm] {
+		c.r.warn(control.TPDKeyNumber.Refuse("the TPD export says that its key has the key number %d (1 exchange, 2 signature), the key itself says %d", c.r.KeyNumber, number[c.d.KeyAlgorithm]))
+	}
+	if extra := c.d.export.extra; len(extra) > 0 {
+		c.r.warn(control.TPDExtra.Refuse("the file has what AD RMS does not write, and a keyless copy leaves it out: %s", control.Quote(strings.Join(extra, ", "))))
+	}
+	if len(c.d.extra) > 0 {
+		c.r.warn(control.TPDExtra.Refuse("the encrypted document has what AD RMS does not write, and a keyless copy keeps it: %s", control.Quote(strings.Join(c.d.extra, ", "))))
+	}
+	if c.d.nulls > 0 {
+		c.r.warn(control.TPDNull.Refuse("%d certificates or templates of the TPD export are null: a service gets nothing in their place", c.d.nulls))
+	}
+}
+
+// carried refuses a document that a keyless copy can't be made of. A key of 1024
+// bits travels in its TPD in any case.
+func (c *checker) carried() {
+	if c.r.Mode != 1 && c.d.carriesKey(string(c.d.document)) {
+		c.r.refuse(refuseCarried())
+	}
+}
+
+// limits come last: see [Report.judge].
+func (c *checker) limits() {
 	if c.r.Mode == 1 {
 		c.r.refuse(control.TPDMode1.Refuse("the key has %d bits: Azure Key Vault and Managed HSM take RSA keys of 2048, 3072 and 4096 bits only", c.r.Bits))
+	}
+	if !c.keyless && c.inHSM() {
+		c.r.refuse(control.TPDKeyInHSM.Refuse("the key of the TPD export is in an HSM: its CSP is %s, its container %s", control.Quote(c.r.CSPName), control.Quote(c.r.KeyContainer)))
 	}
 }

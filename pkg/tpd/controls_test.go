@@ -5,6 +5,7 @@ package tpd
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -40,8 +41,8 @@ func TestTPDFormat(t *testing.T) {
 	field := strings.Index(text, "<m_strTrustedDocDomainInfo>") + len("<m_strTrustedDocDomainInfo>")
 	for name, c := range map[string]struct{ xml, because string }{
 		"empty":                 {"", "no XML element"},
-		"truncated in a field":  {text[:5000], "unexpected EOF"},
-		"truncated at the end":  {text[:len(text)-1], "unexpected EOF"},
+		"truncated in a field":  {text[:5000], "cut short"},
+		"truncated at the end":  {text[:len(text)-1], "cut short"},
 		"foreign XML":           {`<?xml version="1.0"?><html><body/></html>`, `"html"`},
 		"foreign binary":        {"PK\x03\x04\x00", "not what AD RMS writes"},
 		"document type":         {edit("<ArrayOfAnyType", "<!DOCTYPE ArrayOfAnyType>\n<ArrayOfAnyType"), "document type"},
@@ -49,12 +50,11 @@ func TestTPDFormat(t *testing.T) {
 		"namespace":             {edit("<ArrayOfAnyType ", `<ArrayOfAnyType xmlns="urn:x" `), `":ArrayOfAnyType"`},
 		"type of a namespace":   {edit(`"EncryptedTrustedDocDomain"`, `"x:EncryptedTrustedDocDomain" xmlns:x="urn:x"`), "of the type"},
 		"key in a namespace":    {strings.ReplaceAll(text, "m_strTrustedDocDomainInfo", "p:m_strTrustedDocDomainInfo"), "not declared"},
-		"comment in the key":    {edit("<m_strKeyData>", "<m_strKeyData><!-- x -->"), "does not stand between elements"},
 		"CDATA":                 {edit("<m_strKeyData>", "<m_strOther><![CDATA[x]]></m_strOther><m_strKeyData>"), "CDATA"},
 		"no type":               {edit(` xsi:type="EncryptedTrustedDocDomain"`, ""), "of the type"},
 		"foreign type":          {edit(`"EncryptedTrustedDocDomain"`, `"TrustedDocDomain"`), "of the type"},
 		"foreign instance":      {edit("2001/XMLSchema-instance", "1999/XMLSchema-instance"), "of the type"},
-		"no document":           {edit("m_strTrustedDocDomainInfo>", "other>"), "closed by"},
+		"no document":           {edit("m_strTrustedDocDomainInfo>", "other>"), "without its start tag"},
 		"null document":         {documentElement.ReplaceAllString(text, `<m_strTrustedDocDomainInfo xsi:nil="true" />`), "it has no m_str"},
 		"empty document":        {documentElement.ReplaceAllString(text, "<m_strTrustedDocDomainInfo />"), "it has no m_str"},
 		"null with content":     {edit("<m_strKeyData>", `<m_strKeyData xsi:nil="true">`), "declared null"},
@@ -108,7 +108,7 @@ func TestTPDPassword(t *testing.T) {
 	survived := 0
 	for i := range 2000 {
 		password := []byte{byte('A' + i%26), byte('A' + i/26%26), byte('A' + i/676)}
-		if _, padded := decrypt(ciphertextOf(t, e), currentKey(password)); !padded {
+		if _, padded := decrypt(e.document, currentKey(password)); !padded {
 			continue
 		}
 		survived++
@@ -218,14 +218,14 @@ var changes = map[string]change{
 	"CSP type 2 in mode 1":       {vector: "contoso-mode1", change: replace("<nCSPType>1<", "<nCSPType>2<"), refused: list(control.TPDCSPMode, control.TPDMode1)},
 	"key number 2 of exchange":   {change: replace("<nKeyNumber>1<", "<nKeyNumber>2<"), warned: list(control.TPDKeyNumber)},
 	"unknown elements":           {change: replace("<strID>", "<strNew>1</strNew><strID>"), warned: list(control.TPDExtra)},
-	"null list entries":          {change: replace("{TEMPLATES}", `{TEMPLATES}<string xsi:nil="true" />`)},
+	"null list entries":          {change: replace("{TEMPLATES}", `{TEMPLATES}<string xsi:nil="true" />`), warned: list(control.TPDNull)},
 	"foreign list entries":       {change: replace("{TEMPLATES}", "{TEMPLATES}<int>1</int>"), warned: list(control.TPDExtra)},
 	"attribute of the key": {change: func(t *testing.T, d *draft) {
 		d.outer = strings.Replace(d.outer, "<m_strKeyData>", `<m_strKeyData a="1">`, 1)
 	}, warned: list(control.TPDExtra)},
 	"attribute of the key's id":  {change: replace("<strID>", `<strID a="1">`), warned: list(control.TPDExtra)},
 	"attribute of a list":        {change: replace("<m_astrRightsTemplates>", `<m_astrRightsTemplates a="1">`), warned: list(control.TPDExtra)},
-	"attribute of a list entry":  {change: replace("{TEMPLATES}", `{TEMPLATES}<string xsi:nil="true" a="1" />`), warned: list(control.TPDExtra)},
+	"attribute of a list entry":  {change: replace("{TEMPLATES}", `{TEMPLATES}<string xsi:nil="true" a="1" />`), warned: list(control.TPDExtra, control.TPDNull)},
 	"entry in a namespace":       {change: replace("{TEMPLATES}", `{TEMPLATES}<string xmlns="urn:x">x</string>`), warned: list(control.TPDExtra)},
 	"GUID in a namespace":        {change: replace("<strID>", `<strID xmlns="urn:x">x</strID><strID>`), warned: list(control.TPDExtra)},
 	"key by legacy derivation":   {change: func(t *testing.T, d *draft) { d.keyKDF = legacyKey }, warned: list(control.TPDLegacyKDF)},
@@ -270,7 +270,7 @@ var changes = map[string]change{
 		d.chain[0] = reissue(t, d.chain[0], "2044", "2045", otherIssuer(), false)
 	}, refused: list(control.TPDSLCSignature)},
 	"issued under another root":  {change: reissueSLC("2044", "2045"), warned: list(control.TPDHierarchy)},
-	"SLC without server URL":     {change: reissueSLC("https://rms.contoso.com/_wmcs", "rms"), warned: list(control.TPDHierarchy, control.TPDURL, control.TPDTemplateIssuer, control.TPDTemplateIssuer, control.TPDTemplateIssuer)},
+	"SLC without server URL":     {change: reissueSLC("https://rms.contoso.com/_wmcs", "rms"), warned: list(control.TPDHierarchy, control.TPDURL)},
 	"SLC without GUID":           {change: reissueSLC("{3142861a", "{"), refused: list(control.TPDCertificate)},
 	"SLC of something else":      {change: reissueSLC(`<OBJECT type="Server-Licensor-Certificate">`, `<OBJECT type="DRM-CA-Certificate">`), refused: list(control.TPDCertificate)},
 	"SLC issued to a machine":    {change: reissueSLC(`<PRINCIPAL internal-id="1"><OBJECT type="MS-DRM-Server">`, `<PRINCIPAL internal-id="1"><OBJECT type="Machine">`), refused: list(control.TPDCertificate)},
@@ -284,21 +284,30 @@ var changes = map[string]change{
 	"template is a certificate": {change: func(t *testing.T, d *draft) { d.templates[2] = d.chain[0] }, refused: list(control.TPDTemplate)},
 	"template with a comment": {change: func(t *testing.T, d *draft) {
 		d.templates[2] = strings.Replace(d.templates[2], "<BODY", "<!-- x --><BODY", 1)
-	}, refused: list(control.TPDTemplate)},
-	"SLC with an instruction": {change: reissueSLC("<WORK>", "<?x y?><WORK>"), refused: list(control.TPDCertificate)},
+	}},
+	"template with CDATA":     {change: reissueTemplate("Confidential 2:", "<![CDATA[Confidential 2]]>:")},
+	"SLC with an instruction": {change: reissueSLC("<WORK>", "<?x y?><WORK>"), warned: list(control.TPDHierarchy)},
 	"template without GUID":   {change: reissueTemplate("{2e4ad387", "{"), refused: list(control.TPDTemplate)},
 	"template is changed":     {change: func(t *testing.T, d *draft) { d.templates[0] = strings.Replace(d.templates[0], "staff0", "staff9", 1) }, refused: list(control.TPDTemplateSignature)},
 	"template of another server": {change: func(t *testing.T, d *draft) {
 		d.templates[1] = reissue(t, d.templates[1], "2", "2", otherIssuer(), true)
 	}, refused: list(control.TPDTemplateSignature)},
-	"template of the former name":     {change: reissueTemplate("contoso-rms", "contoso-old"), warned: list(control.TPDTemplateIssuer)},
-	"template twice":                  {change: func(t *testing.T, d *draft) { d.templates[1] = d.templates[0] }, warned: list(control.TPDTemplateDuplicate)},
-	"template with a name each":       {change: reissueTemplate("<NAME>LCID", "<NAME>LCID 1031:NAME Vertraulich:DESCRIPTION nur wir;</NAME><NAME>LCID")},
-	"template without sizes":          {change: reissueTemplate(` size="2048"`, "")},
-	"template for anyone":             {change: reissueTemplate(`type="Unspecified" /><NAME>staff1@contoso.com</NAME>`, `type="Internal">Anyone</ID>`), warned: list(control.TPDTemplateAnyone)},
-	"template with a semicolon":       {change: reissueTemplate("Confidential 2:", "Confidential; 2:"), warned: list(control.TPDTemplateName)},
-	"template without a license URL":  {change: reissueTemplate("https://rms.contoso.com/_wmcs/licensing", "ftp://rms"), warned: list(control.TPDURL)},
-	"templates of a domain unchecked": {change: func(t *testing.T, d *draft) { d.chain = nil }, refused: list(control.TPDChainAbsent)},
+	"SLC with a control character in its name": {change: reissueSLC("<NAME>contoso-rms</NAME>", "<NAME>contoso\trms</NAME>"), refused: list(control.TPDName), warned: list(control.TPDHierarchy, control.TPDTemplateIssuer, control.TPDTemplateIssuer, control.TPDTemplateIssuer)},
+	"SLC with odd letters in its name":         {change: reissueSLC("<NAME>contoso-rms</NAME>", "<NAME>株式\u3000会社\u00a0\u200c</NAME>"), warned: list(control.TPDHierarchy, control.TPDTemplateIssuer, control.TPDTemplateIssuer, control.TPDTemplateIssuer)},
+	"template that has expired":                {change: reissueTemplate("<DESCRIPTOR>", "<VALIDITYTIME><UNTIL>2020-01-01T00:00</UNTIL></VALIDITYTIME><DESCRIPTOR>"), warned: list(control.TPDTemplateExpired)},
+	"template without a time": {change: func(t *testing.T, d *draft) {
+		d.templates[1] = regexp.MustCompile(`<ISSUEDTIME>[^<]*</ISSUEDTIME>`).ReplaceAllString(d.templates[1], "")
+		d.templates[1] = reissue(t, d.templates[1], "<DESCRIPTOR>", "<DESCRIPTOR>", d.slcKey, false)
+	}},
+	"template of another spelling of the GUID": {change: reissueTemplate("{3142861a-a534-477a-8cf5-fa7b35a5192f}", "{3142861A-A534-477A-8CF5-FA7B35A5192F}")},
+	"template of the former name":              {change: reissueTemplate("contoso-rms", "contoso-old"), warned: list(control.TPDTemplateIssuer)},
+	"template twice":                           {change: func(t *testing.T, d *draft) { d.templates[1] = d.templates[0] }, warned: list(control.TPDTemplateDuplicate)},
+	"template with a name each":                {change: reissueTemplate("<NAME>LCID", "<NAME>LCID 1031:NAME Vertraulich:DESCRIPTION nur wir;</NAME><NAME>LCID")},
+	"template without sizes":                   {change: reissueTemplate(` size="2048"`, "")},
+	"template for anyone":                      {change: reissueTemplate(`type="Unspecified" /><NAME>staff1@contoso.com</NAME>`, `type="Internal">Anyone</ID>`), warned: list(control.TPDTemplateAnyone)},
+	"template with a semicolon":                {change: reissueTemplate("Confidential 2:", "Confidential; 2:"), warned: list(control.TPDTemplateName)},
+	"template without a license URL":           {change: reissueTemplate("https://rms.contoso.com/_wmcs/licensing", "ftp://rms"), warned: list(control.TPDURL)},
+	"templates of a domain unchecked":          {change: func(t *testing.T, d *draft) { d.chain = nil }, refused: list(control.TPDChainAbsent)},
 }
 
 func TestCheckReportsEachFault(t *testing.T) {
@@ -323,7 +332,7 @@ func TestCheckReportsEachFault(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := d.Check(c.now)
+			r := d.Check(Terms{Now: c.now})
 			if got := controlsOf(r, false); !slices.Equal(got, ids(c.refused)) {
 				t.Errorf("refused by %v, expected %v", got, ids(c.refused))
 			}
@@ -351,7 +360,7 @@ func TestCheckReportsAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := d.Check(now)
+	r := d.Check(terms)
 	want := []string{
 		control.TPDCSPMode.ID, control.TPDKeyBlob.ID, control.TPDSLCDigest.ID, control.TPDSLCID.ID,
 		control.TPDTemplate.ID, control.TPDMode1.ID,
@@ -375,7 +384,7 @@ func TestRSA3072IsNoMode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := d.Check(now); r.Bits != 3072 || r.Mode != 0 || !control.Is(r.Err(), control.TPDMode) {
+	if r := d.Check(terms); r.Bits != 3072 || r.Mode != 0 || !control.Is(r.Err(), control.TPDMode) {
 		t.Errorf("%d bits, mode %d, %v", r.Bits, r.Mode, r.Err())
 	}
 }
@@ -386,28 +395,28 @@ func TestKeylessTPD(t *testing.T) {
 			continue
 		}
 		e, d := open(t, v)
-		_, err := d.CheckedKeyless(now)
+		_, err := d.CheckedKeyless(terms)
 		refusedBy(t, err, control.TPDKeyPresent)
-		v.XML = whole(e.Keyless(OmitElement))
+		v.XML = keylessOf(t, d, OmitElement)
 		e, d = open(t, v)
 		if e.HasKey() || e.KeyBits() != 0 || d.Key != nil || d.KeyDerivation != "" {
 			t.Errorf("%s: the keyless TPD has a key", v.Name)
 		}
-		keyless, err := d.CheckedKeyless(now)
+		keyless, err := d.CheckedKeyless(terms)
 		if err != nil {
 			t.Fatalf("%s: %v", v.Name, err)
 		}
 		if guid, _ := xrml.GUID(v.GUID); keyless.GUID() != guid || !keyless.Public().Equal(&v.Key.PublicKey) {
 			t.Errorf("%s: GUID %s, or another key", v.Name, keyless.GUID())
 		}
-		if r := d.Check(now); !control.Is(r.Err(), control.TPDKeyAbsent) || r.HasKey {
+		if r := d.Check(terms); !control.Is(r.Err(), control.TPDKeyAbsent) || r.HasKey {
 			t.Errorf("%s: %v", v.Name, r.Err())
 		}
 	}
 	v := vectors.OneTPD(t, "bad-slc-signature")
-	e, _ := open(t, v)
-	v.XML = whole(e.Keyless(OmitElement))
 	_, d := open(t, v)
-	_, err := d.CheckedKeyless(now)
+	v.XML = keylessOf(t, d, OmitElement)
+	_, d = open(t, v)
+	_, err := d.CheckedKeyless(terms)
 	refusedBy(t, err, control.TPDSLCSignature)
 }

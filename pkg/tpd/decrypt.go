@@ -3,38 +3,41 @@
 package tpd
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
-	"keyferry/internal/cores"
 	"keyferry/pkg/control"
 	"keyferry/pkg/secret"
 	"keyferry/pkg/tpd/capi"
 	"keyferry/pkg/tpd/utf16le"
+	"keyferry/pkg/tpd/xmltree"
 )
 
 // Domain is a decrypted export. [Domain.Clear] wipes its key.
 type Domain struct {
-	Info      *KeyInfo // nil if the document has none
-	Chain     []string // XrML certificates, leaf first, not parsed
-	Templates []string // XrML templates, not parsed
+	Info      *KeyInfo       // nil if the document has none
+	Chain     []xmltree.Text // XrML certificates, leaf first, not parsed
+	Templates []xmltree.Text // XrML templates, not parsed
 
 	Key          *rsa.PrivateKey // consistent in itself; nil in a keyless TPD and where its field is damaged
 	KeyAlgorithm capi.Algorithm
 
 	DocumentDerivation Derivation
-	KeyDerivation      Derivation // "" without a key
+	KeyDerivation      Derivation // "" without a key, or where it is not from the export
 
+	export      *Export
+	document    []byte // decrypted
 	hasKeyField bool
 	keyErr      error  // why Key is nil though there is a field for it
-	extra       extras // of the file and the document
+	extra       extras // of the document
+	nulls       int    // certificates and templates that are null
+	// Fields by the legacy derivation whose padding holds under the current one too.
+	documentCollides, keyCollides bool
 }
 
 // Clear wipes the private key as far as can be, also where a [Checked] holds it.
@@ -114,17 +117,11 @@ func (e *Export) Decrypt(password []byte) (*Domain, error) {
 
 func (e *Export) openDocument(keys keys) (*Domain, error) {
 	var damage error
+	collides := false // the current key opens the padding, but no document
 	for _, k := range keys {
-		ciphertext, err := e.take()
-		if err != nil {
-			return nil, err
-		}
-		if !mayBeText(beginning(ciphertext, k.key)) {
-			e.document = ciphertext
-			continue
-		}
-		plain, padded := decrypt(ciphertext, k.key)
-		d := &Domain{DocumentDerivation: k.derivation, extra: e.extra[:len(e.extra):len(e.extra)]}
+		plain, padded := decrypt(e.document, k.key)
+		d := &Domain{DocumentDerivation: k.derivation, export: e, document: plain, documentCollides: collides}
+		var err error
 		if padded {
 			err = d.readDocument(plain)
 		} else {
@@ -136,6 +133,7 @@ func (e *Export) openDocument(keys keys) (*Domain, error) {
 		if isText(plain) {
 			damage = err
 		}
+		collides = padded
 	}
 	if damage != nil {
 		return nil, damage
@@ -152,22 +150,18 @@ func (e *Export) openKey(d *Domain, keys keys) {
 	}
 	d.keyErr = control.TPDKeyDecrypt.Refuse("the key in the TPD export does not decrypt with the password that opens the rest of it")
 	for _, k := range keys {
-		blob, padded := decrypt(bytes.Clone(e.key), k.key)
-		if !capi.HasHeader(blob) {
-			if padded && capi.HasType(blob) { // decrypted, but no such blob
-				d.KeyDerivation = k.derivation
-				_, _, d.keyErr = capi.Parse(blob)
-			}
-			clear(blob)
+		blob, padded := decrypt(e.key, k.key)
+		defer clear(blob)
+		if !capi.IsBlob(blob) {
+			d.keyCollides = padded
 			continue
 		}
 		d.KeyDerivation = k.derivation
-		if !padded {
-			d.keyErr = control.TPDKeyBlob.Refuse("the key in the TPD export does not end as it should")
-		} else {
+		if padded {
 			d.Key, d.KeyAlgorithm, d.keyErr = capi.Parse(blob)
+		} else {
+			d.keyErr = control.TPDKeyBlob.Refuse("the key in the TPD export does not end as it should")
 		}
-		clear(blob)
 		return
 	}
 }
@@ -175,20 +169,11 @@ func (e *Export) openKey(d *Domain, keys keys) {
 // initialVector is the same in every export.
 var initialVector = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 
-// beginning returns the first bytes of the plaintext, so that a wrong key costs
-// little.
-func beginning(ciphertext, key []byte) []byte {
-	sample := bytes.Clone(ciphertext[:min(len(ciphertext), sampleSize)])
-	decryptBlocks(sample, key)
-	return sample
-}
-
-// decrypt returns the plaintext in the place of the ciphertext, without its
-// padding if that is right, else all of it. The ciphertext is one or more whole
-// blocks.
+// decrypt returns the plaintext without its padding if that is right, else all of
+// it. The ciphertext is one or more whole blocks.
 func decrypt(ciphertext, key []byte) (plain []byte, padded bool) {
-	plain = ciphertext
-	decryptBlocks(plain, key)
+	plain = make([]byte, len(ciphertext))
+	cipher.NewCBCDecrypter(newCipher(key), initialVector).CryptBlocks(plain, ciphertext)
 	pad := int(plain[len(plain)-1])
 	if pad < 1 || pad > aes.BlockSize {
 		return plain, false
@@ -201,23 +186,6 @@ func decrypt(ciphertext, key []byte) (plain []byte, padded bool) {
 	return plain[:len(plain)-pad], true
 }
 
-// decryptBlocks decrypts whole blocks where they lie, on all cores: to begin
-// anywhere in CBC takes only the block of ciphertext before, which each
-// decrypter copies while it is there.
-func decryptBlocks(blocks, key []byte) {
-	pieces := slices.Collect(slices.Chunk(blocks, 1<<20))
-	decrypters := make([]cipher.BlockMode, len(pieces))
-	block := newCipher(key)
-	before := initialVector
-	for i, piece := range pieces { // here, where secret.Do reaches them: it does not reach into other goroutines
-		decrypters[i] = cipher.NewCBCDecrypter(block, before)
-		before = piece[len(piece)-aes.BlockSize:]
-	}
-	cores.Each(len(pieces), func() func(int) {
-		return func(i int) { decrypters[i].CryptBlocks(pieces[i], pieces[i]) }
-	})
-}
-
 func newCipher(key []byte) cipher.Block {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -226,46 +194,24 @@ func newCipher(key []byte) cipher.Block {
 	return block
 }
 
-// What tells text from what a wrong key gives: how it begins, or, where that is
-// damaged, how many bytes of a sample are ASCII text (or the zeros of UTF-16). Of
-// random bytes, two in five are; of a document, nearly all, unless it holds much
-// in other alphabets.
-const (
-	sampleSize = 64 << 10
-	minSample  = 256 // less says nothing
-)
-
-// mayBeText reports whether it is worth reading: not so for the plaintext of a
-// wrong key.
-func mayBeText(plain []byte) bool {
-	text, all := countText(plain)
-	return all < minSample || 2*text > all || beginsAsXML(plain)
-}
-
 // isText tells a document that is damaged from one that was decrypted with a
-// wrong key.
+// wrong key: by how it begins, else by how much of it is ASCII text (or the zeros
+// of UTF-16). Of random bytes two in five are, of most documents nearly all.
 func isText(plain []byte) bool {
-	text, all := countText(plain)
-	return all >= minSample && 4*text > 3*all || beginsAsXML(plain)
-}
-
-// beginsAsXML reports whether it begins as a document does, in UTF-8 or UTF-16,
-// which is ASCII with zeros there: a wrong key makes five such bytes hardly ever.
-func beginsAsXML(plain []byte) bool {
 	start := string(plain[:min(len(plain), 64)])
 	for _, mark := range []string{"\xEF\xBB\xBF", "\xFF\xFE", "\xFE\xFF"} {
 		start = strings.TrimPrefix(start, mark)
 	}
 	start = strings.TrimLeft(strings.ReplaceAll(start, "\x00", ""), " \t\r\n")
-	return strings.HasPrefix(start, "<?xml") || strings.HasPrefix(start, "<ArrayOfAnyType")
-}
-
-func countText(plain []byte) (text, all int) {
-	sample := plain[:min(len(plain), sampleSize)]
-	for _, b := range sample {
+	if strings.HasPrefix(start, "<?xml") || strings.HasPrefix(start, "<ArrayOfAnyType") {
+		return true
+	}
+	const enough = 256 // less says nothing
+	text := 0
+	for _, b := range plain {
 		if b >= ' ' && b <= '~' || b == '\t' || b == '\r' || b == '\n' || b == 0 {
 			text++
 		}
 	}
-	return text, len(sample)
+	return len(plain) >= enough && 4*text > 3*len(plain)
 }

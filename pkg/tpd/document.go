@@ -3,6 +3,7 @@
 package tpd
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,61 +39,75 @@ type KeyInfo struct {
 }
 
 // readArray reads XmlSerializer output for a list and returns its only element.
-func (l layer) readArray(data []byte, extra *extras) (*xmltree.Document, xmltree.Node, error) {
+func (l layer) readArray(data []byte, extra *extras) (*xmltree.Node, error) {
 	doc, err := xmltree.Parse(data)
-	if err != nil {
-		return nil, nil, l.format.Refuse("%s is not what AD RMS writes: %w", l.what, err)
+	switch {
+	case errors.Is(err, xmltree.ErrTooMuch):
+		return nil, control.TPDSize.Refuse("%s can't be read: %w", l.what, err)
+	case errors.Is(err, xmltree.ErrNUL):
+		return nil, l.format.Refuse("%s can't be read: %w", l.what, err).
+			WithHint("a name or description in AD RMS ends in a NUL character, which few services read: type it anew in AD RMS, and export the domain again")
+	case err != nil:
+		return nil, l.format.Refuse("%s is not what AD RMS writes: %w", l.what, err)
+	case slices.Contains(doc.Passed, xmltree.CDATA):
+		return nil, l.format.Refuse("%s is not what AD RMS writes: there is a CDATA section in it", l.what)
 	}
 	for _, passed := range doc.Passed {
 		extra.note(passed)
 	}
-	root := doc.Root()
-	if root.Name() != "ArrayOfAnyType" {
-		return nil, nil, l.format.Refuse("%s is not what AD RMS writes: its root element is %s, expected ArrayOfAnyType", l.what, control.Quote(root.Name()))
+	root := doc.Root
+	if root.Name != "ArrayOfAnyType" {
+		return nil, l.format.Refuse("%s is not what AD RMS writes: its root element is %s, expected ArrayOfAnyType", l.what, control.Quote(root.Name))
 	}
-	if n := root.Count("anyType"); n != 1 {
-		return nil, nil, control.TPDOneDomain.Refuse("%s holds %d trusted publishing domains, expected exactly one", l.what, n)
+	if n := len(root.All("anyType")); n != 1 {
+		return nil, control.TPDOneDomain.Refuse("%s holds %d trusted publishing domains, expected exactly one", l.what, n)
 	}
 	domain := root.One("anyType")
 	if t := domain.AttrIn(schemaInstance, "type"); t != l.typeName {
-		return nil, nil, l.format.Refuse("%s is not what AD RMS writes: its element is of the type %s, expected %s", l.what, control.Quote(t), l.typeName)
+		return nil, l.format.Refuse("%s is not what AD RMS writes: its element is of the type %s, expected %s", l.what, control.Quote(t), l.typeName)
 	}
 	extra.noteAttributes(root)
-	return doc, domain, l.checkShape(root, extra, "anyType")
+	return domain, l.checkShape(root, extra, "anyType")
 }
 
 // checkShape demands that each known child element occurs at most once and, if
 // it is null, is empty. It notes the unknown ones.
-func (l layer) checkShape(n xmltree.Node, extra *extras, known ...string) error {
+func (l layer) checkShape(n *xmltree.Node, extra *extras, known ...string) error {
 	seen := map[string]bool{}
-	for _, name := range known {
-		seen[name] = false
-	}
-	for child := range n.Children() {
-		occurred, ok := seen[child.Name()]
-		if !ok {
-			extra.note(child.Name())
+	for _, child := range n.Children {
+		if !slices.Contains(known, child.Name) {
+			extra.note(child.Name)
 			continue
 		}
-		if occurred {
-			return l.format.Refuse("%s occurs twice in %s", child.Name(), l.what)
+		if seen[child.Name] {
+			return l.format.Refuse("%s occurs twice in %s", child.Name, l.what)
 		}
-		seen[child.Name()] = true
-		if isNull(child) && hasContent(child) {
-			return l.format.Refuse("%s in %s is declared null but has content", child.Name(), l.what)
+		seen[child.Name] = true
+		if err := l.checkNull(child); err != nil {
+			return err
 		}
 		extra.noteAttributes(child)
 	}
 	return nil
 }
 
-// isNull reports whether the element says that it is null.
-func isNull(n xmltree.Node) bool {
-	null := n.AttrIn(schemaInstance, "nil")
-	return null == "true" || null == "1"
+// checkNull demands of an element that says whether it is null that it says so
+// as .NET reads it, and then is empty.
+func (l layer) checkNull(n *xmltree.Node) error {
+	switch null := strings.Trim(n.AttrIn(schemaInstance, "nil"), " "); {
+	case !slices.Contains([]string{"", "true", "1", "false", "0"}, null):
+		return l.format.Refuse("%s in %s has xsi:nil with the value %s, expected true or false", n.Name, l.what, control.Quote(null))
+	case isNull(n) && n.HasContent():
+		return l.format.Refuse("%s in %s is declared null but has content", n.Name, l.what)
+	}
+	return nil
 }
 
-func hasContent(n xmltree.Node) bool { return n.Text() != "" || n.HasChildren() }
+// isNull reports whether the element says that it is null.
+func isNull(n *xmltree.Node) bool {
+	null := strings.Trim(n.AttrIn(schemaInstance, "nil"), " ")
+	return null == "true" || null == "1"
+}
 
 // extras names what AD RMS does not write, each once.
 type extras []string
@@ -102,7 +117,7 @@ const maxExtras = 16
 
 func (e *extras) note(name string) {
 	if len(*e) < maxExtras && !slices.Contains(*e, name) {
-		*e = append(*e, strings.Clone(name)) // lets go of the document
+		*e = append(*e, name)
 	}
 }
 
@@ -110,34 +125,36 @@ func (e *extras) note(name string) {
 var writtenAttributes = []xmltree.Attr{{Space: schemaInstance, Name: "type"}, {Space: schemaInstance, Name: "nil"}, {Space: xmltree.XMLNamespace, Name: "space"}}
 
 // noteAttributes notes the other attributes of a known element.
-func (e *extras) noteAttributes(n xmltree.Node) {
-	for _, a := range n.Attrs() {
+func (e *extras) noteAttributes(n *xmltree.Node) {
+	for _, a := range n.Attrs {
 		if !slices.Contains(writtenAttributes, xmltree.Attr{Space: a.Space, Name: a.Name}) {
-			e.note("the attribute " + a.Name + " of " + n.Name())
+			e.note("the attribute " + a.Name + " of " + n.Name)
 		}
 	}
 }
 
 // readDocument fills in the domain from the decrypted document.
 func (d *Domain) readDocument(plain []byte) error {
-	_, domain, err := innerLayer.readArray(plain, &d.extra)
+	domain, err := innerLayer.readArray(plain, &d.extra)
 	if err != nil {
 		return err
 	}
 	if err := innerLayer.checkShape(domain, &d.extra, "m_ttdki", "m_strLicensorCertChain", "m_astrRightsTemplates"); err != nil {
 		return err
 	}
-	if info := domain.One("m_ttdki"); info.HasChildren() {
+	if info := domain.One("m_ttdki"); info != nil && len(info.Children) > 0 {
 		if err := d.readKeyInfo(info); err != nil {
 			return err
 		}
 	}
-	d.Chain = d.readStrings(domain.One("m_strLicensorCertChain"))
-	d.Templates = d.readStrings(domain.One("m_astrRightsTemplates"))
-	return nil
+	if d.Chain, err = d.readStrings(domain.One("m_strLicensorCertChain"), "certificates", maxCertificates); err != nil {
+		return err
+	}
+	d.Templates, err = d.readStrings(domain.One("m_astrRightsTemplates"), "rights policy templates", maxTemplates)
+	return err
 }
 
-func (d *Domain) readKeyInfo(n xmltree.Node) error {
+func (d *Domain) readKeyInfo(n *xmltree.Node) error {
 	if err := innerLayer.checkShape(n, &d.extra, "strID", "strIDType", "nCSPType", "strCSPName", "strKeyContainerName", "nKeyNumber", "strEncryptedPrivateKey"); err != nil {
 		return err
 	}
@@ -149,37 +166,49 @@ func (d *Domain) readKeyInfo(n xmltree.Node) error {
 	if err != nil {
 		return err
 	}
-	text := func(name string) string { return strings.Clone(n.TextOf(name)) } // lets go of the document
 	d.Info = &KeyInfo{
-		ID: text("strID"), IDType: text("strIDType"), CSPType: cspType, CSPName: text("strCSPName"),
-		ContainerName: text("strKeyContainerName"), KeyNumber: keyNumber,
-		embedded: hasContent(n.One("strEncryptedPrivateKey")),
+		ID: n.TextOf("strID"), IDType: n.TextOf("strIDType"), CSPType: cspType, CSPName: n.TextOf("strCSPName"),
+		ContainerName: n.TextOf("strKeyContainerName"), KeyNumber: keyNumber,
+		embedded: n.One("strEncryptedPrivateKey").HasContent(),
 	}
 	return nil
 }
 
-// readStrings reads a list of strings, and passes over those that are null.
-func (d *Domain) readStrings(list xmltree.Node) []string {
-	all := make([]string, 0, list.Count("string"))
-	for child := range list.Children() {
-		if child.Name() != "string" {
-			d.extra.note(child.Name())
+// readStrings reads a list of strings. It passes over those that are null, and
+// counts them.
+func (d *Domain) readStrings(list *xmltree.Node, what string, most int) ([]xmltree.Text, error) {
+	if n := len(list.All("string")); n > most {
+		return nil, control.TPDSize.Refuse("the TPD export holds %d %s, at most %d are read", n, what, most)
+	}
+	all := []xmltree.Text{}
+	if list == nil {
+		return all, nil
+	}
+	for _, child := range list.Children {
+		if child.Name != "string" {
+			d.extra.note(child.Name)
 			continue
 		}
+		if err := innerLayer.checkNull(child); err != nil {
+			return nil, err
+		}
 		d.extra.noteAttributes(child)
-		if !isNull(child) || hasContent(child) {
-			all = append(all, child.Text())
+		if isNull(child) {
+			d.nulls++
+		} else {
+			all = append(all, child.Readings())
 		}
 	}
-	return all
+	return all, nil
 }
 
-// readNumber reads an int; absent is 0, as in .NET.
-func readNumber(n xmltree.Node, name string) (int, error) {
-	text := strings.TrimSpace(n.TextOf(name))
-	if text == "" {
+// readNumber reads an int; absent is 0, as in .NET, which refuses a document
+// with an empty one.
+func readNumber(n *xmltree.Node, name string) (int, error) {
+	if len(n.All(name)) == 0 {
 		return 0, nil
 	}
+	text := strings.Trim(n.TextOf(name), " \t\r\n")
 	number, err := strconv.ParseInt(text, 10, 32)
 	if err != nil {
 		return 0, control.TPDDocument.Refuse("%s of the TPD export is not a number: %s", name, control.Quote(text))

@@ -3,7 +3,6 @@
 package tpd
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -17,6 +16,7 @@ import (
 	"testing"
 
 	"keyferry/pkg/tpd/utf16le"
+	"keyferry/pkg/tpd/xmltree"
 	"keyferry/test/vectors"
 )
 
@@ -46,8 +46,8 @@ func takeApart(t testing.TB, v vectors.TPD) *draft {
 	t.Helper()
 	e, d := open(t, v)
 	key := currentKey(v.Password)
-	document, ok := decrypt(ciphertextOf(t, e), key)
-	blob, ok2 := decrypt(bytes.Clone(e.key), key)
+	document, ok := decrypt(e.document, key)
+	blob, ok2 := decrypt(e.key, key)
 	if !ok || !ok2 {
 		t.Fatalf("%s does not decrypt", v.Name)
 	}
@@ -55,9 +55,17 @@ func takeApart(t testing.TB, v vectors.TPD) *draft {
 	return &draft{
 		outer:    keyElement.ReplaceAllString(outer, "${1}{KEY}$2"),
 		document: templateElement.ReplaceAllString(chainElement.ReplaceAllString(string(document), "${1}{CHAIN}$2"), "${1}{TEMPLATES}$2"),
-		chain:    d.Chain, templates: d.Templates, blob: blob, password: v.Password,
+		chain:    asTheyStand(d.Chain), templates: asTheyStand(d.Templates), blob: blob, password: v.Password,
 		documentKDF: currentKey, keyKDF: currentKey, slcKey: v.Key,
 	}
+}
+
+func asTheyStand(texts []xmltree.Text) []string {
+	var all []string
+	for _, text := range texts {
+		all = append(all, text.AsIs)
+	}
+	return all
 }
 
 // export puts the draft together.

@@ -18,8 +18,8 @@
 // It is UTF-8 or UTF-16, with or without byte order mark. Order of
 // attributes and elements varies; a null string is an absent element or has
 // xsi:nil. Elements of other names or in a namespace, other attributes, comments
-// and processing instructions between elements are passed over, as .NET does, with
-// a warning. m_strKeyData is absent in a keyless TPD.
+// and processing instructions are passed over, as .NET does, with a warning.
+// m_strKeyData is absent in a keyless TPD.
 //
 // # The encryption
 //
@@ -53,30 +53,38 @@
 // [Parse] reads the file, [Export.Decrypt] opens it, [Domain.Check] reports all
 // that is wrong with it. Only a check that passed makes a [Checked], or for a
 // key that is too small for any HSM a [CheckedMicrosoftManaged], or for a
-// keyless TPD a [CheckedKeyless]. [NewSurvey] compares the reports on several
-// files.
+// keyless TPD a [CheckedKeyless].
 //
-// [Export.Keyless] is the file without the key, [Export.KeylessFresh] the same
+// [Domain.Keyless] writes the file without the key, [Domain.KeylessFresh] the same
 // under a password of its own.
 //
 // # Size
 //
-// An export may have 100 MB. It is never copied: its fields are parts of the
-// file, decoded once and decrypted where they lie; the templates are checked on all
-// cores. A file takes less than four times its size in memory.
+// An export has 20 KB to a few MB. It takes less than [MemoryPerByte] times its
+// size in memory, and 32 MiB; all that is counted in it is bounded.
 package tpd
 
 import (
 	"crypto/aes"
-	"strings"
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/tpd/capi"
 	"keyferry/pkg/tpd/xmltree"
 )
 
-// MaxSize bounds an export, in bytes. One with 60 templates has 0.3 MB.
-const MaxSize = 256 << 20
+// Bounds of an export. One with 60 templates has 0.3 MB.
+const (
+	MaxSize         = 64 << 20 // bytes
+	MemoryPerByte   = 12
+	maxCertificates = 32
+	maxTemplates    = 4000
+)
+
+// Sizes of the key in AD RMS's two cryptographic modes, in bits.
+const (
+	Mode1Bits = 1024
+	Mode2Bits = 2048
+)
 
 // The fields of the file.
 const (
@@ -86,77 +94,38 @@ const (
 
 // Export is an export file, not decrypted.
 type Export struct {
-	raw      []byte
-	doc      *xmltree.Document
-	base64   string // of the document
-	document []byte // its ciphertext, until it is taken
+	document []byte // ciphertext
 	key      []byte // ciphertext; empty in a keyless TPD
 	keyErr   error  // why key is empty though there is something in its field
-	// Where things lie in raw; both ends are equal where there is nothing.
-	documentAt span   // the base64 of the document
-	keyAt      span   // the element of the key, with the white space before it
-	keyBlank   string // that white space
-	extra      extras
+	extra    extras
 }
 
-// span is the part from..to of a slice.
-type span struct{ from, to int }
-
 // Parse reads an export file. It refuses with KF-TPD-SIZE, KF-TPD-FORMAT or
-// KF-TPD-ONE-DOMAIN. A damaged key is left to [Domain.Check] to report. The
-// export refers to raw, which must not be changed.
+// KF-TPD-ONE-DOMAIN. A damaged key is left to [Domain.Check] to report.
 func Parse(raw []byte) (*Export, error) {
 	if len(raw) > MaxSize {
-		return nil, control.TPDSize.Refuse("the file has %d bytes, a TPD export has at most %d", len(raw), MaxSize)
+		return nil, control.TPDSize.Refuse("the file has more than %d MiB, a TPD export has a few", MaxSize>>20)
 	}
-	var extra extras
-	doc, domain, err := outerLayer.readArray(raw, &extra)
+	e := &Export{}
+	domain, err := outerLayer.readArray(raw, &e.extra)
 	if err != nil {
 		return nil, err
 	}
-	if err := outerLayer.checkShape(domain, &extra, documentField, keyField); err != nil {
+	if err := outerLayer.checkShape(domain, &e.extra, documentField, keyField); err != nil {
 		return nil, err
 	}
-	e := &Export{raw: raw, doc: doc, extra: extra}
-	e.base64 = domain.TextOf(documentField)
-	if e.document, err = readDocumentField(e.base64); err != nil {
+	if e.document, err = readCiphertext(domain, documentField, control.TPDFormat); err != nil {
 		return nil, err
 	}
 	if len(e.document) == 0 {
 		return nil, control.TPDFormat.Refuse("the TPD export is empty: it has no %s", documentField)
 	}
-	e.key, e.keyErr = readCiphertext(domain.TextOf(keyField), keyField, control.TPDKeyDecrypt)
-	e.locate(domain)
+	e.key, e.keyErr = readCiphertext(domain, keyField, control.TPDKeyDecrypt)
 	return e, nil
 }
 
-// locate notes where the fields lie.
-func (e *Export) locate(domain xmltree.Node) {
-	e.documentAt.from, e.documentAt.to = e.doc.SourceRange(domain.One(documentField).Content(e.doc))
-	if n := domain.One(keyField); n != nil {
-		from, to := n.Range()
-		before := e.doc.Text[:from]
-		e.keyBlank = before[len(strings.TrimRight(before, " \t\r\n")):]
-		e.keyAt.from, e.keyAt.to = e.doc.SourceRange(from-len(e.keyBlank), to)
-	}
-}
-
-// take returns the document's ciphertext for the caller to decrypt where it lies:
-// a large one has no room for two. It is decoded once more if it was taken.
-func (e *Export) take() ([]byte, error) {
-	if taken := e.document; taken != nil {
-		e.document = nil
-		return taken, nil
-	}
-	return readDocumentField(e.base64)
-}
-
-func readDocumentField(text string) ([]byte, error) {
-	return readCiphertext(text, documentField, control.TPDFormat)
-}
-
-func readCiphertext(text, name string, c control.Control) ([]byte, error) {
-	b, err := decodeBase64(text)
+func readCiphertext(domain *xmltree.Node, name string, c control.Control) ([]byte, error) {
+	b, err := domain.One(name).Base64()
 	if err != nil {
 		return nil, c.Refuse("%s of the TPD export is not base64: %w", name, err)
 	}
@@ -173,7 +142,7 @@ func (e *Export) HasKey() bool { return len(e.key) > 0 || e.keyErr != nil }
 // KeyBits returns the size of the RSA key as the length of its field gives it
 // away, without the password; 0 if it carries none or no size fits.
 func (e *Export) KeyBits() int {
-	for _, bits := range []int{1024, 2048, 3072, 4096} {
+	for _, bits := range []int{Mode1Bits, Mode2Bits, 3072, 4096} {
 		if padded := capi.BlobSize(bits)/aes.BlockSize*aes.BlockSize + aes.BlockSize; len(e.key) == padded {
 			return bits
 		}

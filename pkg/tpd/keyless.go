@@ -8,8 +8,13 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
-	"io"
+	"math/big"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 
 	"keyferry/pkg/control"
 )
@@ -31,85 +36,131 @@ func ParseKeylessElement(s string) (KeylessElement, error) {
 	return "", fmt.Errorf("%s is neither %s nor %s", control.Quote(s), OmitElement, EmptyElement)
 }
 
-// Pieces is a file as the parts that follow one another in it, so that a large
-// export need not be copied. They are not to be changed.
-type Pieces [][]byte
-
-// WriteInto writes the file.
-func (p Pieces) WriteInto(w io.Writer) error {
-	for _, piece := range p {
-		if _, err := w.Write(piece); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Len is the file's size in bytes.
-func (p Pieces) Len() (n int) {
-	for _, piece := range p {
-		n += len(piece)
-	}
-	return n
-}
-
-// Keyless returns the export without its key: the bytes of the file, with
-// element in the place of m_strKeyData and the white space before it. The
-// password stays that of the export. An export that has no such element stays
-// as it is.
+// Keyless writes the TPD without its key, under the password of the export. The
+// document stays byte for byte; all around it is written anew, as .NET
+// Framework's XmlSerializer writes it, so that nothing unknown is kept.
 //
-// Take it for a file to hand out only once [Domain.Checked] has passed: that
-// check refuses a document that carries the key a second time.
-func (e *Export) Keyless(element KeylessElement) Pieces {
-	return e.cut(element, e.raw[e.documentAt.from:e.documentAt.to])
+// It refuses with KF-TPD-KEYLESS, or KF-TPD-KEY-EMBEDDED, where the document
+// itself carries the private key. Take it for a file to hand out only once
+// [Domain.Checked] has passed.
+func (d *Domain) Keyless(element KeylessElement) ([]byte, error) {
+	return d.keyless(element, d.export.document)
 }
 
-// cut returns the file with other base64 of the document, in its encoding, and
-// without the key.
-func (e *Export) cut(element KeylessElement, document []byte) Pieces {
-	var key []byte
-	if element == EmptyElement && e.keyAt != (span{}) {
-		key = e.doc.Encode(e.keyBlank + "<" + keyField + " />")
-	}
-	if e.keyAt.from < e.documentAt.from { // the fields come in either order
-		return Pieces{e.raw[:e.keyAt.from], key, e.raw[e.keyAt.to:e.documentAt.from], document, e.raw[e.documentAt.to:]}
-	}
-	return Pieces{e.raw[:e.documentAt.from], document, e.raw[e.documentAt.to:e.keyAt.from], key, e.raw[e.keyAt.to:]}
-}
-
-// KeylessFresh is [Export.Keyless] with the document encrypted anew, by the
+// KeylessFresh is [Domain.Keyless] with the document encrypted anew, by the
 // current derivation, under a one-time password, so that the export's own
 // password, which opens the key wherever a copy of the export lies, need not
-// go where the keyless TPD goes. All else of the file stays byte for byte.
+// go where the keyless TPD goes.
 //
 // The one-time password is 26 letters and digits with 130 random bits; the
-// caller clears it. Refusals are those of [Export.Decrypt], and
-// KF-TPD-KEY-EMBEDDED.
-func (e *Export) KeylessFresh(element KeylessElement, password []byte) (keyless Pieces, oneTime []byte, err error) {
-	domain, err := e.Decrypt(password)
-	if err != nil {
-		return nil, nil, err
-	}
-	domain.Clear()
-	if domain.Info != nil && domain.Info.embedded {
-		return nil, nil, refuseEmbedded()
-	}
-	keys := deriveKeys(password)
-	defer keys.clear()
-	plain, err := e.take()
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, k := range keys {
-		if k.derivation == domain.DocumentDerivation {
-			plain, _ = decrypt(plain, k.key)
-		}
-	}
+// caller clears it.
+func (d *Domain) KeylessFresh(element KeylessElement) (keyless, oneTime []byte, err error) {
 	oneTime = newPassword()
 	key := currentKey(oneTime)
 	defer clear(key)
-	document := base64.StdEncoding.EncodeToString(encrypt(plain, key))
-	return e.cut(element, e.doc.Encode(document)), oneTime, nil
+	if keyless, err = d.keyless(element, encrypt(d.document, key)); err != nil {
+		clear(oneTime)
+		return nil, nil, err
+	}
+	return keyless, oneTime, nil
+}
+
+func (d *Domain) keyless(element KeylessElement, document []byte) ([]byte, error) {
+	if d.Info != nil && d.Info.embedded {
+		return nil, refuseEmbedded()
+	}
+	var key string
+	if element == EmptyElement {
+		key = "\r\n    <" + keyField + " />"
+	}
+	file := `<?xml version="1.0"?>` + "\r\n" +
+		`<ArrayOfAnyType xmlns:xsi="` + schemaInstance + `" xmlns:xsd="http://www.w3.org/2001/XMLSchema">` + "\r\n" +
+		`  <anyType xsi:type="` + outerLayer.typeName + `">` + "\r\n" +
+		"    <" + documentField + ">" + base64.StdEncoding.EncodeToString(document) + "</" + documentField + ">" + key + "\r\n" +
+		"  </anyType>\r\n</ArrayOfAnyType>"
+	if d.carriesKey(file) || d.carriesKey(string(d.document)) {
+		return nil, refuseCarried()
+	}
+	return []byte(file), nil
+}
+
+func refuseCarried() *control.Refusal {
+	return control.TPDKeyless.Refuse("the document in the TPD export repeats its private key, or the encrypted form of it: a keyless copy would still carry the key")
+}
+
+// carriesKey reports whether a text holds a piece of the private key: 24 bytes of
+// its ciphertext, or of one of its numbers in either byte order, in base64 or hex,
+// with anything between the characters and behind any references of XML.
+func (d *Domain) carriesKey(text string) bool {
+	const piece, letters = 24, 28
+	pieces := map[string]bool{} // their first letters in each spelling
+	add := func(secret []byte) {
+		for ; len(secret) >= piece; secret = secret[piece:] {
+			pieces[hex.EncodeToString(secret[:piece])[:letters]] = true
+			for shift := range 3 { // the places in a group of three bytes that it may begin at
+				spelling := base64.StdEncoding.EncodeToString(append(make([]byte, shift), secret[:piece]...))
+				if shift > 0 {
+					spelling = spelling[4:] // the first group has bits of what stands before
+				}
+				pieces[spelling[:letters]] = true
+			}
+		}
+	}
+	add(d.export.key)
+	if d.Key != nil {
+		for _, x := range append([]*big.Int{d.Key.D, d.Key.Precomputed.Dp, d.Key.Precomputed.Dq, d.Key.Precomputed.Qinv}, d.Key.Primes...) {
+			number := x.Bytes()
+			add(number)
+			slices.Reverse(number)
+			add(number)
+			clear(number)
+		}
+	}
+	text = strings.ReplaceAll(text, "\x00", "") // UTF-16
+	for before := ""; before != text; {
+		before, text = text, reference.ReplaceAllStringFunc(text, resolve)
+	}
+	inBase64 := strings.Map(keep(base64Letters), strings.NewReplacer("-", "+", "_", "/").Replace(text))
+	inHex := strings.Map(keep("0123456789abcdef"), strings.ReplaceAll(strings.ToLower(text), "0x", ""))
+	for _, text := range []string{inBase64, inHex} {
+		for ; len(text) >= letters; text = text[1:] {
+			if pieces[text[:letters]] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+const base64Letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+// keep drops all characters but those.
+func keep(letters string) func(rune) rune {
+	return func(r rune) rune {
+		if strings.ContainsRune(letters, r) {
+			return r
+		}
+		return -1
+	}
+}
+
+var reference = regexp.MustCompile(`&amp;|&#[0-9]{1,9};|&#[xX][0-9a-fA-F]{1,8};`)
+
+// resolve returns what a reference stands for.
+func resolve(reference string) string {
+	if reference == "&amp;" {
+		return "&"
+	}
+	digits := strings.Trim(reference, "&#;")
+	base := 10
+	if strings.ContainsAny(digits[:1], "xX") {
+		digits, base = digits[1:], 16
+	}
+	n, err := strconv.ParseInt(digits, base, 32)
+	if err != nil {
+		return ""
+	}
+	return string(rune(n))
 }
 
 // newPassword returns 26 characters of five random bits each.
@@ -123,10 +174,9 @@ func newPassword() []byte {
 	return password
 }
 
-// encrypt pads the plaintext and encrypts it where it lies.
 func encrypt(plain, key []byte) []byte {
 	pad := aes.BlockSize - len(plain)%aes.BlockSize
-	padded := append(plain, bytes.Repeat([]byte{byte(pad)}, pad)...)
+	padded := slices.Concat(plain, bytes.Repeat([]byte{byte(pad)}, pad))
 	cipher.NewCBCEncrypter(newCipher(key), initialVector).CryptBlocks(padded, padded)
 	return padded
 }

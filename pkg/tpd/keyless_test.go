@@ -6,12 +6,12 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"math/big"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf16"
 
 	"keyferry/pkg/control"
 	"keyferry/test/vectors"
@@ -76,16 +76,16 @@ func TestNothingOfTheKeyRemains(t *testing.T) {
 			e, d := open(t, v)
 			secrets := secretsOf(v, e)
 			for _, element := range []KeylessElement{OmitElement, EmptyElement} {
-				checkNothingRemains(t, d, whole(e.Keyless(element)), v.Password, secrets)
-				fresh, oneTime, err := e.KeylessFresh(element, v.Password)
+				checkNothingRemains(t, d, keylessOf(t, d, element), v.Password, secrets)
+				fresh, oneTime, err := d.KeylessFresh(element)
 				if err != nil {
 					t.Fatal(err)
 				}
-				checkNothingRemains(t, d, whole(fresh), oneTime, secrets)
-				checkFresh(t, v, e, whole(fresh), oneTime)
+				checkNothingRemains(t, d, fresh, oneTime, secrets)
+				checkFresh(t, v, d, fresh, oneTime)
 			}
 			// The search finds what is there: else it would tell nothing.
-			blob, _ := decrypt(bytes.Clone(e.key), keyOf(v.Password, Derivation(v.KDF)))
+			blob, _ := decrypt(e.key, keyOf(v.Password, Derivation(v.KDF)))
 			if found(secrets, v.XML) != "ciphertext" || found(secrets, blob) == "" || found(secrets, []byte(base64.StdEncoding.EncodeToString(blob))) == "" {
 				t.Error("the search overlooks the key where it is")
 			}
@@ -113,7 +113,7 @@ func checkNothingRemains(t *testing.T, d *Domain, keyless, password []byte, secr
 	if err != nil {
 		t.Fatal(err)
 	}
-	document, _ := decrypt(ciphertextOf(t, again), keyOf(password, domain.DocumentDerivation))
+	document, _ := decrypt(again.document, keyOf(password, domain.DocumentDerivation))
 	if name := found(secrets, keyless, document); name != "" {
 		t.Errorf("%s is in the keyless TPD", name)
 	}
@@ -124,7 +124,7 @@ func checkNothingRemains(t *testing.T, d *Domain, keyless, password []byte, secr
 
 // checkFresh asserts that the one-time password is new each time and long
 // enough, and that no other opens the keyless TPD.
-func checkFresh(t *testing.T, v vectors.TPD, e *Export, fresh, oneTime []byte) {
+func checkFresh(t *testing.T, v vectors.TPD, d *Domain, fresh, oneTime []byte) {
 	t.Helper()
 	if !regexp.MustCompile(`^[a-kmnp-z2-9]{26}$`).Match(oneTime) {
 		t.Errorf("the one-time password is %q", oneTime)
@@ -135,26 +135,25 @@ func checkFresh(t *testing.T, v vectors.TPD, e *Export, fresh, oneTime []byte) {
 	}
 	_, err = again.Decrypt(v.Password)
 	refusedBy(t, err, control.TPDPassword)
-	_, err = e.Decrypt(oneTime)
+	_, err = d.export.Decrypt(oneTime)
 	refusedBy(t, err, control.TPDPassword)
-	_, other, err := e.KeylessFresh(OmitElement, v.Password)
+	_, other, err := d.KeylessFresh(OmitElement)
 	if err != nil || bytes.Equal(oneTime, other) {
 		t.Errorf("the one-time password is the same again, %v", err)
 	}
-	if _, _, err = e.KeylessFresh(OmitElement, []byte("wrong")); !control.Is(err, control.TPDPassword) {
-		t.Errorf("with a wrong password: %v", err)
-	}
 }
 
-// A document that carries the key a second time has no fresh keyless form.
-func TestKeylessFreshRefusesEmbeddedKey(t *testing.T) {
+// A document that carries the key a second time has no keyless form.
+func TestKeylessRefusesEmbeddedKey(t *testing.T) {
 	d := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
 	replace("<nKeyNumber>", "<strEncryptedPrivateKey>AAAA</strEncryptedPrivateKey><nKeyNumber>")(t, d)
-	e, err := Parse(d.export())
+	domain, err := decryptDraft(t, d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = e.KeylessFresh(OmitElement, d.password)
+	_, err = domain.Keyless(OmitElement)
+	refusedBy(t, err, control.TPDKeyEmbedded)
+	_, _, err = domain.KeylessFresh(OmitElement)
 	refusedBy(t, err, control.TPDKeyEmbedded)
 }
 
@@ -169,60 +168,110 @@ func TestParseKeylessElement(t *testing.T) {
 	}
 }
 
-// The keyless TPD is the export with one piece cut out, and nothing else.
-func TestKeylessIsTheExportLessOneElement(t *testing.T) {
-	element := regexp.MustCompile(`\s*<m_strKeyData.*?(/>|</m_strKeyData>)`)
-	text := string(vectors.OneTPD(t, "contoso-mode2").XML)
-	wide := func(s string, low, high int) string {
-		var b []byte
-		for _, unit := range utf16.Encode([]rune("\uFEFF" + s)) {
-			pair := [2]byte{}
-			pair[low], pair[high] = byte(unit), byte(unit>>8)
-			b = append(b, pair[:]...)
-		}
-		return string(b)
-	}
-	same := func(s string) string { return s }
-	for name, c := range map[string]struct {
-		text   string
-		encode func(string) string
-	}{
-		"as exported":   {text, same},
-		"line feeds":    {strings.ReplaceAll(text, "\r\n", "\n"), same},
-		"one line":      {strings.ReplaceAll(text, "\r\n", ""), same},
-		"key first":     {regexp.MustCompile(`(?s)(<m_strTrusted.*</m_strTrustedDocDomainInfo>\r\n)(.*</m_strKeyData>\r\n)`).ReplaceAllString(text, "$2$1"), same},
-		"empty key":     {keyElement.ReplaceAllString(text, "<m_strKeyData />"), same},
-		"null key":      {keyElement.ReplaceAllString(text, `<m_strKeyData xsi:nil="true"></m_strKeyData>`), same},
-		"byte mark":     {text, func(s string) string { return "\uFEFF" + s }},
-		"UTF-16LE":      {text, func(s string) string { return wide(s, 0, 1) }},
-		"UTF-16BE":      {text, func(s string) string { return wide(s, 1, 0) }},
-		"outside ASCII": {strings.Replace(text, "<m_strKeyData>", "<x>ü€𝄞</x><m_strKeyData>", 1), func(s string) string { return wide(s, 0, 1) }},
-		"no key":        {element.ReplaceAllString(text, ""), same},
-	} {
-		t.Run(name, func(t *testing.T) {
-			e, err := Parse([]byte(c.encode(c.text)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if want := c.encode(element.ReplaceAllString(c.text, "")); string(whole(e.Keyless(OmitElement))) != want {
-				t.Errorf("got\n%.300q, expected\n%.300q", whole(e.Keyless(OmitElement)), want)
-			}
-			if want := c.encode(regexp.MustCompile(`<m_strKeyData.*?(/>|</m_strKeyData>)`).ReplaceAllString(c.text, "<m_strKeyData />")); string(whole(e.Keyless(EmptyElement))) != want {
-				t.Errorf("with an empty element: got\n%.300q, expected\n%.300q", whole(e.Keyless(EmptyElement)), want)
-			}
-		})
-	}
-}
-
-// ciphertextOf is the document's, also after it was decrypted.
-func ciphertextOf(t testing.TB, e *Export) []byte {
+// keylessOf is the keyless TPD.
+func keylessOf(t testing.TB, d *Domain, element KeylessElement) []byte {
 	t.Helper()
-	ciphertext, err := e.take()
+	keyless, err := d.Keyless(element)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ciphertext
+	return keyless
 }
 
-// whole is a file in one piece.
-func whole(p Pieces) []byte { return bytes.Join(p, nil) }
+// However an export is spelled, its keyless TPD is what .NET Framework's
+// serializer writes, around the same document.
+func TestKeylessIsWrittenAnew(t *testing.T) {
+	v := vectors.OneTPD(t, "contoso-mode2")
+	text := string(v.XML)
+	document := documentElement.FindString(text)
+	want := "<?xml version=\"1.0\"?>\r\n<ArrayOfAnyType xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\">\r\n" +
+		"  <anyType xsi:type=\"EncryptedTrustedDocDomain\">\r\n    " + document + "\r\n  </anyType>\r\n</ArrayOfAnyType>"
+	for name, spelled := range map[string]string{
+		"as exported":    text,
+		"one line":       strings.ReplaceAll(text, "\r\n", ""),
+		"empty key":      keyElement.ReplaceAllString(text, "<m_strKeyData />"),
+		"null key":       keyElement.ReplaceAllString(text, `<m_strKeyData xsi:nil="true"></m_strKeyData>`),
+		"byte mark":      "\uFEFF" + text,
+		"UTF-16LE":       string(style{encoding: "utf-16le"}.encode(text)),
+		"UTF-16BE":       string(style{encoding: "utf-16be"}.encode(text)),
+		"blanks":         strings.Replace(text, "<m_strTrustedDocDomainInfo>", "<m_strTrustedDocDomainInfo> \t\r\n", 1),
+		"unknown things": strings.Replace(text, "<anyType ", "<!-- x --><?x y?><x>ü€𝄞</x><anyType a='1' ", 1) + "<!-- " + keyElement.FindString(text) + " -->",
+	} {
+		v.XML = []byte(spelled)
+		_, d := open(t, v)
+		if got := string(keylessOf(t, d, OmitElement)); got != want {
+			t.Errorf("%s: got\n%.400q, expected\n%.400q", name, got, want)
+		}
+		if got := string(keylessOf(t, d, EmptyElement)); got != strings.Replace(want, document, document+"\r\n    <m_strKeyData />", 1) {
+			t.Errorf("%s: with an empty element: got\n%.400q", name, got)
+		}
+	}
+}
+
+// Wherever the private key is hidden in the document, and however it is spelled
+// there, nothing leaves.
+func TestTPDKeyless(t *testing.T) {
+	v := vectors.OneTPD(t, "contoso-mode2")
+	e, d := open(t, v)
+	blob, _ := decrypt(e.key, currentKey(v.Password))
+	p := v.Key.Primes[0].Bytes()
+	inLines := func(s string) string { return regexp.MustCompile(`.{1,64}`).ReplaceAllString(s, "$0\n") }
+	places := map[string]func(*draft, string){
+		"container": func(d *draft, s string) {
+			d.document = strings.Replace(d.document, "<strKeyContainerName>", "<strKeyContainerName>"+s, 1)
+		},
+		"unknown element": func(d *draft, s string) {
+			d.document = strings.Replace(d.document, "<m_ttdki>", "<x>"+s+"</x><m_ttdki>", 1)
+		},
+		"comment": func(d *draft, s string) { d.document += "<!-- " + strings.ReplaceAll(s, "--", "") + " -->" },
+		"attribute of XrML": func(d *draft, s string) {
+			d.templates[0] = strings.Replace(d.templates[0], "<XrML ", "<XrML a='"+strings.ReplaceAll(s, "\n", " ")+"' ", 1)
+		},
+		"element beside the BODY": func(d *draft, s string) {
+			d.chain[1] = strings.Replace(d.chain[1], "<SIGNATURE>", "<X>"+s+"</X><SIGNATURE>", 1)
+		},
+		"name of an unknown field": func(d *draft, s string) {
+			d.document = strings.Replace(d.document, "<m_ttdki>", "<x><a>"+s+"</a></x><m_ttdki>", 1)
+		},
+	}
+	spellings := map[string]string{
+		"ciphertext":              base64.StdEncoding.EncodeToString(e.key),
+		"ciphertext in lines":     inLines(base64.StdEncoding.EncodeToString(e.key)),
+		"ciphertext in hex":       hex.EncodeToString(e.key),
+		"blob":                    base64.StdEncoding.EncodeToString(blob),
+		"blob in base64url":       base64.RawURLEncoding.EncodeToString(blob),
+		"blob behind a byte":      base64.StdEncoding.EncodeToString(append([]byte{1}, blob...)),
+		"blob in upper-case hex":  strings.ToUpper(hex.EncodeToString(blob)),
+		"blob as BitConverter":    strings.ToUpper(regexp.MustCompile(`..`).ReplaceAllString(hex.EncodeToString(blob), "$0-")),
+		"one prime":               base64.StdEncoding.EncodeToString(p),
+		"one prime as references": regexp.MustCompile(`.`).ReplaceAllStringFunc(base64.StdEncoding.EncodeToString(p), func(c string) string { return fmt.Sprintf("&#%d;", c[0]) }),
+	}
+	for place, hide := range places {
+		for spelling, secret := range spellings {
+			draft := takeApart(t, v)
+			hide(draft, secret)
+			domain, err := decryptDraft(t, draft)
+			if err != nil {
+				t.Fatalf("%s, %s: %v", place, spelling, err)
+			}
+			_, err = domain.Checked(terms)
+			refusedBy(t, err, control.TPDKeyless)
+			_, err = domain.Keyless(OmitElement)
+			refusedBy(t, err, control.TPDKeyless)
+			_, _, err = domain.KeylessFresh(OmitElement)
+			if refusedBy(t, err, control.TPDKeyless); t.Failed() {
+				t.Fatalf("%s, %s", place, spelling)
+			}
+		}
+	}
+	for _, name := range []string{"hide-comment", "hide-element"} { // in the file, which is written anew
+		e, d := open(t, vectors.TPD{Name: name, XML: vectors.Odd(t, name), Password: []byte(vectors.OddPassword)})
+		if _, err := d.Checked(terms); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if strings.Contains(string(keylessOf(t, d, OmitElement)), base64.StdEncoding.EncodeToString(e.key)[:40]) {
+			t.Errorf("%s: the keyless TPD carries the key", name)
+		}
+	}
+	keylessOf(t, d, OmitElement)
+}

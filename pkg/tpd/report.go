@@ -5,6 +5,7 @@ package tpd
 import (
 	"crypto/rsa"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,8 @@ import (
 const (
 	VerdictHSM              = "hsm"               // the key can become an HSM key in the cloud
 	VerdictMicrosoftManaged = "microsoft-managed" // sound, but its key is too small for any cloud HSM
+	VerdictInHSM            = "in-hsm"            // sound, but its key is in an HSM already: `offline wrap`
+	VerdictKeyless          = "keyless"           // sound, and without its key: of [Domain.CheckKeyless]
 	VerdictRefused          = "refused"
 )
 
@@ -39,12 +42,23 @@ type Report struct {
 	KeyNumber        int             `json:"key_number"`
 	SLC              *xrml.SLC       `json:"slc"`
 	Templates        []xrml.Template `json:"templates"`
+	LicensingURLs    []string        `json:"licensing_urls"` // to which clients may still turn: of the SLC and the templates
 	Findings         []Finding       `json:"findings"`
 	Verdict          string          `json:"verdict"`
 	Reason           string          `json:"reason"`
 
 	refusals []error // the findings that are no warnings
+	alike    map[kind]int
 }
+
+// kind is what findings that say the same have in common.
+type kind struct {
+	control string
+	warning bool
+}
+
+// maxAlike is how many findings of a kind are listed. The rest is counted.
+const maxAlike = 10
 
 // Derivations says how each field was decrypted; "" where it was not.
 type Derivations struct {
@@ -64,27 +78,54 @@ type Finding struct {
 // if there is none.
 func (r *Report) Err() error { return errors.Join(r.refusals...) }
 
-func (r *Report) refuse(refusal *control.Refusal) {
-	r.refusals = append(r.refusals, refusal)
-	r.Findings = append(r.Findings, Finding{refusal.Control.ID, false, refusal.Message, refusal.Hint})
-}
+func (r *Report) refuse(refusal *control.Refusal) { r.add(refusal, false) }
 
-func (r *Report) warn(refusal *control.Refusal) {
-	r.Findings = append(r.Findings, Finding{refusal.Control.ID, true, refusal.Message, refusal.Hint})
-}
+func (r *Report) warn(refusal *control.Refusal) { r.add(refusal, true) }
 
-// judge ends a report: the fingerprint in words, and the verdict. Mode 1 is found last, so that it
-// comes first only where nothing else is wrong.
-func (r *Report) judge() {
-	r.FingerprintWords = inWords(r.Fingerprint)
-	i := slices.IndexFunc(r.Findings, func(f Finding) bool { return !f.Warning })
-	if i < 0 {
-		r.Verdict = VerdictHSM
+func (r *Report) add(refusal *control.Refusal, warning bool) {
+	if r.alike == nil {
+		r.alike = map[kind]int{}
+	}
+	k := kind{refusal.Control.ID, warning}
+	if r.alike[k]++; r.alike[k] > maxAlike {
 		return
 	}
+	if !warning {
+		r.refusals = append(r.refusals, refusal)
+	}
+	r.Findings = append(r.Findings, Finding{refusal.Control.ID, warning, refusal.Message, refusal.Hint})
+}
+
+// judge ends a report: the fingerprint in words, the counts of findings, and the
+// verdict. A key of 1024 bits and one that is in an HSM are told from a refusal
+// where nothing else stands in the way.
+func (r *Report) judge(keyless bool) {
+	r.FingerprintWords = inWords(r.Fingerprint)
+	for i := len(r.Findings) - 1; i >= 0; i-- {
+		f := &r.Findings[i]
+		k := kind{f.Control, f.Warning}
+		if more := r.alike[k] - maxAlike; more > 0 {
+			f.Message += fmt.Sprintf("; %d more are like it", more)
+			r.alike[k] = 0 // said, of the last of them
+		}
+	}
+	r.Verdict = VerdictHSM
+	if keyless {
+		r.Verdict = VerdictKeyless
+	}
+	if len(r.refusals) == 0 {
+		return
+	}
+	i := slices.IndexFunc(r.Findings, func(f Finding) bool { return !f.Warning })
 	r.Verdict, r.Reason = VerdictRefused, r.Findings[i].Control
-	if r.Reason == control.TPDMode1.ID {
+	if len(r.refusals) > 1 {
+		return
+	}
+	switch r.Reason {
+	case control.TPDMode1.ID:
 		r.Verdict = VerdictMicrosoftManaged
+	case control.TPDKeyInHSM.ID:
+		r.Verdict = VerdictInHSM
 	}
 }
 
@@ -135,19 +176,35 @@ type CheckedKeyless struct{ Identity }
 // private key: such a TPD travels as it is.
 type CheckedMicrosoftManaged struct{ Identity }
 
-// Check makes every check of an import, in an importer's order, and reports
-// all that it finds. The verdict is "refused" for a keyless TPD, which has no
-// key to import.
-//
-// The pinned roots are fingerprints of root keys, see [xrml.Fingerprint], at
-// one of which a chain must end; without any, every root is taken.
-func (d *Domain) Check(now time.Time, pinnedRoots ...fingerprint.Fingerprint) *Report {
-	return d.check(now, pinnedRoots, false).report
+// Terms are what a check depends on beside the export.
+type Terms struct {
+	Now time.Time
+	// PinnedRoots are fingerprints of root keys, see [xrml.Fingerprint], at one of
+	// which a chain must end; without any, every root is taken.
+	PinnedRoots []fingerprint.Fingerprint
+	// AcceptTemplates names the templates, see [ParseTemplateID], that an operator
+	// takes though they do not verify; [AnyTemplate] is all of them.
+	AcceptTemplates []string
+	// FreshPassword says that only a keyless copy leaves, under a password of its own.
+	FreshPassword bool
 }
 
+// AnyTemplate stands for all templates: on the connected side, where the
+// disconnected side accepted some and its signature covers that.
+const AnyTemplate = "*"
+
+// ParseTemplateID reads what names a template in [Terms]: its GUID, in any case,
+// with or without braces.
+func ParseTemplateID(s string) (string, error) { return xrml.GUID(s) }
+
+// Check makes every check of an import, in an importer's order, and reports
+// all that it finds. The verdict on a keyless TPD, which has no key to import,
+// is no [VerdictHSM].
+func (d *Domain) Check(t Terms) *Report { return d.check(t, false).report }
+
 // Checked makes the checks of [Domain.Check]. The error is all refusals, joined.
-func (d *Domain) Checked(now time.Time, pinnedRoots ...fingerprint.Fingerprint) (*Checked, error) {
-	id := d.check(now, pinnedRoots, false)
+func (d *Domain) Checked(t Terms) (*Checked, error) {
+	id := d.check(t, false)
 	if err := id.report.Err(); err != nil {
 		return nil, err
 	}
@@ -157,8 +214,8 @@ func (d *Domain) Checked(now time.Time, pinnedRoots ...fingerprint.Fingerprint) 
 // CheckedMicrosoftManaged makes the checks of [Domain.Check], of which only
 // that of the key's size may and must fail. The error is all other refusals, or
 // KF-TPD-NOT-MODE1 for a key that can become an HSM key.
-func (d *Domain) CheckedMicrosoftManaged(now time.Time, pinnedRoots ...fingerprint.Fingerprint) (*CheckedMicrosoftManaged, error) {
-	id := d.check(now, pinnedRoots, false)
+func (d *Domain) CheckedMicrosoftManaged(t Terms) (*CheckedMicrosoftManaged, error) {
+	id := d.check(t, false)
 	switch id.report.Verdict {
 	case VerdictMicrosoftManaged:
 		return &CheckedMicrosoftManaged{id}, nil
@@ -168,10 +225,13 @@ func (d *Domain) CheckedMicrosoftManaged(now time.Time, pinnedRoots ...fingerpri
 	return nil, id.report.Err()
 }
 
-// CheckedKeyless makes the checks of [Domain.Check] on a keyless TPD: there
-// must be no key, and all else must hold. The error is all refusals, joined.
-func (d *Domain) CheckedKeyless(now time.Time, pinnedRoots ...fingerprint.Fingerprint) (*CheckedKeyless, error) {
-	id := d.check(now, pinnedRoots, true)
+// CheckKeyless makes the checks of [Domain.Check] on a keyless TPD: there must be
+// no key, and all else must hold.
+func (d *Domain) CheckKeyless(t Terms) *Report { return d.check(t, true).report }
+
+// CheckedKeyless makes the checks of [Domain.CheckKeyless]. The error is all refusals, joined.
+func (d *Domain) CheckedKeyless(t Terms) (*CheckedKeyless, error) {
+	id := d.check(t, true)
 	if err := id.report.Err(); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,8 @@ import (
 // now is a moment in which the vectors' certificates are valid.
 var now = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
+var terms = Terms{Now: now}
+
 func open(t testing.TB, v vectors.TPD) (*Export, *Domain) {
 	t.Helper()
 	e, err := Parse(v.XML)
@@ -65,7 +67,7 @@ func TestGoodVectors(t *testing.T) {
 			if !d.Key.Equal(v.Key) {
 				t.Error("another private key came out")
 			}
-			r := d.Check(now)
+			r := d.Check(terms)
 			guid, err := xrml.GUID(v.GUID)
 			if err != nil {
 				t.Fatal(err)
@@ -97,7 +99,7 @@ func TestGoodVectors(t *testing.T) {
 }
 
 func checkGoodVerdict(t *testing.T, v vectors.TPD, d *Domain, r *Report) {
-	checked, err := d.Checked(now)
+	checked, err := d.Checked(terms)
 	if v.Bits == 1024 {
 		if r.Verdict != VerdictMicrosoftManaged || r.Reason != control.TPDMode1.ID || !control.Is(err, control.TPDMode1) {
 			t.Errorf("verdict %q because of %q, %v", r.Verdict, r.Reason, err)
@@ -119,7 +121,7 @@ func checkGoodVerdict(t *testing.T, v vectors.TPD, d *Domain, r *Report) {
 func TestSLCAndTemplateFacts(t *testing.T) {
 	v := vectors.OneTPD(t, "contoso-mode2")
 	_, d := open(t, v)
-	r := d.Check(now)
+	r := d.Check(terms)
 	from, until := time.Date(2014, 5, 6, 7, 8, 0, 0, time.UTC), time.Date(2044, 5, 6, 7, 8, 0, 0, time.UTC)
 	root := v.Key.PublicKey
 	root.N = v.RootModulus
@@ -150,7 +152,7 @@ func TestSLCAndTemplateFacts(t *testing.T) {
 // TestReportIsStable holds the names that programs read.
 func TestReportIsStable(t *testing.T) {
 	_, d := open(t, vectors.OneTPD(t, "contoso-legacy-mode1"))
-	text, err := json.Marshal(d.Check(now))
+	text, err := json.Marshal(d.Check(terms))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +161,7 @@ func TestReportIsStable(t *testing.T) {
 		t.Fatal(err)
 	}
 	onlyFields(t, fields, "key_guid", "fingerprint", "fingerprint_words", "modulus_base64", "bits", "mode", "has_key", "derivation", "csp_type", "csp_name", "key_container", "key_number",
-		"slc", "templates", "findings", "verdict", "reason")
+		"slc", "templates", "licensing_urls", "findings", "verdict", "reason")
 	onlyFields(t, fields["slc"], "server_name", "server_url", "issued", "valid_from", "valid_until", "issuing_from", "issuing_until", "digest_algorithm",
 		"issuer_name", "self_enrolled", "chain_length", "hierarchy", "root_fingerprint", "root_pinned")
 	onlyFields(t, fields["templates"].([]any)[0], "guid", "issued", "names", "ambiguous_names", "distribution_points", "rights", "anyone")
@@ -226,14 +228,14 @@ func TestBadVectors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := d.Check(now)
+			r := d.Check(terms)
 			if got := controlsOf(r, false); !slices.Equal(got, []string{c.ID}) {
 				t.Errorf("refused by %v, expected %s: %+v", got, c.ID, r.Findings)
 			}
 			if r.Verdict != VerdictRefused || r.Reason != c.ID || !control.Is(r.Err(), c) {
 				t.Errorf("verdict %q because of %q, %v", r.Verdict, r.Reason, r.Err())
 			}
-			if checked, err := d.Checked(now); checked != nil || !control.Is(err, c) {
+			if checked, err := d.Checked(terms); checked != nil || !control.Is(err, c) {
 				t.Errorf("Checked gives %v, %v", checked, err)
 			}
 		})

@@ -90,8 +90,11 @@ func (s *spec) expected() *Report {
 		r.Bits, r.Mode, r.CSPType, r.SLC.DigestAlgorithm = 1024, 1, 1, "SHA-1"
 		r.Verdict, r.Reason = VerdictMicrosoftManaged, control.TPDMode1.ID
 	}
-	if !r.HasKey {
-		r.Verdict, r.Reason = VerdictRefused, control.TPDKeyAbsent.ID
+	if !r.HasKey { // its CSP is not one of Windows
+		r.Verdict, r.Reason = VerdictInHSM, control.TPDKeyInHSM.ID
+		if s.mode1 {
+			r.Verdict, r.Reason = VerdictRefused, control.TPDMode1.ID
+		}
 	}
 	if s.signatureKey {
 		r.KeyNumber = 2
@@ -99,8 +102,10 @@ func (s *spec) expected() *Report {
 	if s.preProduction {
 		r.SLC.Hierarchy = xrml.PreProduction
 	}
+	r.LicensingURLs = []string{serverURL}
 	for _, t := range s.templates {
 		r.Templates = append(r.Templates, t.expected())
+		r.LicensingURLs = []string{serverURL, serverURL + "/licensing"}
 	}
 	return r
 }
@@ -131,8 +136,10 @@ func (s *spec) warnings() []string {
 	if s.documentKDF == Legacy || s.keyKDF == Legacy && s.keyless == "" {
 		all = append(all, control.TPDLegacyKDF.ID)
 	}
-	if s.outer.extra != "" || s.inner.extra != "" {
-		all = append(all, control.TPDExtra.ID)
+	for _, style := range []style{s.outer, s.inner} {
+		if style.extra != "" {
+			all = append(all, control.TPDExtra.ID)
+		}
 	}
 	return all
 }
@@ -153,12 +160,12 @@ func TestVariedExports(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%+v\n%v", s, err)
 			}
-			report := d.Check(now)
+			report := d.Check(terms)
 			got, want := *report, s.expected()
 			if warned := controlsOf(report, true); !slices.Equal(warned, s.warnings()) {
 				t.Errorf("%+v\nwarned by %v, expected %v", s, warned, s.warnings())
 			}
-			got.Findings, got.refusals, want.ModulusBase64 = nil, nil, got.ModulusBase64
+			got.Findings, got.refusals, got.alike, want.ModulusBase64 = nil, nil, nil, got.ModulusBase64
 			if !reflect.DeepEqual(got, *want) {
 				t.Errorf("%+v\nreported\n%+v %+v, expected\n%+v %+v", s, got, got.SLC, want, want.SLC)
 			}
@@ -169,31 +176,29 @@ func TestVariedExports(t *testing.T) {
 			} else if !d.Key.Equal(s.key()) || e.KeyBits() != want.Bits && !s.strongName {
 				t.Errorf("another key, or another size: %d", e.KeyBits())
 			}
-			checkKeylessForms(t, s, e)
+			checkKeylessForms(t, s, d)
 		})
 	}
 }
 
 // checkKeylessForms asserts that each keyless form is the spec's own.
-func checkKeylessForms(t *testing.T, s *spec, e *Export) {
+func checkKeylessForms(t *testing.T, s *spec, d *Domain) {
 	t.Helper()
 	for element, form := range map[KeylessElement]null{OmitElement: absent, EmptyElement: empty} {
 		want := *s
-		want.keyless = form
-		if s.keyless == absent {
-			want.keyless = absent
-		}
+		want.keyless, want.keyFirst = form, false
+		want.outer = style{declaration: `<?xml version="1.0"?>`, lineEnd: "\r\n"}
 		file := want.write()
-		if got := whole(e.Keyless(element)); string(got) != string(file) {
+		if got := keylessOf(t, d, element); string(got) != string(file) {
 			t.Errorf("%+v\n%s: got\n%.400q, expected\n%.400q", s, element, got, file)
 		}
-		fresh, oneTime, err := e.KeylessFresh(element, []byte(s.password))
+		fresh, oneTime, err := d.KeylessFresh(element)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want.password, want.documentKDF = string(oneTime), Current
-		if file := want.write(); string(whole(fresh)) != string(file) {
-			t.Errorf("%+v\n%s, fresh: got\n%.400q, expected\n%.400q", s, element, whole(fresh), file)
+		if file := want.write(); string(fresh) != string(file) {
+			t.Errorf("%+v\n%s, fresh: got\n%.400q, expected\n%.400q", s, element, fresh, file)
 		}
 	}
 }
@@ -209,23 +214,23 @@ func TestTPDRoot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		root, err := fingerprint.Parse(d.Check(now).SLC.RootFingerprint)
+		root, err := fingerprint.Parse(d.Check(terms).SLC.RootFingerprint)
 		if err != nil {
 			t.Fatal(err)
 		}
 		other := fingerprint.Of([]byte("another"))
-		if _, err := d.Checked(now, other, root); err != nil {
+		if _, err := d.Checked(Terms{Now: now, PinnedRoots: []fingerprint.Fingerprint{other, root}}); err != nil {
 			t.Errorf("with its root pinned: %v", err)
 		}
-		if r := d.Check(now, root); !r.SLC.RootPinned {
+		if r := d.Check(Terms{Now: now, PinnedRoots: []fingerprint.Fingerprint{root}}); !r.SLC.RootPinned {
 			t.Error("a pinned root is not reported")
 		}
-		_, err = d.Checked(now, other)
+		_, err = d.Checked(Terms{Now: now, PinnedRoots: []fingerprint.Fingerprint{other}})
 		refusedBy(t, err, control.TPDRoot)
-		if r := d.Check(now, other); r.SLC.RootPinned || !slices.Equal(controlsOf(r, false), []string{control.TPDRoot.ID}) || len(controlsOf(r, true)) > 0 {
+		if r := d.Check(Terms{Now: now, PinnedRoots: []fingerprint.Fingerprint{other}}); r.SLC.RootPinned || !slices.Equal(controlsOf(r, false), []string{control.TPDRoot.ID}) || len(controlsOf(r, true)) > 0 {
 			t.Errorf("with another root pinned: %+v", r.Findings)
 		}
-		if d.Check(now).SLC.RootPinned {
+		if d.Check(terms).SLC.RootPinned {
 			t.Error("a root is pinned without pins")
 		}
 	}
@@ -242,7 +247,7 @@ func TestTPDNotMode1(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		managed, err := d.CheckedMicrosoftManaged(now)
+		managed, err := d.CheckedMicrosoftManaged(terms)
 		switch {
 		case strings.HasPrefix(v.Name, "bad-"):
 			if err == nil || control.Is(err, control.TPDNotMode1) || managed != nil {
@@ -264,6 +269,6 @@ func TestTPDNotMode1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = d.CheckedMicrosoftManaged(now)
+	_, err = d.CheckedMicrosoftManaged(terms)
 	refusedBy(t, err, control.TPDTemplateSignature)
 }

@@ -16,7 +16,6 @@ import (
 	"testing"
 	"unicode/utf16"
 
-	"keyferry/internal/cores"
 	"keyferry/pkg/tpd/capi"
 	"keyferry/pkg/tpd/utf16le"
 	"keyferry/test/vectors"
@@ -319,9 +318,9 @@ func (s *spec) chain() []string {
 func (s *spec) templateTexts() []string {
 	texts := make([]string, len(s.templates))
 	issuer := s.parties()[0]
-	cores.Each(len(texts), func() func(int) {
-		return func(i int) { texts[i] = s.sign(s.templates[i].body(issuer), s.key()) }
-	})
+	for i, t := range s.templates {
+		texts[i] = s.sign(t.body(issuer), s.key())
+	}
 	return texts
 }
 
@@ -359,7 +358,7 @@ func (s *spec) sign(body string, key *rsa.PrivateKey) string {
 		hash, name = crypto.SHA1, "SHA1"
 	}
 	h := hash.New()
-	utf16le.Write(h, body)
+	h.Write(utf16le.Encode([]byte(body)))
 	sum := h.Sum(nil)
 	signature, ok := signatures.Load(string(sum))
 	if !ok {

@@ -27,6 +27,7 @@ import (
 const (
 	TPDCount  = 23
 	XrMLCount = 5
+	OddCount  = 21
 )
 
 // TPD is one TPD export and what is known about it.
@@ -213,4 +214,29 @@ func read(t testing.TB, path string) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// OddPassword opens the odd exports but legacy-collision.
+const OddPassword = "Passw0rd!"
+
+// Odd loads one of testdata/vectors/odd, where README.md says what is right.
+func Odd(t testing.TB, name string) []byte {
+	t.Helper()
+	return read(t, filepath.Join(dir(t), "odd", name+".xml"))
+}
+
+// OddFile loads another file of that folder.
+func OddFile(t testing.TB, name string) []byte {
+	t.Helper()
+	return read(t, filepath.Join(dir(t), "odd", name))
+}
+
+// AllOdd loads all of them, by name.
+func AllOdd(t testing.TB) map[string][]byte {
+	t.Helper()
+	all := map[string][]byte{}
+	for _, path := range list(t, "odd", OddCount) {
+		all[baseName(path)] = read(t, path)
+	}
+	return all
 }

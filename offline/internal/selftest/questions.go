@@ -21,6 +21,7 @@ import (
 
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/tpd"
+	"keyferry/pkg/tpd/xmltree"
 	"keyferry/pkg/tpd/xrml"
 )
 
@@ -146,7 +147,8 @@ func (s *sample) verifyChain() ([]byte, error) {
 	if broken := xrml.VerifyChain(chain); len(broken) > 0 {
 		return nil, broken[0].Err
 	}
-	forged := append([]string{strings.Replace(s.domain.Chain[0], "<ISSUEDTIME>2", "<ISSUEDTIME>3", 1)}, s.domain.Chain[1:]...)
+	text := strings.Replace(s.domain.Chain[0].AsIs, "<ISSUEDTIME>2", "<ISSUEDTIME>3", 1)
+	forged := append([]xmltree.Text{{AsIs: text, Normalised: text}}, s.domain.Chain[1:]...)
 	other, err := parse(forged)
 	if err != nil {
 		return nil, err
@@ -157,7 +159,7 @@ func (s *sample) verifyChain() ([]byte, error) {
 	return []byte(xrml.Fingerprint(chain[len(chain)-1].Issuer.Key)), nil
 }
 
-func parse(texts []string) ([]*xrml.Certificate, error) {
+func parse(texts []xmltree.Text) ([]*xrml.Certificate, error) {
 	var chain []*xrml.Certificate
 	for _, text := range texts {
 		c, err := xrml.Parse(text)

@@ -218,14 +218,18 @@ func (t *Transfer) open(password []byte) (tpd.Identity, error) {
 		return tpd.Identity{}, err
 	}
 	defer domain.Clear()
+	terms := tpd.Terms{Now: time.Now()}
+	if slices.Contains(t.Key.Warnings, control.TPDTemplate.ID) || slices.Contains(t.Key.Warnings, control.TPDTemplateSignature.ID) {
+		terms.AcceptTemplates = []string{tpd.AnyTemplate} // the disconnected side accepted them, and signed that
+	}
 	if t.Key.MicrosoftManaged() {
-		checked, err := domain.CheckedMicrosoftManaged(time.Now())
+		checked, err := domain.CheckedMicrosoftManaged(terms)
 		if err != nil {
 			return tpd.Identity{}, err
 		}
 		return checked.Identity, nil
 	}
-	checked, err := domain.CheckedKeyless(time.Now())
+	checked, err := domain.CheckedKeyless(terms)
 	if err != nil {
 		return tpd.Identity{}, err
 	}

@@ -117,14 +117,15 @@ func openTPD(in tenant.TPDImport, now time.Time) (id tpd.Identity, err error) {
 		return id, corrupted(err)
 	}
 	defer domain.Clear()
+	terms := tpd.Terms{Now: now, AcceptTemplates: []string{tpd.AnyTemplate}} // the service signs them anew
 	if in.MicrosoftManaged {
-		checked, err := domain.CheckedMicrosoftManaged(now)
+		checked, err := domain.CheckedMicrosoftManaged(terms)
 		if err != nil {
 			return id, err
 		}
 		return checked.Identity, nil
 	}
-	checked, err := domain.CheckedKeyless(now)
+	checked, err := domain.CheckedKeyless(terms)
 	if err != nil {
 		return id, err
 	}

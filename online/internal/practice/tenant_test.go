@@ -37,7 +37,15 @@ func (r *rehearsal) keyless(v vectors.TPD) []byte {
 	if err != nil {
 		r.Fatal(err)
 	}
-	return bytes.Join(export.Keyless(tpd.OmitElement), nil)
+	domain, err := export.Decrypt(v.Password)
+	if err != nil {
+		r.Fatal(err)
+	}
+	file, err := domain.Keyless(tpd.OmitElement)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return file
 }
 
 func plain(guid string) string { return strings.ToLower(strings.Trim(guid, "{}")) }

@@ -101,8 +101,16 @@ func keylessOf(t *testing.T, m *aipservice.Module) (tenant.TPDImport, vectors.TP
 	if err != nil {
 		t.Fatal(err)
 	}
+	domain, err := export.Decrypt(v.Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyless, err := domain.Keyless(tpd.OmitElement)
+	if err != nil {
+		t.Fatal(err)
+	}
 	in := tenant.TPDImport{
-		File: "no_key_tpd_contoso.xml", TPD: bytes.Join(export.Keyless(tpd.OmitElement), nil), Password: []byte(v.Password),
+		File: "no_key_tpd_contoso.xml", TPD: keyless, Password: []byte(v.Password),
 		KeyIdentifier: strings.ToLower(strings.Trim(v.GUID, "{}")), FriendlyName: "Contoso \"RMS\" \u2019 é $(x) `", KeyURL: "https://contoso.vault.azure.net/keys/slc/0a",
 	}
 	knows(t, m, in, v)

@@ -27,7 +27,6 @@
 package capi
 
 import (
-	"bytes"
 	"crypto/rsa"
 	"encoding/binary"
 	"math/big"
@@ -46,6 +45,9 @@ const (
 )
 
 const (
+	bType            = 7
+	bVersion         = 2
+	magic            = "RSA2"
 	headerSize       = 20
 	strongNamePrefix = 12
 	exponent         = 65537
@@ -56,28 +58,20 @@ const (
 // BlobSize returns how many bytes the blob of a key of that many bits has.
 func BlobSize(bits int) int { return headerSize + bits*9/16 }
 
-// HasHeader reports whether the bytes begin as the blob of a private RSA key
-// does, a strong-name prefix aside: not that the rest holds.
-func HasHeader(blob []byte) bool { return withoutPrefix(blob) != nil }
-
-// HasType reports whether the bytes have the type and version of a private key
-// blob, a strong-name prefix aside. Two bytes prove little, but that of a blob
-// that is wrong in the rest of its header.
-func HasType(blob []byte) bool {
-	for _, skip := range []int{0, strongNamePrefix} {
-		if len(blob) >= skip+headerSize && blob[skip] == 7 && blob[skip+1] == 2 {
-			return true
-		}
-	}
-	return false
-}
+// IsBlob reports whether the bytes begin as the blob of a private key does, a
+// strong-name prefix aside: not that the rest holds.
+func IsBlob(blob []byte) bool { return withoutPrefix(blob) != nil }
 
 // withoutPrefix returns the blob from its bType on, or nil if there is no blob.
+// Either the version or the magic may be another: the rest of the header says
+// enough to tell what is wrong.
 func withoutPrefix(blob []byte) []byte {
 	for _, skip := range []int{0, strongNamePrefix} {
-		if len(blob) >= skip+headerSize && bytes.HasPrefix(blob[skip:], []byte{7, 2, 0, 0}) &&
-			string(blob[skip+8:skip+12]) == "RSA2" {
-			return blob[skip:]
+		if len(blob) < skip+headerSize || blob[skip] != bType {
+			continue
+		}
+		if b := blob[skip:]; b[1] == bVersion || string(b[8:12]) == magic {
+			return b
 		}
 	}
 	return nil
@@ -95,6 +89,12 @@ func Parse(blob []byte) (*rsa.PrivateKey, Algorithm, error) {
 	if b == nil {
 		return nil, 0, control.TPDKeyBlob.Refuse("the key field does not hold a CryptoAPI private key blob")
 	}
+	switch {
+	case b[1] != bVersion:
+		return nil, 0, control.TPDKeyBlob.Refuse("the key blob has the version %d, expected %d", b[1], bVersion)
+	case b[2] != 0 || b[3] != 0 || string(b[8:12]) != magic:
+		return nil, 0, control.TPDKeyBlob.Refuse("the header of the key blob is not that of a private RSA key")
+	}
 	algorithm := Algorithm(binary.LittleEndian.Uint32(b[4:]))
 	if algorithm != KeyExchange && algorithm != Signature {
 		return nil, 0, control.TPDKeyBlob.Refuse("the key blob names the algorithm 0x%08x, expected RSA key exchange (0xa400) or RSA signature (0x2400)", uint32(algorithm))
@@ -107,7 +107,8 @@ func Parse(blob []byte) (*rsa.PrivateKey, Algorithm, error) {
 		return nil, 0, control.TPDKeyBlob.Refuse("the key blob has %d bytes, expected %d for a key of %d bits", len(b), want, bits)
 	}
 	if e := binary.LittleEndian.Uint32(b[16:]); e != exponent {
-		return nil, 0, control.TPDKeyBlob.Refuse("the key blob has the public exponent %d, expected %d", e, exponent)
+		return nil, 0, control.TPDKeyBlob.Refuse("the key has the public exponent %d: AD RMS makes keys with %d only", e, exponent).
+			WithHint("find out how this key was made: it is not one that AD RMS made")
 	}
 	m := split(b[headerSize:], bits/8)
 	defer m.clear()

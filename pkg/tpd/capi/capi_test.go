@@ -10,6 +10,7 @@ import (
 	"errors"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 
 	"keyferry/pkg/control"
@@ -73,7 +74,7 @@ func TestParseAccepts(t *testing.T) {
 			if want := KeyExchange; name != "signature" && algorithm != want || name == "signature" && algorithm != Signature {
 				t.Errorf("algorithm %#x", algorithm)
 			}
-			if !got.PublicKey.Equal(&key.PublicKey) || got.Precomputed.Dp == nil || !HasHeader(blob) {
+			if !got.PublicKey.Equal(&key.PublicKey) || got.Precomputed.Dp == nil || !IsBlob(blob) {
 				t.Error("another key came out, or it is not precomputed")
 			}
 		})
@@ -118,27 +119,32 @@ func TestKeyBlob(t *testing.T) {
 		"prefix of 11 bytes":  append(make([]byte, 11), good...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, _, err := Parse(blob); !control.Is(err, control.TPDKeyBlob) {
+			_, _, err := Parse(blob)
+			if says := map[string]string{"other version": "the version 1", "exponent 3": "public exponent 3"}[name]; !control.Is(err, control.TPDKeyBlob) || !strings.Contains(err.Error(), says) {
 				t.Errorf("got %v, expected %s", err, control.TPDKeyBlob.ID)
 			}
 		})
 	}
 }
 
-func TestHasType(t *testing.T) {
+func TestIsBlob(t *testing.T) {
 	good := encode(testKey(t), KeyExchange, nil)
 	other := slices.Clone(good)
 	copy(other[8:], "RSA1")
 	public := slices.Clone(good)
 	public[0] = 6
+	version := slices.Clone(good)
+	version[1] = 3
+	neither := slices.Clone(other)
+	neither[1] = 3
 	for name, c := range map[string]struct {
 		blob []byte
 		want bool
 	}{
 		"good": {good, true}, "magic of a public key": {other, true}, "behind a prefix": {append(make([]byte, 12), other...), true},
-		"public": {public, false}, "header alone": {good[:headerSize], true}, "cut": {good[:headerSize-1], false}, "empty": {nil, false},
+		"another version": {version, true}, "neither": {neither, false}, "public": {public, false}, "header alone": {good[:headerSize], true}, "cut": {good[:headerSize-1], false}, "empty": {nil, false},
 	} {
-		if HasType(c.blob) != c.want {
+		if IsBlob(c.blob) != c.want {
 			t.Errorf("%s: expected %v", name, c.want)
 		}
 	}
@@ -171,7 +177,8 @@ func TestKeyCRT(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, _, err := Parse(encode(key, KeyExchange, change)); !control.Is(err, control.TPDKeyCRT) {
+			_, _, err := Parse(encode(key, KeyExchange, change))
+			if unreduced := name == "D not reduced"; !control.Is(err, control.TPDKeyCRT) || strings.Contains(err.Error(), "fits the primes") != unreduced {
 				t.Errorf("got %v, expected %s", err, control.TPDKeyCRT.ID)
 			}
 		})

@@ -27,26 +27,28 @@ func (m *members) check(bits int) error {
 	one := big.NewInt(1)
 	p1, q1 := new(big.Int).Sub(m.p, one), new(big.Int).Sub(m.q, one)
 	defer wipe(p1, q1)
-	if !m.exponentHolds(p1, q1) {
-		return control.TPDKeyCRT.Refuse("the private exponent does not belong to the primes and the exponent %d", exponent)
+	if err := m.checkExponent(p1, q1); err != nil {
+		return err
 	}
 	return m.checkCRT(p1, q1)
 }
 
-// exponentHolds reports whether D is the inverse of the public exponent, mod
-// φ(n) or mod λ(n): CryptoAPI providers write either.
-func (m *members) exponentHolds(p1, q1 *big.Int) bool {
+// checkExponent checks that D is the inverse of the public exponent, mod φ(n) or
+// mod λ(n): CryptoAPI providers write either.
+func (m *members) checkExponent(p1, q1 *big.Int) error {
 	phi := new(big.Int).Mul(p1, q1)
 	gcd := new(big.Int).GCD(nil, nil, p1, q1)
 	lambda := new(big.Int).Div(phi, gcd)
-	d := new(big.Int)
-	defer wipe(phi, gcd, lambda, d)
-	for _, order := range []*big.Int{lambda, phi} {
-		if d.ModInverse(big.NewInt(exponent), order) != nil && d.Cmp(m.d) == 0 {
-			return true
-		}
+	byPhi, byLambda, rest := new(big.Int), new(big.Int), new(big.Int)
+	defer wipe(phi, gcd, lambda, byPhi, byLambda, rest)
+	e := big.NewInt(exponent)
+	switch {
+	case byPhi.ModInverse(e, phi) == nil || byLambda.ModInverse(e, lambda) == nil || rest.Mod(m.d, lambda).Cmp(byLambda) != 0:
+		return control.TPDKeyCRT.Refuse("the private exponent does not belong to the primes and the exponent %d", exponent)
+	case m.d.Cmp(byLambda) != 0 && m.d.Cmp(byPhi) != 0:
+		return control.TPDKeyCRT.Refuse("the private exponent fits the primes but is larger than any that a key maker writes: it is reduced neither modulo φ(n) nor modulo λ(n)")
 	}
-	return false
+	return nil
 }
 
 func (m *members) checkCRT(p1, q1 *big.Int) error {

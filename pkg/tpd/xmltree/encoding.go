@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -15,131 +16,97 @@ import (
 	"keyferry/pkg/control"
 )
 
-// encoding is how the characters of a source were written down. The zero
-// value is UTF-8 without a byte order mark.
-type encoding struct {
-	name  string    // that only this one has, in lower case; "" for characters that were never bytes
-	mark  int       // bytes of the byte order mark
-	order byteOrder // nil but for UTF-16
-}
-
-// isCalled reports whether a declaration may name the encoding so. .NET writes
-// the byte order into the name or leaves it out.
-func (e encoding) isCalled(name string) bool {
-	name = strings.ToLower(name)
-	return name == e.name || e.order != nil && slices.Contains([]string{"utf-16", "unicode", "iso-10646-ucs-2"}, name)
-}
-
-type byteOrder interface {
-	binary.ByteOrder
-	binary.AppendByteOrder
-}
-
-// decode returns the characters of data, in UTF-8 without byte order mark.
-func decode(data []byte) (string, encoding, error) {
+// decode returns the characters of a document, and checks that it declares the
+// encoding that it is in.
+func decode(data []byte) (string, error) {
+	var text, written string
+	var err error
 	switch {
 	case bytes.HasPrefix(data, []byte{0xEF, 0xBB, 0xBF}):
-		return stringOf(data[3:]), encoding{"utf-8", 3, nil}, nil
+		text, written = string(data[3:]), "utf-8"
 	case bytes.HasPrefix(data, []byte{0xFF, 0xFE}):
-		return decodeUTF16(data, encoding{"utf-16le", 2, binary.LittleEndian})
+		written = "utf-16le"
+		text, err = decodeUTF16(data[2:], binary.LittleEndian)
 	case bytes.HasPrefix(data, []byte{0xFE, 0xFF}):
-		return decodeUTF16(data, encoding{"utf-16be", 2, binary.BigEndian})
+		written = "utf-16be"
+		text, err = decodeUTF16(data[2:], binary.BigEndian)
 	case bytes.HasPrefix(data, []byte{'<', 0}):
-		return decodeUTF16(data, encoding{"utf-16le", 0, binary.LittleEndian})
+		written = "utf-16le"
+		text, err = decodeUTF16(data, binary.LittleEndian)
 	case bytes.HasPrefix(data, []byte{0, '<'}):
-		return decodeUTF16(data, encoding{"utf-16be", 0, binary.BigEndian})
+		written = "utf-16be"
+		text, err = decodeUTF16(data, binary.BigEndian)
+	default:
+		text, written = string(data), "utf-8"
 	}
-	return stringOf(data), encoding{"utf-8", 0, nil}, nil
+	if err != nil {
+		return "", err
+	}
+	_, declared, err := cutDeclaration(text)
+	if err != nil {
+		return "", err
+	}
+	return text, checkEncoding(declared, written, len(text) == len(data) && !slices.ContainsFunc(data, func(b byte) bool { return b >= utf8.RuneSelf }))
 }
 
-func decodeUTF16(data []byte, enc encoding) (string, encoding, error) {
+// checkEncoding compares the declared encoding, "" for none, with the one that
+// the bytes are in. .NET has several names for UTF-16, with the byte order in
+// them or without. Pure ASCII is what it is under each name below.
+func checkEncoding(declared, written string, ascii bool) error {
+	name := strings.ToLower(declared)
+	wide := strings.HasPrefix(written, "utf-16")
+	switch {
+	case name == "" || name == written:
+		return nil
+	case wide && slices.Contains([]string{"utf-16", "unicode", "iso-10646-ucs-2", "ucs-2"}, name):
+		return nil
+	case wide:
+		return fmt.Errorf("it declares the encoding %s but is written in %s", control.Quote(declared), written)
+	case name == "us-ascii" || strings.HasPrefix(name, "iso-8859-") || strings.HasPrefix(name, "windows-125"):
+		if ascii {
+			return nil
+		}
+		return fmt.Errorf("it declares the encoding %s and has letters outside of ASCII: only UTF-8 and UTF-16 are read here", control.Quote(declared))
+	case strings.HasPrefix(name, "utf-16") || name == "unicode" || name == "ucs-2" || name == "iso-10646-ucs-2":
+		return fmt.Errorf("it declares the encoding %s but its bytes are not of that encoding", control.Quote(declared))
+	}
+	return fmt.Errorf("it declares the encoding %s: only UTF-8 and UTF-16 are read here", control.Quote(declared))
+}
+
+func decodeUTF16(data []byte, order binary.ByteOrder) (string, error) {
 	if len(data)%2 != 0 {
-		return "", enc, errors.New("it begins as UTF-16 but has an odd number of bytes")
+		return "", errors.New("it begins as UTF-16 but has an odd number of bytes: it was cut short")
 	}
 	text := make([]byte, 0, len(data)/2) // enough for ASCII
-	for i := enc.mark; i < len(data); i += 2 {
-		r := rune(enc.order.Uint16(data[i:]))
+	for i := 0; i < len(data); i += 2 {
+		r := rune(order.Uint16(data[i:]))
 		if utf16.IsSurrogate(r) {
 			if i += 2; i < len(data) {
-				r = utf16.DecodeRune(r, rune(enc.order.Uint16(data[i:])))
+				r = utf16.DecodeRune(r, rune(order.Uint16(data[i:])))
 			}
 			if r < 0x10000 {
-				return "", enc, fmt.Errorf("half a UTF-16 surrogate pair before byte %d", i)
+				return "", fmt.Errorf("it is damaged: half a UTF-16 surrogate pair before byte %d", i)
 			}
 		}
 		text = utf8.AppendRune(text, r)
 	}
-	return stringOf(text), enc, nil
+	return string(text), nil
 }
 
-// Encode writes text as the document's source is written.
-func (d *Document) Encode(text string) []byte {
-	if d.encoding.order == nil {
-		return []byte(text)
-	}
-	var b []byte
-	for _, unit := range utf16.Encode([]rune(text)) {
-		b = d.encoding.order.AppendUint16(b, unit)
-	}
-	return b
-}
+// declaration is <?xml version="1.0" encoding="…" standalone="…"?>. Its groups are
+// the encoding in either kind of quotes.
+var declaration = regexp.MustCompile(strings.NewReplacer("S+", `[ \t\r\n]+`, "S*", `[ \t\r\n]*`, "NAME", `[A-Za-z][A-Za-z0-9._-]*`).Replace(
+	`^<\?xmlS+versionS*=S*(?:"1\.0"|'1\.0')(?:S+encodingS*=S*(?:"(NAME)"|'(NAME)'))?(?:S+standaloneS*=S*(?:"(?:yes|no)"|'(?:yes|no)'))?S*\?>`))
 
-// SourceRange returns where the part from..to of the document's Text lies in
-// the bytes that were given to [Parse].
-func (d *Document) SourceRange(from, to int) (int, int) {
-	return d.sourceOffset(from), d.sourceOffset(to)
-}
-
-func (d *Document) sourceOffset(at int) int {
-	if d.encoding.order == nil {
-		return d.encoding.mark + at
+// cutDeclaration takes the XML declaration off a text, which may have none, and
+// returns the encoding that it names.
+func cutDeclaration(text string) (rest, encoding string, err error) {
+	if rest, begins := strings.CutPrefix(text, "<?xml"); !begins || rest != "" && !strings.ContainsAny(rest[:1], " \t\r\n?") {
+		return text, "", nil
 	}
-	units := 0
-	for _, r := range d.Text[:at] {
-		units += utf16.RuneLen(r)
+	groups := declaration.FindStringSubmatch(text[:min(len(text), 1<<10)])
+	if groups == nil {
+		return "", "", errors.New("its first line, the XML declaration, is damaged: it is not as AD RMS writes it")
 	}
-	return d.encoding.mark + 2*units
-}
-
-// declaration reads <?xml version="1.0" encoding="…" standalone="…"?>, which may
-// be absent. The encoding that it names must be the document's, if that has one.
-func (p *parser) declaration() error {
-	const start, end = "<?xml", "?>"
-	if !strings.HasPrefix(p.s, start) || len(p.s) > len(start) && isName[p.s[len(start)]] {
-		return nil
-	}
-	p.at = len(start)
-	for _, item := range []struct {
-		name    string
-		needed  bool
-		accepts func(value string) bool
-	}{
-		{"version", true, func(value string) bool { return value == "1.0" }},
-		{"encoding", false, func(value string) bool { return value != "" }},
-		{"standalone", false, func(value string) bool { return value == "yes" || value == "no" }},
-	} {
-		if before := p.at; !p.space() || !strings.HasPrefix(p.s[p.at:], item.name) {
-			p.at = before
-			if item.needed {
-				return errors.New("the XML declaration has no version")
-			}
-			continue
-		}
-		name, _, value, err := p.attribute()
-		if err != nil {
-			return fmt.Errorf("the XML declaration: %w", err)
-		}
-		if name != item.name || !item.accepts(value) {
-			return fmt.Errorf("the XML declaration has the %s %s", name, control.Quote(value))
-		}
-		if enc := p.d.encoding; item.name == "encoding" && enc.name != "" && !enc.isCalled(value) {
-			return fmt.Errorf("it declares the encoding %s but is written in %s", control.Quote(value), enc.name)
-		}
-	}
-	p.space()
-	if !strings.HasPrefix(p.s[p.at:], end) {
-		return errors.New("the XML declaration does not end as it should")
-	}
-	p.at += len(end)
-	return nil
+	return text[len(groups[0]):], groups[1] + groups[2], nil
 }

@@ -24,7 +24,7 @@ const (
 type SLC struct {
 	ServerName      string    `json:"server_name"`
 	ServerURL       string    `json:"server_url"`
-	Issued          time.Time `json:"issued"`
+	Issued          time.Time `json:"issued,omitzero"`
 	ValidFrom       time.Time `json:"valid_from,omitzero"`
 	ValidUntil      time.Time `json:"valid_until,omitzero"`
 	IssuingFrom     time.Time `json:"issuing_from,omitzero"`
@@ -47,10 +47,10 @@ const selfEnrollment = "Microsoft DRM Server Self Enrollment Service"
 func DescribeSLC(chain []*Certificate) SLC {
 	slc, root := chain[0], chain[len(chain)-1].Issuer
 	return SLC{
-		ServerName: strings.Clone(slc.Principals[0].Name), ServerURL: strings.Clone(slc.Principals[0].URL), Issued: slc.Issued,
+		ServerName: slc.Principals[0].Name, ServerURL: slc.Principals[0].URL, Issued: slc.Issued,
 		ValidFrom: slc.Valid.From, ValidUntil: slc.Valid.Until,
 		IssuingFrom: slc.Issuing.From, IssuingUntil: slc.Issuing.Until,
-		DigestAlgorithm: slc.DigestAlgorithm.String(), IssuerName: strings.Clone(slc.Issuer.Name), ChainLength: len(chain),
+		DigestAlgorithm: slc.DigestAlgorithm.String(), IssuerName: slc.Issuer.Name, ChainLength: len(chain),
 		SelfEnrolled: slc.Issuer.Name == selfEnrollment,
 		Hierarchy:    hierarchy(root), RootFingerprint: Fingerprint(root.Key),
 	}
@@ -74,9 +74,10 @@ func Fingerprint(key *rsa.PublicKey) string {
 
 // Template is what a report says about a rights policy template.
 type Template struct {
-	GUID   string          `json:"guid"`
-	Issued time.Time       `json:"issued"`
-	Names  []LocalizedName `json:"names"`
+	GUID       string          `json:"guid"`
+	Issued     time.Time       `json:"issued,omitzero"`
+	ValidUntil time.Time       `json:"valid_until,omitzero"`
+	Names      []LocalizedName `json:"names"`
 	// AmbiguousNames: a name or description holds : or ; and may have been cut
 	// in the wrong place, or there is none at all.
 	AmbiguousNames     bool                `json:"ambiguous_names"`
@@ -106,15 +107,12 @@ func DescribeTemplate(c *Certificate) (Template, error) {
 	}
 	t := Template{
 		GUID: guid, Issued: c.Issued, Anyone: c.Anyone,
-		Rights: make([]string, len(c.Rights)), DistributionPoints: make([]DistributionPoint, len(c.Points)),
+		ValidUntil: c.Valid.Until,
+		Rights:     append([]string{}, c.Rights...), DistributionPoints: make([]DistributionPoint, len(c.Points)),
 	}
-	// Strings are cloned, so that a report does not hold on to the whole export.
-	t.Names, t.AmbiguousNames = splitNames(strings.Clone(c.Descriptor.Name))
-	for i, right := range c.Rights {
-		t.Rights[i] = strings.Clone(right)
-	}
+	t.Names, t.AmbiguousNames = splitNames(c.Descriptor.Name)
 	for i, p := range c.Points {
-		t.DistributionPoints[i] = DistributionPoint{strings.Clone(p.Type), strings.Clone(p.URL)}
+		t.DistributionPoints[i] = DistributionPoint{p.Type, p.URL}
 	}
 	return t, nil
 }
@@ -175,7 +173,7 @@ func GUID(s string) (string, error) {
 	if open != closed || !isGUID(inner) {
 		return "", fmt.Errorf("not a GUID: %s", control.Quote(s))
 	}
-	return strings.Clone(strings.ToLower(inner)), nil
+	return strings.ToLower(inner), nil
 }
 
 // isGUID reports whether s is hex digits in groups of 8, 4, 4, 4 and 12.

@@ -24,7 +24,7 @@ var (
 
 var digestAlgorithms = map[string]crypto.Hash{"SHA1": crypto.SHA1, "SHA256": crypto.SHA256}
 
-func (c *Certificate) readSignature(n xmltree.Node) (err error) {
+func (c *Certificate) readSignature(n *xmltree.Node) (err error) {
 	if n == nil {
 		return errors.New("the certificate does not have one SIGNATURE")
 	}
@@ -65,7 +65,7 @@ func (c *Certificate) Verify(key *rsa.PublicKey) error {
 // nothing without the signature. The error is [ErrDigest].
 func (c *Certificate) VerifyDigest() error {
 	h := c.DigestAlgorithm.New()
-	utf16le.Write(h, c.body)
+	h.Write(utf16le.Encode([]byte(c.body)))
 	if !bytes.Equal(h.Sum(nil), c.digest) {
 		return ErrDigest
 	}
@@ -75,11 +75,15 @@ func (c *Certificate) VerifyDigest() error {
 // Link is a place where a chain does not hold.
 type Link struct {
 	At  int   // index of the certificate, 0 is the leaf
-	Err error // [ErrLink], [ErrDigest] or [ErrSignature]
+	Err error // [ErrLink], [ErrName], [ErrDigest] or [ErrSignature]
 }
 
 // ErrLink is a certificate whose issuer is not the next one's principal.
 var ErrLink = errors.New("its issuer is not the principal of the next certificate")
+
+// ErrName is a certificate whose issuer is the next one's principal by key and
+// ID, under another name: MS-RMPR says only that the name SHOULD be copied.
+var ErrName = errors.New("its issuer is named otherwise than the principal of the next certificate")
 
 // VerifyChain checks a chain, leaf first: that each issuer is the next
 // certificate's only principal, and that each certificate is signed by the
@@ -96,8 +100,11 @@ func VerifyChain(chain []*Certificate) []Link {
 			continue
 		}
 		if i+1 < len(chain) && chain[i+1] != nil {
-			if next := chain[i+1].Principals; len(next) != 1 || !c.Issuer.Same(next[0]) {
+			switch next := chain[i+1].Principals; {
+			case len(next) != 1 || !c.Issuer.Same(next[0]):
 				broken = append(broken, Link{i, ErrLink})
+			case c.Issuer.Name != next[0].Name:
+				broken = append(broken, Link{i, ErrName})
 			}
 		}
 		if err := c.Verify(c.Issuer.Key); err != nil {

@@ -17,9 +17,8 @@
 //     attribute is in bits. The exponent is 65537.
 //   - Times are UTC, yyyy-MM-ddTHH:mm.
 //
-// A certificate with a comment or a processing instruction is refused, wherever it
-// stands: AD RMS writes none, and beside the body nobody signs it. Elements of
-// other names and those in a namespace are passed over.
+// Comments, CDATA sections and processing instructions are read as .NET reads
+// them. Elements of other names and those in a namespace are passed over.
 //
 // An issuing certificate (MS-RMPR 2.2.9.3) names its issuer with the issuer's
 // key, and the principal that it is issued to with that one's key. In a chain,
@@ -35,7 +34,6 @@ package xrml
 import (
 	"crypto"
 	"crypto/rsa"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/big"
@@ -89,10 +87,13 @@ type Principal struct {
 	Key *rsa.PublicKey // nil where it names none
 }
 
-// Same reports whether both are the same object with the same key, to the
-// letter.
+// Same reports whether both have the same key and the same ID (a GUID in any
+// spelling): by these a chain is linked (MS-RMPR 2.2.9.3.2).
 func (p Principal) Same(other Principal) bool {
-	return p.Object == other.Object && p.Key != nil && other.Key != nil && p.Key.Equal(other.Key)
+	guid, err := GUID(p.ID)
+	otherGUID, otherErr := GUID(other.ID)
+	sameID := p.ID == other.ID || err == nil && otherErr == nil && guid == otherGUID
+	return sameID && p.IDType == other.IDType && p.Key != nil && other.Key != nil && p.Key.Equal(other.Key)
 }
 
 // Period is a time span; a zero end is open.
@@ -103,65 +104,61 @@ func (p Period) Contains(t time.Time) bool {
 	return !t.Before(p.From) && (p.Until.IsZero() || !t.After(p.Until))
 }
 
-// Reader parses one certificate after the other. It takes its memory again,
-// and knows the last key that it met: templates all name the same one.
-type Reader struct {
-	doc     xmltree.Document
-	modulus string // as text
-	key     *rsa.PublicKey
+// Parse reads a certificate from its text. Where that has two readings, the one
+// whose digest holds is taken: it is the one that was signed.
+func Parse(text xmltree.Text) (*Certificate, error) {
+	c, err := parse(text.AsIs)
+	if text.AsIs != text.Normalised && (err != nil || c.VerifyDigest() != nil) {
+		if other, err := parse(text.Normalised); err == nil && other.VerifyDigest() == nil {
+			return other, nil
+		}
+	}
+	return c, err
 }
 
-// Parse reads a certificate from its text.
-func Parse(text string) (*Certificate, error) { return new(Reader).Parse(text) }
-
-// Parse reads a certificate from its text.
-func (r *Reader) Parse(text string) (*Certificate, error) {
-	if err := r.doc.ParseText(text); err != nil {
+func parse(text string) (*Certificate, error) {
+	doc, err := xmltree.ParseText(text)
+	if err != nil {
 		return nil, fmt.Errorf("not an XrML certificate: %w", err)
 	}
-	if passed := r.doc.Passed; len(passed) > 0 {
-		return nil, fmt.Errorf("not an XrML certificate of AD RMS: there is %s in it", passed[0])
-	}
-	root := r.doc.Root()
-	if root.Name() != "XrML" || root.Attr("version") != "1.2" {
-		return nil, fmt.Errorf("not an XrML 1.2 certificate: its root element is %s, version %s", control.Quote(root.Name()), control.Quote(root.Attr("version")))
+	root := doc.Root
+	if root.Name != "XrML" || root.Attr("version") != "1.2" {
+		return nil, fmt.Errorf("not an XrML 1.2 certificate: its root element is %s, version %s", control.Quote(root.Name), control.Quote(root.Attr("version")))
 	}
 	body := root.One("BODY")
 	if body == nil {
 		return nil, errors.New("the certificate does not have one BODY")
 	}
-	from, to := body.Range()
-	c := &Certificate{BodyType: body.Attr("type"), body: text[from:to]}
+	// Other readers look for these words alone: what is signed must be what is read.
+	if strings.Index(doc.Text, "<BODY") != body.From || strings.Index(doc.Text, "</BODY>")+len("</BODY>") != body.To {
+		return nil, errors.New("the certificate has more than one BODY, one of them in a comment or section")
+	}
+	c := &Certificate{BodyType: body.Attr("type"), body: doc.Text[body.From:body.To]}
 	if err := c.readTimes(body); err != nil {
 		return nil, err
 	}
-	if err := c.readParties(r, body); err != nil {
+	if err := c.readParties(body); err != nil {
 		return nil, err
 	}
 	if err := c.readSignature(root.One("SIGNATURE")); err != nil {
 		return nil, err
 	}
-	if err := c.readWork(body.One("WORK")); err != nil {
-		return nil, err
-	}
+	c.readWork(body.One("WORK"))
 	return c, nil
 }
 
-func (c *Certificate) readTimes(body xmltree.Node) (err error) {
+func (c *Certificate) readTimes(body *xmltree.Node) (err error) {
 	if c.Issued, err = readTime(body, "ISSUEDTIME"); err != nil {
 		return err
-	}
-	if c.Issued.IsZero() {
-		return errors.New("the certificate has no ISSUEDTIME")
 	}
 	if c.Valid, err = readPeriod(body.One("VALIDITYTIME")); err != nil {
 		return err
 	}
-	for group := range body.One("WORK").All("RIGHTSGROUP") {
+	for _, group := range body.One("WORK").All("RIGHTSGROUP") {
 		if group.Attr("name") != "Main-Rights" {
 			continue
 		}
-		for right := range group.One("RIGHTSLIST").All("RIGHT") {
+		for _, right := range group.One("RIGHTSLIST").All("RIGHT") {
 			if right.Attr("name") != "ISSUE" {
 				continue
 			}
@@ -173,39 +170,45 @@ func (c *Certificate) readTimes(body xmltree.Node) (err error) {
 	return nil
 }
 
-func (c *Certificate) readParties(r *Reader, body xmltree.Node) error {
+func (c *Certificate) readParties(body *xmltree.Node) error {
 	c.Descriptor = readObject(body.One("DESCRIPTOR"))
 	var err error
-	if c.Issuer, err = r.readPrincipal(body.One("ISSUER")); err != nil {
+	if c.Issuer, err = readPrincipal(body.One("ISSUER")); err != nil {
 		return fmt.Errorf("the issuer: %w", err)
 	}
 	if c.Issuer.Key == nil {
 		return errors.New("the certificate does not name its issuer's key")
 	}
-	for p := range body.One("ISSUEDPRINCIPALS").All("PRINCIPAL") {
-		principal, err := r.readPrincipal(p)
+	for _, p := range body.One("ISSUEDPRINCIPALS").All("PRINCIPAL") {
+		principal, err := readPrincipal(p)
 		if err != nil {
 			return fmt.Errorf("the principal: %w", err)
 		}
 		c.Principals = append(c.Principals, principal)
 	}
-	for point := range body.All("DISTRIBUTIONPOINT") {
+	for _, point := range body.All("DISTRIBUTIONPOINT") {
 		c.Points = append(c.Points, readObject(point))
 	}
 	return nil
 }
 
-// maxRights bounds the different rights of a certificate. AD RMS knows some 20.
-const maxRights = 100
-
-// readWork collects the rights, and whether ANYONE has one: whether an ID names
-// it, wherever that stands.
-func (c *Certificate) readWork(work xmltree.Node) error {
+// readWork collects the rights, each a RIGHT with a name or named itself (VIEW,
+// EDIT, …), and whether ANYONE has one: whether an ID names it, wherever that
+// stands.
+func (c *Certificate) readWork(work *xmltree.Node) {
+	seen := map[string]bool{}
 	for n := range work.Within() {
-		switch n.Name() {
+		switch n.Name {
 		case "RIGHTSLIST":
-			if err := c.readRights(n); err != nil {
-				return err
+			for _, child := range n.Children {
+				right := child.Name
+				if right == "RIGHT" {
+					right = child.Attr("name")
+				}
+				if !seen[right] {
+					seen[right] = true
+					c.Rights = append(c.Rights, right)
+				}
 			}
 		case "ID":
 			if n.Attr("type") == "Internal" && strings.EqualFold(n.Text(), "ANYONE") {
@@ -213,30 +216,10 @@ func (c *Certificate) readWork(work xmltree.Node) error {
 			}
 		}
 	}
-	return nil
-}
-
-// readRights reads the elements of a RIGHTSLIST, each a RIGHT with a name or
-// named itself (VIEW, EDIT, …).
-func (c *Certificate) readRights(list xmltree.Node) error {
-	for n := range list.Children() {
-		right := n.Name()
-		if right == "RIGHT" {
-			right = n.Attr("name")
-		}
-		if slices.Contains(c.Rights, right) {
-			continue
-		}
-		if len(c.Rights) == maxRights {
-			return fmt.Errorf("the certificate has more than %d different rights", maxRights)
-		}
-		c.Rights = append(c.Rights, right)
-	}
-	return nil
 }
 
 // readObject reads the OBJECT of the node; what is missing stays empty.
-func readObject(n xmltree.Node) Object {
+func readObject(n *xmltree.Node) Object {
 	object := n.One("OBJECT")
 	id := object.One("ID")
 	return Object{
@@ -246,24 +229,21 @@ func readObject(n xmltree.Node) Object {
 }
 
 // readName reads the NAME; a template may have one for each language.
-func readName(object xmltree.Node) string {
-	if object.Count("NAME") < 2 {
-		return object.TextOf("NAME")
-	}
+func readName(object *xmltree.Node) string {
 	var all strings.Builder
-	for name := range object.All("NAME") {
+	for _, name := range object.All("NAME") {
 		all.WriteString(name.Text())
 	}
 	return all.String()
 }
 
-func (r *Reader) readPrincipal(n xmltree.Node) (Principal, error) {
+func readPrincipal(n *xmltree.Node) (Principal, error) {
 	p := Principal{Object: readObject(n)}
-	if n.Count("PUBLICKEY") == 0 {
+	if len(n.All("PUBLICKEY")) == 0 {
 		return p, nil
 	}
 	var err error
-	p.Key, err = r.readKey(n.One("PUBLICKEY"))
+	p.Key, err = readKey(n.One("PUBLICKEY"))
 	return p, err
 }
 
@@ -271,12 +251,12 @@ func (r *Reader) readPrincipal(n xmltree.Node) (Principal, error) {
 // AD RMS has keys of 1024 and 2048 bits.
 const maxKeyBits = 4096
 
-func (r *Reader) readKey(n xmltree.Node) (*rsa.PublicKey, error) {
+func readKey(n *xmltree.Node) (*rsa.PublicKey, error) {
 	if algorithm := n.TextOf("ALGORITHM"); algorithm != "RSA" {
 		return nil, fmt.Errorf("the public key's algorithm is %s, expected RSA", control.Quote(algorithm))
 	}
-	parameter := func(name string) xmltree.Node {
-		for p := range n.All("PARAMETER") {
+	parameter := func(name string) *xmltree.Node {
+		for _, p := range n.All("PARAMETER") {
 			if p.Attr("name") == name {
 				return p.One("VALUE")
 			}
@@ -287,9 +267,6 @@ func (r *Reader) readKey(n xmltree.Node) (*rsa.PublicKey, error) {
 		return nil, fmt.Errorf("the public key's exponent is %s, expected 65537", control.Quote(e))
 	}
 	value := parameter("modulus")
-	if r.key != nil && value.Text() == r.modulus && value.Attr("size") == strconv.Itoa(r.key.N.BitLen()) {
-		return r.key, nil
-	}
 	modulus, err := readValue(value)
 	if err != nil {
 		return nil, fmt.Errorf("the public key's modulus: %w", err)
@@ -302,17 +279,13 @@ func (r *Reader) readKey(n xmltree.Node) (*rsa.PublicKey, error) {
 	if key.N.BitLen() != 8*len(modulus) || key.N.Bit(0) == 0 {
 		return nil, fmt.Errorf("the public key's modulus is not an odd number of %d bits, little-endian", 8*len(modulus))
 	}
-	r.modulus, r.key = value.Text(), key
 	return key, nil
 }
 
-// blanks are the white space in base64 that the decoder does not skip itself.
-var blanks = strings.NewReplacer(" ", "", "\t", "")
-
 // readValue reads a VALUE in base64, in which there may be white space, whose
 // size attribute, if there is one, counts bits.
-func readValue(n xmltree.Node) ([]byte, error) {
-	value, err := base64.StdEncoding.Strict().DecodeString(blanks.Replace(n.Text()))
+func readValue(n *xmltree.Node) ([]byte, error) {
+	value, err := n.Base64()
 	if err != nil {
 		return nil, fmt.Errorf("not base64: %w", err)
 	}
@@ -325,7 +298,7 @@ func readValue(n xmltree.Node) ([]byte, error) {
 	return value, nil
 }
 
-func readPeriod(n xmltree.Node) (p Period, err error) {
+func readPeriod(n *xmltree.Node) (p Period, err error) {
 	if p.From, err = readTime(n, "FROM"); err == nil {
 		p.Until, err = readTime(n, "UNTIL")
 	}
@@ -333,8 +306,8 @@ func readPeriod(n xmltree.Node) (p Period, err error) {
 }
 
 // readTime returns the zero time where there is no such element.
-func readTime(n xmltree.Node, name string) (time.Time, error) {
-	if n.Count(name) == 0 {
+func readTime(n *xmltree.Node, name string) (time.Time, error) {
+	if len(n.All(name)) == 0 {
 		return time.Time{}, nil
 	}
 	t, err := time.Parse("2006-01-02T15:04", n.TextOf(name))

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+// Package survey compares the reports on several TPD exports: which of them
+// belong together, which hold the same key, and which key to make active.
+package survey
 
 import (
 	"cmp"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/tpd"
 )
 
 // Survey says which of several exports belong together. Files are positions in
@@ -26,7 +29,7 @@ type Survey struct {
 
 // Group are the exports of one organisation, as far as they show it.
 type Group struct {
-	Files        []int       `json:"files"`         // newest SLC first, those that must not be used last
+	Files        []int       `json:"files"`         // valid SLCs first, then the newest; those that must not be used last
 	Because      []string    `json:"because"`       // what some of them have in common, in sentences
 	BecauseFiles [][]int     `json:"because_files"` // for each sentence, the files that it is about
 	SameKey      []Duplicate `json:"same_key"`      // keys that are there more than once
@@ -41,11 +44,20 @@ type Duplicate struct {
 	Files  []int  `json:"files"`
 	Use    int    `json:"use"` // the one to import, -1 if none may be used
 	Reason string `json:"reason"`
+	Lost   []Lost `json:"lost"` // templates that come with the others only
+}
+
+// Lost is a template that does not come with the file that is to be used.
+type Lost struct {
+	GUID string `json:"guid"`
+	Name string `json:"name"` // in its first language
+	File int    `json:"file"` // that has it
 }
 
 // surveyed are the files that a survey compares.
 type surveyed struct {
-	reports  []*Report
+	now      time.Time
+	reports  []*tpd.Report
 	disputed map[int]bool // files in conflict
 }
 
@@ -55,11 +67,11 @@ type bond struct {
 	files []int
 }
 
-// NewSurvey compares the reports on several files. A report may be nil, of a
+// New compares the reports on several files as they are at a moment. A report may be nil, of a
 // file that could not be opened.
-func NewSurvey(reports []*Report) Survey {
+func New(reports []*tpd.Report, now time.Time) Survey {
 	s := Survey{Groups: []Group{}, Conflicts: [][]int{}, Unread: []int{}}
-	all := &surveyed{reports, map[int]bool{}}
+	all := &surveyed{now, reports, map[int]bool{}}
 	for i, r := range reports {
 		if r == nil {
 			s.Unread = append(s.Unread, i)
@@ -131,7 +143,7 @@ func bind(bonds []bond, why string, pair ...int) []bond {
 
 // kinship says why two exports belong together, or "". The enrolment service
 // and the root say nothing: every organisation has the same ones.
-func kinship(a, b *Report, hostsA, hostsB []string) string {
+func kinship(a, b *tpd.Report, hostsA, hostsB []string) string {
 	switch {
 	case a.Fingerprint != "" && a.Fingerprint == b.Fingerprint:
 		return "they hold the same key"
@@ -150,7 +162,7 @@ func kinship(a, b *Report, hostsA, hostsB []string) string {
 }
 
 // hostsOf are the names of the servers in the SLC's and the templates' URLs.
-func hostsOf(r *Report) []string {
+func hostsOf(r *tpd.Report) []string {
 	var hosts []string
 	add := func(address string) {
 		if u, err := url.Parse(address); err == nil && u.Hostname() != "" {
@@ -174,7 +186,7 @@ func hostsOf(r *Report) []string {
 const maxHosts = 16
 
 // conflicts finds files of one GUID with different keys.
-func conflicts(reports []*Report) (found [][]int) {
+func conflicts(reports []*tpd.Report) (found [][]int) {
 	byGUID := map[string][]int{}
 	var guids []string
 	for i, r := range reports {
@@ -218,19 +230,42 @@ func (s *surveyed) standing(i int) int {
 	if s.disputed[i] {
 		return 0
 	}
-	return map[string]int{VerdictHSM: 2, VerdictMicrosoftManaged: 1}[s.reports[i].Verdict]
+	return map[string]int{tpd.VerdictHSM: 2, tpd.VerdictInHSM: 2, tpd.VerdictMicrosoftManaged: 1}[s.reports[i].Verdict]
 }
 
-// newerFirst orders by the SLC's issue. A file that must not be used comes last:
-// what it says of its date may not be true.
-func (s *surveyed) newerFirst(a, b int) int {
-	issued := func(i int) (t time.Time) {
-		if slc := s.reports[i].SLC; slc != nil {
-			t = slc.Issued
-		}
-		return t
+// issued is when a file's SLC was issued.
+func (s *surveyed) issued(i int) (t time.Time) {
+	if slc := s.reports[i].SLC; slc != nil {
+		t = slc.Issued
 	}
-	return cmp.Or(min(s.standing(b), 1)-min(s.standing(a), 1), issued(b).Compare(issued(a)))
+	return t
+}
+
+// expired returns since when a file's SLC has been past its validity, or the zero
+// time. Clients reject licences under such an SLC.
+func (s *surveyed) expired(i int) time.Time {
+	if slc := s.reports[i].SLC; slc != nil {
+		for _, end := range []time.Time{slc.ValidUntil, slc.IssuingUntil} {
+			if !end.IsZero() && s.now.After(end) {
+				return end
+			}
+		}
+	}
+	return time.Time{}
+}
+
+// valid is 1 for a file whose SLC has not expired, else 0.
+func (s *surveyed) valid(i int) int {
+	if s.expired(i).IsZero() {
+		return 1
+	}
+	return 0
+}
+
+// newerFirst orders by the SLC: a valid one first, then the one issued last. A file
+// that must not be used comes last: what it says of its dates may not be true.
+func (s *surveyed) newerFirst(a, b int) int {
+	return cmp.Or(min(s.standing(b), 1)-min(s.standing(a), 1), s.valid(b)-s.valid(a), s.issued(b).Compare(s.issued(a)))
 }
 
 func (s *surveyed) sameKey(a, b int) bool {
@@ -264,6 +299,12 @@ func (s *surveyed) chooseActive(g *Group) {
 	}
 	if len(best) == 1 {
 		g.Active = best[0]
+		if end := s.expired(best[0]); !end.IsZero() {
+			g.Reason += fmt.Sprintf("; but its certificate expired on %s, and clients reject new licences under it: renew it in AD RMS, and export the domain again", end.Format(time.DateOnly))
+		}
+		if s.reports[best[0]].Verdict == tpd.VerdictInHSM {
+			g.Reason += "; it is in an HSM, which wraps it: offline wrap"
+		}
 	}
 	g.Reason += unable + s.leftOut(g)
 }
@@ -301,8 +342,11 @@ func (s *surveyed) unable(g *Group, file int) string {
 		return cmp.Or(s.newerFirst(a, b), cmp.Compare(s.reports[a].KeyGUID, s.reports[b].KeyGUID))
 	})
 	age := "newer"
-	if s.newerFirst(newest, file) == 0 {
+	switch {
+	case s.newerFirst(newest, file) == 0:
 		age = "as new"
+	case s.valid(newest) > s.valid(file):
+		age = "valid still"
 	}
 	return fmt.Sprintf("; the key %s is %s and cannot (%s)", s.reports[newest].KeyGUID, age, s.reports[newest].Reason)
 }
@@ -314,9 +358,8 @@ func (s *surveyed) leftOut(g *Group) string {
 	return ""
 }
 
-// duplicates finds keys that several of the files hold, and the one to take
-// each from: what its key can become first, then the most templates, since each
-// export has those of its day.
+// duplicates finds keys that several of the files hold, and the one to take each
+// from.
 func (s *surveyed) duplicates(files []int) []Duplicate {
 	all := []Duplicate{}
 	done := map[string]bool{"": true}
@@ -339,20 +382,56 @@ func (s *surveyed) duplicates(files []int) []Duplicate {
 	return all
 }
 
-// chooseDuplicate chooses of files in the order of their positions.
+// chooseDuplicate chooses of files in the order of their positions: by what the
+// key can become, then by the validity of the SLC, then the SLC that was issued
+// last (a renewal of the same key), then the most templates, since each export has
+// those of its day.
 func (s *surveyed) chooseDuplicate(same []int) Duplicate {
-	standing := func(a, b int) int { return s.standing(b) - s.standing(a) }
-	templates := func(a, b int) int { return len(s.reports[b].Templates) - len(s.reports[a].Templates) }
+	templates := func(i int) int { return len(s.reports[i].Templates) }
+	criteria := []struct {
+		compare func(a, b int) int
+		reason  string
+	}{
+		{func(a, b int) int { return s.standing(b) - s.standing(a) }, "the others have faults that it has not"},
+		{func(a, b int) int { return s.valid(b) - s.valid(a) }, "its certificate is valid, those of the others have expired"},
+		{func(a, b int) int { return s.issued(b).Compare(s.issued(a)) }, "its certificate is the renewed one: the key is the same"},
+		{func(a, b int) int { return templates(b) - templates(a) }, "it has the most templates"},
+	}
 	best := slices.Clone(same)
-	slices.SortStableFunc(best, func(a, b int) int { return cmp.Or(standing(a, b), templates(a, b)) })
-	d := Duplicate{same, best[0], "they are alike; the first is as good as any"}
-	switch {
-	case s.standing(best[0]) == 0:
+	slices.SortStableFunc(best, func(a, b int) int {
+		for _, c := range criteria {
+			if order := c.compare(a, b); order != 0 {
+				return order
+			}
+		}
+		return 0
+	})
+	d := Duplicate{same, best[0], "they are alike; the first is as good as any", []Lost{}}
+	if s.standing(best[0]) == 0 {
 		d.Use, d.Reason = -1, "none of them may be used"
-	case standing(best[0], best[1]) != 0:
-		d.Reason = "the others have faults that it has not"
-	case templates(best[0], best[1]) != 0:
-		d.Reason = "it has the most templates"
+		return d
+	}
+	for _, c := range criteria {
+		if c.compare(best[0], best[1]) != 0 {
+			d.Reason = c.reason
+			break
+		}
+	}
+	has := map[string]bool{}
+	for _, i := range best {
+		if s.standing(i) == 0 {
+			continue
+		}
+		for _, t := range s.reports[i].Templates {
+			if i != best[0] && !has[t.GUID] {
+				lost := Lost{GUID: t.GUID, File: i}
+				if len(t.Names) > 0 {
+					lost.Name = t.Names[0].Name
+				}
+				d.Lost = append(d.Lost, lost)
+			}
+			has[t.GUID] = true
+		}
 	}
 	return d
 }

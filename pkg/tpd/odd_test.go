@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tpd
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+
+	"keyferry/pkg/control"
+	"keyferry/test/vectors"
+)
+
+// oddPassword is the password of an odd export.
+func oddPassword(t testing.TB, name string) []byte {
+	if name == "legacy-collision" {
+		return bytes.TrimSpace(vectors.OddFile(t, "legacy-collision.pw"))
+	}
+	return []byte(vectors.OddPassword)
+}
+
+// Each odd export gets the answer that testdata/vectors/odd/README.md gives.
+func TestOddExports(t *testing.T) {
+	c := func(controls ...control.Control) []string {
+		ids := []string{}
+		for _, c := range controls {
+			ids = append(ids, c.ID)
+		}
+		return ids
+	}
+	want := map[string]struct {
+		refused control.Control // by Parse or Decrypt
+		says    string
+		verdict string
+		reason  control.Control
+		warned  []string
+	}{
+		"cert-crlf-in-body":        {verdict: VerdictHSM},
+		"chain-issuer-no-name":     {verdict: VerdictHSM, warned: c(control.TPDChainName)},
+		"csptype-nbsp":             {refused: control.TPDDocument, says: "nCSPType"},
+		"hide-comment":             {verdict: VerdictHSM, warned: c(control.TPDExtra)},
+		"hide-container":           {verdict: VerdictRefused, reason: control.TPDKeyless},
+		"hide-element":             {verdict: VerdictHSM, warned: c(control.TPDExtra)},
+		"key-bversion-3":           {verdict: VerdictRefused, reason: control.TPDKeyBlob, says: "the version 3"},
+		"keynumber-nil":            {refused: control.TPDDocument, says: "nKeyNumber"},
+		"legacy-collision":         {verdict: VerdictRefused, reason: control.TPDLegacyCollision},
+		"ncipher-cluster":          {verdict: VerdictInHSM, reason: control.TPDKeyInHSM, says: "nCipher"},
+		"ser-us-ascii":             {verdict: VerdictHSM},
+		"slc-9999":                 {verdict: VerdictHSM},
+		"slc-expired-5templates":   {verdict: VerdictHSM, warned: c(control.TPDValidity, control.TPDValidity)},
+		"slc-name-ideographic":     {verdict: VerdictHSM},
+		"slc-renewed-2templates":   {verdict: VerdictHSM},
+		"template-crlf-descr":      {verdict: VerdictHSM},
+		"template-nul-after":       {refused: control.TPDDocument, says: "there is a NUL character in line"},
+		"template-referral-mailto": {verdict: VerdictHSM},
+		"templates-4300-empty":     {refused: control.TPDSize, says: "4300 rights policy templates"},
+		"templates-one-null":       {verdict: VerdictHSM, warned: c(control.TPDNull)},
+		"url-upper-port":           {verdict: VerdictHSM},
+	}
+	for name, file := range vectors.AllOdd(t) {
+		t.Run(name, func(t *testing.T) {
+			w, ok := want[name]
+			if !ok {
+				t.Fatal("nothing is expected of this export")
+			}
+			e, err := Parse(file)
+			var d *Domain
+			if err == nil {
+				d, err = e.Decrypt(oddPassword(t, name))
+			}
+			if w.refused.ID != "" {
+				if refusedBy(t, err, w.refused); err != nil && !strings.Contains(err.Error(), w.says) {
+					t.Errorf("%v, expected it to say %s", err, w.says)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := d.Check(terms)
+			if r.Verdict != w.verdict || r.Reason != w.reason.ID {
+				t.Errorf("%s because of %s, expected %s, %s: %+v", r.Verdict, r.Reason, w.verdict, w.reason.ID, r.Findings)
+			}
+			if got := controlsOf(r, true); !slices.Equal(got, append([]string{}, w.warned...)) {
+				t.Errorf("warned by %v, expected %v", got, w.warned)
+			}
+			if err := r.Err(); w.says != "" && !strings.Contains(err.Error(), w.says) {
+				t.Errorf("%v, expected it to say %s", err, w.says)
+			}
+		})
+	}
+}
+
+// With a fresh password nobody takes the wrong key for the keyless copy.
+func TestTPDLegacyCollision(t *testing.T) {
+	e, err := Parse(vectors.Odd(t, "legacy-collision"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := e.Decrypt(oddPassword(t, "legacy-collision"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Checked(terms)
+	refusedBy(t, err, control.TPDLegacyCollision)
+	fresh := terms
+	fresh.FreshPassword = true
+	checked, err := d.Checked(fresh)
+	if err != nil || !slices.Equal(controlsOf(checked.Report(), true), []string{control.TPDLegacyKDF.ID}) {
+		t.Errorf("with a fresh password: %v", err)
+	}
+	// A keyless copy under the same password collides all the same.
+	if e, err = Parse(keylessOf(t, d, OmitElement)); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = e.Decrypt(oddPassword(t, "legacy-collision")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.CheckedKeyless(terms)
+	refusedBy(t, err, control.TPDLegacyCollision)
+}
+
+// Findings of one kind are counted, not repeated.
+func TestFindingsAreCounted(t *testing.T) {
+	d := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
+	for range 3000 {
+		d.templates = append(d.templates, "")
+	}
+	domain, err := decryptDraft(t, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := domain.Check(terms)
+	last := r.Findings[len(r.Findings)-1]
+	if len(r.Findings) != maxAlike || !strings.HasSuffix(last.Message, "; 2990 more are like it") || last.Control != control.TPDTemplate.ID {
+		t.Errorf("%d findings, the last is %+v", len(r.Findings), last)
+	}
+}
+
+// A template that does not verify, or can't be read, is taken where the operator
+// names it as the refusal does.
+func TestAcceptTemplate(t *testing.T) {
+	d := takeApart(t, vectors.OneTPD(t, "contoso-mode2"))
+	d.templates[0] = strings.Replace(d.templates[0], "staff0", "staff9", 1)
+	d.templates[2] = "x"
+	domain, err := decryptDraft(t, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := domain.Check(terms)
+	if got := controlsOf(r, false); !slices.Equal(got, []string{control.TPDTemplateSignature.ID, control.TPDTemplate.ID}) {
+		t.Fatalf("refused by %v", got)
+	}
+	accept := terms
+	for _, f := range r.Findings {
+		_, id, ok := strings.Cut(f.Hint, "--accept-template ")
+		if !ok || strings.Contains(f.Hint, "by whom") {
+			t.Fatalf("the hint is %q", f.Hint)
+		}
+		if _, err := ParseTemplateID(id); err != nil {
+			t.Fatal(err)
+		}
+		_, err := domain.Checked(accept)
+		refusedBy(t, err, control.TPDTemplate)
+		accept.AcceptTemplates = append(accept.AcceptTemplates, id)
+	}
+	checked, err := domain.Checked(accept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := controlsOf(checked.Report(), true); !slices.Equal(got, []string{control.TPDTemplateSignature.ID, control.TPDTemplate.ID}) {
+		t.Errorf("warned by %v", got)
+	}
+	if _, err := domain.Checked(Terms{Now: now, AcceptTemplates: []string{AnyTemplate}}); err != nil {
+		t.Errorf("with any template: %v", err)
+	}
+}
