@@ -47,8 +47,8 @@ func (o *importOptions) readExports(ctx context.Context, io *cli.IO) ([]*export,
 	}
 	var exports []*export
 	var problems []error
-	for i, path := range o.tpds {
-		e, err := o.readExport(io, path, passwords[i])
+	for i := range o.tpds {
+		e, err := o.readExport(io, i, passwords[i])
 		clear(passwords[i])
 		if err != nil {
 			problems = append(problems, err)
@@ -74,7 +74,8 @@ func (o *importOptions) readExports(ctx context.Context, io *cli.IO) ([]*export,
 	return exports, nil
 }
 
-func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*export, error) {
+func (o *importOptions) readExport(io *cli.IO, i int, password []byte) (*export, error) {
+	path := o.tpds[i]
 	file, err := cli.ReadAtMost(path, tpd.MaxSize)
 	if err != nil {
 		return nil, err
@@ -87,6 +88,11 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	}
 	if e.domain, err = raw.Decrypt(password); err != nil {
 		return nil, control.About(name, err)
+	}
+	if len(o.pems) > 0 {
+		if err := useKey(e.domain, o.pems[i]); err != nil {
+			return nil, control.About(inspect.FileName(o.pems[i]), err)
+		}
 	}
 	e.forHSM, err = e.domain.Checked(o.terms())
 	switch {
@@ -113,6 +119,22 @@ func (o *importOptions) readExport(io *cli.IO, path string, password []byte) (*e
 	}
 	io.Note("%s: every check holds; the key of SLC %s, %s", name, e.GUID(), e.fingerprint)
 	return e, nil
+}
+
+// maxPEM bounds a PEM file in bytes.
+const maxPEM = 64 << 10
+
+// useKey reads the key of a keyless TPD from its PEM file.
+func useKey(domain *tpd.Domain, path string) error {
+	file, err := cli.ReadAtMost(path, maxPEM)
+	if err != nil {
+		return err
+	}
+	defer clear(file[:cap(file)])
+	if len(file) > maxPEM {
+		return control.TPDKeyPEM.Refuse("the file has more than %d bytes", maxPEM)
+	}
+	return domain.UseKey(file)
 }
 
 // terms are those of the checks of every TPD.

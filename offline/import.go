@@ -40,6 +40,8 @@ of it in the outbox. Nothing is changed before everything was checked.
   --protection-password-file PATH    the export's password: one for all, or one
                                      each (or --protection-password-fd N, or
                                      --protection-password to be asked)
+  --key-pem PATH                     the key of a keyless TPD, one each, as
+                                     TpdUtil wrote both: PKCS#8 or PKCS#1
   --exchange-key-package PATH        BYOK-KEK-pkg-…
   --new-security-world-package PATH  BYOK-SecurityWorld-pkg-…, the pinned one
   --pinned-root SHA256:…             refuse chains that do not end at this root
@@ -75,6 +77,7 @@ Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
 		o := &importOptions{}
 		flags.StringVar(&o.wrap, "wrap", "", "")
 		flags.BoolVar(&o.microsoftManaged, "microsoft-managed", false, "")
+		flags.StringArrayVar(&o.pems, "key-pem", nil, "")
 		return o.setup(flags)
 	},
 }
@@ -119,7 +122,7 @@ func (o *importOptions) setup(flags *pflag.FlagSet) cli.Run {
 
 type importOptions struct {
 	stored                bool // wrap: the keys are in the token already
-	tpds, ids             []string
+	tpds, ids, pems       []string
 	kek, world, wrap, out string
 	roots                 []fingerprint.Fingerprint
 	accept                []string // templates
@@ -147,6 +150,10 @@ const (
 func (o *importOptions) check() error {
 	if len(o.tpds) != len(o.ids) {
 		return control.CommandLine.Refuse("%d TPDs and %d key identifiers were given: want one each", len(o.tpds), len(o.ids))
+	}
+	if len(o.pems) > 0 && len(o.pems) != len(o.tpds) {
+		return control.CommandLine.Refuse("%d TPDs and %d files for --key-pem were given: want one each", len(o.tpds), len(o.pems)).
+			WithHint("import the exports that carry their key in a command of their own")
 	}
 	seen := map[string]bool{}
 	for _, id := range o.ids {

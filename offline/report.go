@@ -59,7 +59,8 @@ func describeTable(w *strings.Builder, files []inspect.File) {
 				issued = inspect.Day(r.SLC.Issued)
 			}
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, shortName(f.File, room), key, dash(number(uint64(bits))), issued, f.Verdict())
+		verdict, _, _ := strings.Cut(f.Verdict(), ":") // less what to do
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", i+1, shortName(f.File, room), key, dash(number(uint64(bits))), issued, verdict)
 	}
 	table.Flush() // into memory: can't fail
 }

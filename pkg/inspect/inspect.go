@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -117,7 +116,7 @@ func (f File) Describe(w *strings.Builder, verbose bool) {
 func FileName(path string) string {
 	name := filepath.Base(path)
 	if strings.Join(strings.Fields(name), " ") != name { // it could draw lines and columns
-		return strconv.QuoteToASCII(name)
+		return control.Quote(name)
 	}
 	return control.Plain(name)
 }

@@ -8,6 +8,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"strings"
 	"unicode/utf8"
 
@@ -164,6 +166,53 @@ func (e *Export) openKey(d *Domain, keys keys) {
 		}
 		return
 	}
+}
+
+// UseKey gives a keyless TPD its private key from a PEM file: PKCS #8 or PKCS #1, as
+// TpdUtil writes it beside the keyless TPD. From then on the checks are those of an
+// export that carries the key. It refuses with KF-TPD-KEY-PEM, or
+// KF-TPD-KEY-PRESENT where the TPD has a key of its own. The caller clears file.
+func (d *Domain) UseKey(file []byte) (err error) {
+	if d.hasKeyField {
+		return control.TPDKeyPresent.Refuse("the TPD carries its private key itself, and another one was given with it").
+			WithHint("give an export alone, and a PEM file with the keyless TPD that belongs to it")
+	}
+	secret.Do(func() { d.Key, err = parsePEM(file) })
+	d.hasKeyField = err == nil
+	return err
+}
+
+func parsePEM(file []byte) (*rsa.PrivateKey, error) {
+	block, rest := pem.Decode(file)
+	if block == nil {
+		return nil, control.TPDKeyPEM.Refuse("there is no PEM block in the file")
+	}
+	defer clear(block.Bytes)
+	if more, _ := pem.Decode(rest); more != nil {
+		clear(more.Bytes)
+		return nil, control.TPDKeyPEM.Refuse("there is more than one PEM block in the file")
+	}
+	var parsed any
+	var err error
+	switch block.Type {
+	case "PRIVATE KEY":
+		parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		if len(block.Headers) > 0 {
+			return nil, control.TPDKeyPEM.Refuse("the private key in the PEM file is encrypted")
+		}
+		parsed, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	default:
+		return nil, control.TPDKeyPEM.Refuse("the PEM file holds a %s", control.Quote(block.Type))
+	}
+	if err != nil { // its text may quote the key
+		return nil, control.TPDKeyPEM.Refuse("the private key in the PEM file is damaged")
+	}
+	key, ok := parsed.(*rsa.PrivateKey)
+	if !ok || len(key.Primes) != 2 {
+		return nil, control.TPDKeyPEM.Refuse("the private key in the PEM file is no RSA key of two primes")
+	}
+	return key, nil
 }
 
 // initialVector is the same in every export.

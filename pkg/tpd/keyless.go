@@ -92,29 +92,12 @@ func refuseCarried() *control.Refusal {
 // its ciphertext, or of one of its numbers in either byte order, in base64 or hex,
 // with anything between the characters and behind any references of XML.
 func (d *Domain) carriesKey(text string) bool {
-	const piece, letters = 24, 28
-	pieces := map[string]bool{} // their first letters in each spelling
-	add := func(secret []byte) {
-		for ; len(secret) >= piece; secret = secret[piece:] {
-			pieces[hex.EncodeToString(secret[:piece])[:letters]] = true
-			for shift := range 3 { // the places in a group of three bytes that it may begin at
-				spelling := base64.StdEncoding.EncodeToString(append(make([]byte, shift), secret[:piece]...))
-				if shift > 0 {
-					spelling = spelling[4:] // the first group has bits of what stands before
-				}
-				pieces[spelling[:letters]] = true
-			}
-		}
-	}
-	add(d.export.key)
-	if d.Key != nil {
-		for _, x := range append([]*big.Int{d.Key.D, d.Key.Precomputed.Dp, d.Key.Precomputed.Dq, d.Key.Precomputed.Qinv}, d.Key.Primes...) {
-			number := x.Bytes()
-			add(number)
-			slices.Reverse(number)
-			add(number)
-			clear(number)
-		}
+	pieces := d.spelledPieces()
+	defer clear(pieces)
+	slices.SortFunc(pieces, compareSpellings)
+	var begins [1 << 16]bool // two characters with which one begins
+	for _, p := range pieces {
+		begins[uint16(p[0])<<8|uint16(p[1])] = true
 	}
 	text = strings.ReplaceAll(text, "\x00", "") // UTF-16
 	for before := ""; before != text; {
@@ -123,13 +106,64 @@ func (d *Domain) carriesKey(text string) bool {
 	inBase64 := strings.Map(keep(base64Letters), strings.NewReplacer("-", "+", "_", "/").Replace(text))
 	inHex := strings.Map(keep("0123456789abcdef"), strings.ReplaceAll(strings.ToLower(text), "0x", ""))
 	for _, text := range []string{inBase64, inHex} {
-		for ; len(text) >= letters; text = text[1:] {
-			if pieces[text[:letters]] {
+		var at spelling
+		for ; len(text) >= len(at); text = text[1:] {
+			if !begins[uint16(text[0])<<8|uint16(text[1])] {
+				continue
+			}
+			copy(at[:], text)
+			if _, found := slices.BinarySearchFunc(pieces, at, compareSpellings); found {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// spelling is how 24 bytes begin in hex or base64.
+type spelling [28]byte
+
+func compareSpellings(a, b spelling) int { return bytes.Compare(a[:], b[:]) }
+
+// spelledPieces returns the pieces of the private key that a text is searched for,
+// which the caller clears. No other copy of them is left.
+func (d *Domain) spelledPieces() []spelling {
+	const piece = 24
+	secrets := [][]byte{d.export.key}
+	if d.Key != nil {
+		for _, x := range append([]*big.Int{d.Key.D, d.Key.Precomputed.Dp, d.Key.Precomputed.Dq, d.Key.Precomputed.Qinv}, d.Key.Primes...) {
+			number := x.Bytes()
+			reversed := slices.Clone(number)
+			slices.Reverse(reversed)
+			defer clear(number)
+			defer clear(reversed)
+			secrets = append(secrets, number, reversed)
+		}
+	}
+	count := 0
+	for _, secret := range secrets {
+		count += 4 * (len(secret) / piece)
+	}
+	spelled := make([]spelling, 0, count)
+	var padded [piece + 2]byte
+	var letters [2 * piece]byte
+	defer func() { clear(padded[:]); clear(letters[:]) }()
+	for _, secret := range secrets {
+		for ; len(secret) >= piece; secret = secret[piece:] {
+			hex.Encode(letters[:], secret[:piece])
+			spelled = append(spelled, spelling(letters[:]))
+			for shift := range 3 { // the places in a group of three bytes that it may begin at
+				copy(padded[shift:], secret[:piece])
+				base64.StdEncoding.Encode(letters[:], padded[:shift+piece])
+				skip := 0
+				if shift > 0 {
+					skip = 4 // the first group has bits of what stands before
+				}
+				spelled = append(spelled, spelling(letters[skip:]))
+			}
+		}
+	}
+	return spelled
 }
 
 const base64Letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"

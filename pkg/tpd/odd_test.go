@@ -4,6 +4,9 @@ package tpd
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"slices"
 	"strings"
 	"testing"
@@ -175,4 +178,61 @@ func TestAcceptTemplate(t *testing.T) {
 	if _, err := domain.Checked(Terms{Now: now, AcceptTemplates: []string{AnyTemplate}}); err != nil {
 		t.Errorf("with any template: %v", err)
 	}
+}
+
+// The keyless TPD and the PEM file that TpdUtil writes of an export are as good as
+// the export; a key of another domain, or none, is refused.
+func TestTPDKeyPEM(t *testing.T) {
+	v := vectors.OneTPD(t, "contoso-mode2")
+	_, d := open(t, v)
+	keyless := v
+	keyless.XML = keylessOf(t, d, EmptyElement)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(v.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
+	one, eight := write("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(v.Key)), write("PRIVATE KEY", pkcs8)
+	for _, file := range [][]byte{one, eight, bytes.ReplaceAll(eight, []byte("\n"), []byte("\r\n")), append([]byte("Bag Attributes\n"), one...)} {
+		_, d := open(t, keyless)
+		if err := d.UseKey(file); err != nil {
+			t.Fatal(err)
+		}
+		checked, err := d.Checked(terms)
+		if err != nil || !checked.Key().Equal(v.Key) || len(checked.Report().Findings) > 0 {
+			t.Errorf("%v", err)
+		}
+		keylessOf(t, d, OmitElement)
+	}
+	for name, file := range map[string][]byte{
+		"nothing": nil, "two": append(bytes.Clone(one), eight...), "public": write("PUBLIC KEY", pkcs8), "cut": write("PRIVATE KEY", pkcs8[:500]),
+		"encrypted": pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"DEK-Info": "AES"}, Bytes: pkcs8}),
+	} {
+		_, d := open(t, keyless)
+		err := d.UseKey(file)
+		if refusedBy(t, err, control.TPDKeyPEM); d.Key != nil {
+			t.Errorf("%s: there is a key", name)
+		}
+	}
+	_, d = open(t, keyless)
+	other := vectors.OneTPD(t, "contoso-anyone").Key
+	if err := d.UseKey(write("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(other))); err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Checked(terms)
+	refusedBy(t, err, control.TPDKeyMismatch)
+	_, d = open(t, v)
+	refusedBy(t, d.UseKey(one), control.TPDKeyPresent)
+	// The key hidden in the document is found all the same.
+	draft := takeApart(t, v)
+	replace("<strKeyContainerName>", "<strKeyContainerName>"+base64.StdEncoding.EncodeToString(v.Key.D.Bytes()))(t, draft)
+	draft.outer = keyElement.ReplaceAllString(draft.outer, "")
+	if d, err = decryptDraft(t, draft); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.UseKey(one); err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Checked(terms)
+	refusedBy(t, err, control.TPDKeyless)
 }
