@@ -7,8 +7,14 @@
 //
 // Above each function stand the system calls that carry the promise, in their
 // order, as Linux has them; sys_windows.go says what Windows has in their place.
-// The calls on one directory are not safe for concurrent use; a state directory
-// is locked for the length of a command (see [Lock]).
+// The parent directory is opened first and held: all of one operation happens in
+// the same directory, whatever becomes of its path. The calls on one directory
+// are not safe for concurrent use; a state directory is locked for the length of a
+// command (see [Lock]).
+//
+// BUG: fsync tells of a lost write once, and maybe to another process that has the
+// file open. A disk that lies about its cache is believed. Where that matters, on
+// a stick, the copy is read back.
 package durable
 
 import (
@@ -21,17 +27,24 @@ import (
 	"keyferry/pkg/control"
 )
 
-// partName is the hidden sibling under which path comes into being.
-func partName(path string) string {
+// inParent runs f on the open parent directory of path, and the name of path in it.
+func inParent(path string, f func(parent *dir, name string) error) error {
 	path = filepath.Clean(path) // dir/ is a name, too
-	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".part")
+	parent, err := openDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(parent, filepath.Base(path)), parent.close())
 }
+
+// partName is the hidden sibling under which name comes into being.
+func partName(name string) string { return "." + name + ".part" }
 
 // Create writes data to path, which must not exist (KF-RUN-OUTPUT-EXISTS).
 //
-//	unlink .part; open .part O_EXCL; write; fsync; close; rename NOREPLACE; fsync directory
+//	open directory; unlink .part; open .part O_EXCL; write; fsync; close; rename NOREPLACE; fsync directory
 func Create(path string, data []byte, perm fs.FileMode) error {
-	return create(path, perm, writeAll(data), publishNew)
+	return create(path, perm, writeAll(data), (*dir).publish)
 }
 
 // File is one file for [CreateAll].
@@ -65,21 +78,21 @@ func CreateAll(files []File, perm fs.FileMode) error {
 
 // Replace writes data to path, in place of what may be there.
 //
-//	unlink .part; open .part O_EXCL; write; fsync; close; rename; fsync directory
+//	open directory; unlink .part; open .part O_EXCL; write; fsync; close; rename; fsync directory
 func Replace(path string, data []byte, perm fs.FileMode) error {
-	return create(path, perm, writeAll(data), replace)
+	return create(path, perm, writeAll(data), (*dir).replace)
 }
 
 // CreateFrom is [Create] for content that is written in pieces. When fill
 // fails, nothing is left behind.
 func CreateFrom(path string, perm fs.FileMode, fill func(*os.File) error) error {
-	return create(path, perm, fill, publishNew)
+	return create(path, perm, fill, (*dir).publish)
 }
 
 // ReplaceFrom is [Replace] for content that is written in pieces. When fill
 // fails, what was there stays.
 func ReplaceFrom(path string, perm fs.FileMode, fill func(*os.File) error) error {
-	return create(path, perm, fill, replace)
+	return create(path, perm, fill, (*dir).replace)
 }
 
 func writeAll(data []byte) func(*os.File) error {
@@ -89,19 +102,22 @@ func writeAll(data []byte) func(*os.File) error {
 	}
 }
 
-func create(path string, perm fs.FileMode, fill func(*os.File) error, publish func(part, path string) error) error {
-	part := partName(path)
-	if err := writePart(part, perm, fill); err != nil {
-		return errors.Join(err, unlink(part))
-	}
-	if err := publish(part, path); err != nil {
-		return errors.Join(err, unlink(part))
-	}
-	return syncParent(path)
+func create(path string, perm fs.FileMode, fill func(*os.File) error, publish func(parent *dir, part, name string) error) error {
+	return inParent(path, func(parent *dir, name string) error {
+		part := partName(name)
+		err := writePart(parent, part, perm, fill)
+		if err == nil {
+			err = publish(parent, part, name)
+		}
+		if err != nil {
+			return errors.Join(err, parent.unlink(part))
+		}
+		return parent.sync()
+	})
 }
 
-func writePart(part string, perm fs.FileMode, fill func(*os.File) error) error {
-	f, err := openPart(part, perm, 0)
+func writePart(parent *dir, part string, perm fs.FileMode, fill func(*os.File) error) error {
+	f, err := openPart(parent, part, perm, 0)
 	if err != nil {
 		return err
 	}
@@ -114,19 +130,11 @@ func writePart(part string, perm fs.FileMode, fill func(*os.File) error) error {
 
 // openPart never follows what an attacker may have planted under the part's
 // name: it removes the name, and O_EXCL refuses to open anything there.
-func openPart(part string, perm fs.FileMode, flags int) (*os.File, error) {
-	if err := unlink(part); err != nil {
+func openPart(parent *dir, part string, perm fs.FileMode, flags int) (*os.File, error) {
+	if err := parent.unlink(part); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL|flags, perm)
-}
-
-// unlink removes a file that may not be there.
-func unlink(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return parent.open(part, os.O_RDWR|os.O_CREATE|os.O_EXCL|flags, perm)
 }
 
 // Append writes data, one record, at offset at of path, which it creates when
@@ -135,108 +143,116 @@ func unlink(path string) error {
 // record that can't be written whole is cut off again (a file that was absent
 // may then stay, empty).
 //
-//	open O_CREAT; ftruncate at; pwrite; fsync; close; fsync directory
+//	open directory; open O_CREAT; ftruncate at; pwrite; fsync; close; fsync directory
 func Append(path string, at int64, data []byte, perm fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, perm)
-	if err != nil {
-		return err
-	}
-	err = f.Truncate(at)
-	if err == nil {
-		_, err = f.WriteAt(data, at)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err != nil {
-		err = errors.Join(err, f.Truncate(at))
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return syncParent(path)
+	return inParent(path, func(parent *dir, name string) error {
+		f, err := parent.open(name, os.O_WRONLY|os.O_CREATE, perm)
+		if err != nil {
+			return err
+		}
+		err = f.Truncate(at)
+		if err == nil {
+			_, err = f.WriteAt(data, at)
+		}
+		if err == nil {
+			err = f.Sync()
+		}
+		if err != nil {
+			err = errors.Join(err, f.Truncate(at))
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		return parent.sync()
+	})
 }
 
-// MkdirAll makes path and its missing parents.
+// MkdirAll makes path and its missing parents. Where the root itself is not there,
+// it refuses (KF-RUN-INPUT): Windows has one for each drive and share.
 //
-//	for each: mkdir; fsync parent
+//	for each: open parent; mkdir; fsync parent
 func MkdirAll(path string, perm fs.FileMode) error {
 	path = filepath.Clean(path)
 	info, err := os.Stat(path)
-	if err == nil {
-		if !info.IsDir() {
-			return control.OutputExists.Refuse("%s is not a directory", path)
-		}
+	switch parent := filepath.Dir(path); {
+	case err == nil && info.IsDir():
 		return nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	case err == nil:
+		return control.OutputExists.Refuse("%s is not a directory", path)
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
+	case parent == path:
+		return control.InputFile.Refuse("there is no drive or share %s", path)
+	default:
+		if err := MkdirAll(parent, perm); err != nil {
+			return err
+		}
 	}
-	if err := MkdirAll(filepath.Dir(path), perm); err != nil {
-		return err
-	}
-	if err := mkdir(path, perm); err != nil {
-		return err
-	}
-	return syncParent(path)
+	return inParent(path, func(parent *dir, name string) error {
+		if err := parent.mkdir(name, perm); err != nil {
+			return err
+		}
+		return parent.sync()
+	})
 }
 
 // NewDir makes the directory path, which must not exist or be empty, with the
 // content that fill puts into the directory it is given; that one gets its
 // final name when fill is done. When fill fails, nothing is left behind.
 //
-//	rm -r .part; mkdir .part; fill; fsync each file and directory in it; rename; fsync parent
+//	open parent; rm -r .part; mkdir .part; fill; fsync each file and directory in it; rename; fsync parent
 func NewDir(path string, perm fs.FileMode, fill func(dir string) error) error {
 	entries, err := os.ReadDir(path)
 	if len(entries) > 0 || errors.Is(err, syscall.ENOTDIR) {
 		return exists(path)
 	}
-	part := partName(path)
-	err = os.RemoveAll(part)
-	if err == nil {
-		err = mkdir(part, perm)
-	}
-	if err == nil {
-		err = fill(part)
-	}
-	if err == nil {
-		err = syncTree(part)
-	}
-	if err == nil {
-		err = publishDir(part, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.RemoveAll(part))
-	}
-	return syncParent(path)
+	return inParent(path, func(parent *dir, name string) error {
+		part := partName(name)
+		err := parent.removeAll(part)
+		if err == nil {
+			err = parent.mkdir(part, perm)
+		}
+		if err == nil {
+			err = fill(parent.join(part))
+		}
+		if err == nil {
+			err = syncTree(parent.join(part))
+		}
+		if err == nil {
+			err = parent.publishDir(part, name)
+		}
+		if err != nil {
+			return errors.Join(err, parent.removeAll(part))
+		}
+		return parent.sync()
+	})
 }
 
 // Remove deletes the file, or the directory with all in it.
 //
-//	unlink; fsync parent                       a file
-//	rename .part; fsync parent; rm -r .part    a directory
+//	open parent; unlink; fsync parent                       a file
+//	open parent; rename .part; fsync parent; rm -r .part    a directory
 func Remove(path string) error {
-	part := partName(path)
-	if err := os.RemoveAll(part); err != nil {
-		return err
-	}
-	info, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		if err := os.Remove(path); err != nil {
+	return inParent(path, func(parent *dir, name string) error {
+		part := partName(name)
+		if err := parent.removeAll(part); err != nil {
 			return err
 		}
-		return syncParent(path)
-	}
-	if err := os.Rename(path, part); err != nil {
-		return err
-	}
-	if err := syncParent(path); err != nil {
-		return err
-	}
-	return os.RemoveAll(part)
+		info, err := os.Lstat(parent.join(name))
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return errors.Join(parent.remove(name), parent.sync())
+		}
+		if err := parent.replace(name, part); err != nil {
+			return err
+		}
+		if err := parent.sync(); err != nil {
+			return err
+		}
+		return parent.removeAll(part)
+	})
 }
 
 // CheckAbsent refuses a path at which there is something already.
@@ -278,9 +294,14 @@ func RemoveIfThere(path string) error {
 // Scratch opens a new file in dir that has no name: it is gone when it is
 // closed, also when the process is killed.
 //
-//	unlink .part; open .part O_EXCL; unlink .part
-func Scratch(dir string) (*os.File, error) {
-	return scratch(partName(filepath.Join(dir, "scratch")))
+//	open directory; unlink .part; open .part O_EXCL; unlink .part
+func Scratch(where string) (*os.File, error) {
+	var f *os.File
+	err := inParent(filepath.Join(where, "scratch"), func(parent *dir, name string) (err error) {
+		f, err = parent.scratch(partName(name))
+		return err
+	})
+	return f, err
 }
 
 // CheckRoom refuses (KF-RUN-DISK-FULL) when the file system of dir, which may
@@ -299,9 +320,6 @@ func CheckRoom(dir string, bytes uint64) error {
 }
 
 func exists(path string) error { return control.OutputExists.Refuse("%s exists already", path) }
-
-// syncParent makes the name of path durable.
-func syncParent(path string) error { return syncFile(filepath.Dir(filepath.Clean(path))) }
 
 func syncTree(root string) error {
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {

@@ -12,6 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"keyferry/pkg/control"
 )
@@ -251,6 +254,9 @@ func TestLock(t *testing.T) {
 	if out, err := child("lock", dir).CombinedOutput(); err == nil || !strings.Contains(string(out), control.StateBusy.ID) {
 		t.Errorf("other process: got %v, %s", err, out)
 	}
+	if _, err := Lock(dir); !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
+		t.Errorf("the holder is not named: %v", err)
+	}
 	if err := unlock(); err != nil {
 		t.Error(err)
 	}
@@ -267,5 +273,57 @@ func TestLock(t *testing.T) {
 	wantTree(t, dir, files{})
 	if _, err := Lock(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no directory: got %v", err)
+	}
+}
+
+// A suspended command holds the lock for ever: it is named, with the way out.
+func TestSuspendedHolder(t *testing.T) {
+	dir := t.TempDir()
+	holder := child("holdlock", dir)
+	stdout, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Wait()
+	defer holder.Process.Kill()
+	if _, err := stdout.Read(make([]byte, 1)); err != nil { // it has the lock
+		t.Fatal(err)
+	}
+	if err := holder.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		var refusal *control.Refusal
+		if _, err = Lock(dir); errors.As(err, &refusal) && strings.Contains(refusal.Hint, fmt.Sprintf("kill %d", holder.Process.Pid)) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Errorf("got %v", err)
+}
+
+// The directory that an operation began in is the one that it ends in.
+func TestParentIsHeld(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "stick", "old"), "")
+	err := CreateFrom(filepath.Join(dir, "stick", "f"), 0o600, func(w *os.File) error {
+		return errors.Join(write(w, "new"), os.Rename(filepath.Join(dir, "stick"), filepath.Join(dir, "pulled")), os.Mkdir(filepath.Join(dir, "stick"), 0o700))
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	wantTree(t, dir, files{"stick": "dir", "pulled": "dir", "pulled/old": "", "pulled/f": "new"})
+}
+
+func TestOnOneMedium(t *testing.T) {
+	dir := t.TempDir()
+	if one, err := OnOneMedium(dir, filepath.Join(dir, "not", "there")); err != nil || !one {
+		t.Errorf("got %t, %v", one, err)
+	}
+	if one, err := OnOneMedium(dir, "/proc"); err != nil || one {
+		t.Errorf("got %t, %v", one, err)
 	}
 }

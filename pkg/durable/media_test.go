@@ -183,7 +183,7 @@ func TestPulledOut(t *testing.T) {
 					t.Errorf("there are %q, %v", found, err)
 				}
 			}
-			only(partName(path))
+			only(filepath.Join(m.dir, partName(filepath.Base(path))))
 			if err := ToStick(path, bytes.NewReader(make([]byte, 4<<20)), 0o644); err != nil {
 				t.Errorf("in again: %v", err)
 			}

@@ -73,7 +73,7 @@ func IsOnStick(path string, content io.ReadSeeker) (bool, error) {
 	if err != nil || !info.Mode().IsRegular() || info.Size() != size {
 		return false, err
 	}
-	if err := errors.Join(syncFile(path), syncParent(path)); err != nil {
+	if err := errors.Join(syncFile(path), syncFile(filepath.Dir(filepath.Clean(path)))); err != nil {
 		return false, err
 	}
 	read, err := digestFromMedium(path, openMedium)

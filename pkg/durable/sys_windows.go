@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -20,70 +22,200 @@ import (
 // call returns (MOVEFILE_WRITE_THROUGH), so a file that has its final name keeps
 // it; a removed or new directory is written when the file system's journal is.
 
-// publishNew gives part its final name, which must be free.
-func publishNew(part, path string) error {
-	err := move(part, path, 0)
+// dir is an open directory. While it is open, nobody renames or removes it, so
+// that a path below it stays the same place.
+type dir struct {
+	path   string
+	handle windows.Handle
+}
+
+func openDir(path string) (*dir, error) {
+	name, err := wide(path)
+	if err != nil {
+		return nil, err
+	}
+	handle, err := windows.CreateFile(name, windows.FILE_LIST_DIRECTORY, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE, nil,
+		windows.OPEN_EXISTING, windows.FILE_FLAG_BACKUP_SEMANTICS, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return &dir{path, handle}, nil
+}
+
+func (d *dir) close() error            { return windows.CloseHandle(d.handle) }
+func (d *dir) sync() error             { return nil }
+func (d *dir) join(name string) string { return filepath.Join(d.path, name) }
+
+// wide is a path as Windows takes it. One that is longer than older systems take
+// (260 characters) gets the prefix that lifts the limit.
+func wide(path string) (*uint16, error) {
+	if len(path) >= windows.MAX_PATH-12 && !strings.HasPrefix(path, `\\?\`) { // 12: for a short name in a directory
+		full, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		if share, is := strings.CutPrefix(full, `\\`); is {
+			full = `UNC\` + share
+		}
+		path = `\\?\` + full
+	}
+	return windows.UTF16PtrFromString(path)
+}
+
+// patience is how long a virus scanner or an indexer may hold a new file.
+const patience = 5 * time.Second
+
+// patiently calls f again for a while where another program holds the file.
+func patiently(f func() error) error {
+	for begun, pause := time.Now(), 10*time.Millisecond; ; pause *= 2 {
+		err := f()
+		held := errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED)
+		if !held || time.Since(begun) > patience {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// open opens a file, which it makes when absent; with O_EXCL there must be none.
+func (d *dir) open(name string, flags int, perm fs.FileMode) (*os.File, error) {
+	path := d.join(name)
+	access, err := accessFor(perm, "")
+	if err != nil {
+		return nil, err
+	}
+	in, err := wide(path)
+	if err != nil {
+		return nil, err
+	}
+	how := uint32(windows.OPEN_ALWAYS)
+	if flags&os.O_EXCL != 0 {
+		how = windows.CREATE_NEW
+	}
+	attributes := uint32(windows.FILE_ATTRIBUTE_NORMAL)
+	if flags&windows.O_FILE_FLAG_DELETE_ON_CLOSE != 0 {
+		attributes |= windows.FILE_FLAG_DELETE_ON_CLOSE
+	}
+	const share = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE
+	handle, err := windows.CreateFile(in, windows.GENERIC_READ|windows.GENERIC_WRITE, share, access, how, attributes, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(handle), path), nil
+}
+
+// accessFor is the access list of what is its owner's alone by perm: only the user,
+// the system and the administrators. It does not depend on the directory that it is
+// made in. Windows knows no other modes.
+func accessFor(perm fs.FileMode, inherited string) (*windows.SecurityAttributes, error) {
+	if perm&0o077 != 0 {
+		return nil, nil
+	}
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return nil, err
+	}
+	all := "(A;" + inherited + ";FA;;;"
+	access, err := windows.SecurityDescriptorFromString("D:P" + all + user.User.Sid.String() + ")" + all + "SY)" + all + "BA)")
+	if err != nil {
+		return nil, err
+	}
+	attributes := &windows.SecurityAttributes{SecurityDescriptor: access}
+	attributes.Length = uint32(unsafe.Sizeof(*attributes))
+	return attributes, nil
+}
+
+// mkdir makes a directory, whose access list all in it inherit.
+func (d *dir) mkdir(name string, perm fs.FileMode) error {
+	path := d.join(name)
+	access, err := accessFor(perm, "OICI")
+	if err != nil {
+		return err
+	}
+	in, err := wide(path)
+	if err != nil {
+		return err
+	}
+	if err := windows.CreateDirectory(in, access); err != nil {
+		return &os.PathError{Op: "mkdir", Path: path, Err: err}
+	}
+	return nil
+}
+
+func (d *dir) remove(name string) error {
+	return patiently(func() error { return os.Remove(d.join(name)) })
+}
+
+// unlink removes a file that may not be there, or an empty directory.
+func (d *dir) unlink(name string) error {
+	if err := d.remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// removeAll removes what may not be there, and follows no link. It does without
+// os.RemoveAll, which has no patience (and fails in Wine).
+func (d *dir) removeAll(name string) error {
+	path := d.join(name)
+	if info, err := os.Lstat(path); err == nil && info.IsDir() {
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return err
+		}
+		in := &dir{path: path}
+		for _, e := range entries {
+			if err := in.removeAll(e.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return d.unlink(name)
+}
+
+// publish gives part its final name, which must be free.
+func (d *dir) publish(part, name string) error {
+	err := d.move(part, name, 0)
 	if errors.Is(err, windows.ERROR_ALREADY_EXISTS) || errors.Is(err, windows.ERROR_FILE_EXISTS) {
-		return exists(path)
+		return exists(d.join(name))
 	}
 	return err
 }
 
-// replace gives part its final name, in place of what may be there.
-func replace(part, path string) error { return move(part, path, windows.MOVEFILE_REPLACE_EXISTING) }
+// replace gives part its final name, in place of the file that may be there.
+func (d *dir) replace(part, name string) error {
+	return d.move(part, name, windows.MOVEFILE_REPLACE_EXISTING)
+}
 
 // publishDir gives the directory part its final name, which must be free or an
 // empty directory. A directory is never replaced, so the empty one goes first.
-func publishDir(part, path string) error {
-	if info, err := os.Lstat(path); err == nil {
-		if !info.IsDir() || os.Remove(path) != nil {
-			return exists(path)
+func (d *dir) publishDir(part, name string) error {
+	if info, err := os.Lstat(d.join(name)); err == nil {
+		if !info.IsDir() || d.remove(name) != nil {
+			return exists(d.join(name))
 		}
 	}
-	return publishNew(part, path)
+	return d.publish(part, name)
 }
 
-func move(from, to string, flags uint32) error {
-	f, err := windows.UTF16PtrFromString(from)
+func (d *dir) move(from, to string, flags uint32) error {
+	f, err := wide(d.join(from))
 	if err != nil {
 		return err
 	}
-	t, err := windows.UTF16PtrFromString(to)
+	t, err := wide(d.join(to))
 	if err != nil {
 		return err
 	}
-	if err := windows.MoveFileEx(f, t, flags|windows.MOVEFILE_WRITE_THROUGH); err != nil {
-		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	if err := patiently(func() error { return windows.MoveFileEx(f, t, flags|windows.MOVEFILE_WRITE_THROUGH) }); err != nil {
+		return &os.LinkError{Op: "rename", Old: d.join(from), New: d.join(to), Err: err}
 	}
 	return nil
 }
 
-// mkdir makes a directory. One that is its owner's alone by perm gets an access
-// list that says so, and that all in it inherit: only the user, the system and
-// the administrators. Windows knows no other modes.
-func mkdir(path string, perm fs.FileMode) error {
-	if perm&0o077 != 0 {
-		return os.Mkdir(path, perm)
-	}
-	user, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
-		return err
-	}
-	const all = "(A;OICI;FA;;;"
-	access, err := windows.SecurityDescriptorFromString("D:P" + all + user.User.Sid.String() + ")" + all + "SY)" + all + "BA)")
-	if err != nil {
-		return err
-	}
-	attributes := windows.SecurityAttributes{SecurityDescriptor: access}
-	attributes.Length = uint32(unsafe.Sizeof(attributes))
-	name, err := windows.UTF16PtrFromString(path)
-	if err != nil {
-		return err
-	}
-	if err := windows.CreateDirectory(name, &attributes); err != nil {
-		return &os.PathError{Op: "mkdir", Path: path, Err: err}
-	}
-	return nil
+// scratch opens a new file that is gone with its last handle.
+func (d *dir) scratch(part string) (*os.File, error) {
+	return openPart(d, part, 0o600, windows.O_FILE_FLAG_DELETE_ON_CLOSE)
 }
 
 // syncFile flushes a file; a directory can't be.
@@ -97,11 +229,6 @@ func syncFile(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
-}
-
-// scratch opens a new file that is gone with its last handle.
-func scratch(path string) (*os.File, error) {
-	return openPart(path, 0o600, windows.O_FILE_FLAG_DELETE_ON_CLOSE)
 }
 
 // unbuffered reads a file past the system's cache, which wants whole sectors
@@ -169,7 +296,7 @@ func Lock(dir string) (unlock func() error, err error) {
 
 // room is how many bytes the file system of dir has left for this user.
 func room(dir string) (free uint64, err error) {
-	name, err := windows.UTF16PtrFromString(dir)
+	name, err := wide(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -184,3 +311,47 @@ func IsFull(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) ||
 		errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED) || errors.Is(err, syscall.ENOSPC)
 }
+
+// IsReadOnly reports whether an error is the system's word that the medium can't
+// be written.
+func IsReadOnly(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }
+
+// IsGone reports whether an error is the system's word that the medium is not
+// there any more.
+func IsGone(err error) bool {
+	return errors.Is(err, windows.ERROR_NOT_READY) || errors.Is(err, windows.ERROR_NO_SUCH_DEVICE) || errors.Is(err, windows.ERROR_DEV_NOT_EXIST) ||
+		errors.Is(err, windows.ERROR_NO_MEDIA_IN_DRIVE) || errors.Is(err, windows.ERROR_GEN_FAILURE) || errors.Is(err, windows.ERROR_IO_DEVICE) ||
+		errors.Is(err, windows.ERROR_DEVICE_NOT_CONNECTED) || errors.Is(err, windows.ERROR_FILE_INVALID)
+}
+
+// OnOneMedium reports whether two paths are on one volume. That of a path that is
+// not there is its parent's.
+func OnOneMedium(a, b string) (bool, error) {
+	x, err := volume(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := volume(b)
+	return strings.EqualFold(x, y), err
+}
+
+// volume is the root of the volume that a path is on.
+func volume(path string) (string, error) {
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	name, err := wide(full)
+	if err != nil {
+		return "", err
+	}
+	root := make([]uint16, 1<<15)
+	if err := windows.GetVolumePathName(name, &root[0], uint32(len(root))); err != nil {
+		return "", &os.PathError{Op: "look for the volume of", Path: path, Err: err}
+	}
+	return windows.UTF16ToString(root), nil
+}
+
+// EjectFirst reports whether the system may still hold back, from a medium, what
+// this package reports as written: its policy of removal may be one of caching.
+const EjectFirst = true

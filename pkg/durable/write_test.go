@@ -148,13 +148,18 @@ func (failing) Read([]byte) (int, error) { return 0, errFill }
 // Where the kernel's rename can't refuse to replace, the look before it does.
 func TestPublishLooking(t *testing.T) {
 	dir := t.TempDir()
-	part, path := filepath.Join(dir, ".f.part"), filepath.Join(dir, "f")
+	part := filepath.Join(dir, ".f.part")
+	parent, err := openDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer parent.close()
 	put(t, part, "new")
-	if err := publishLooking(part, path); err != nil {
+	if err := parent.publishLooking(".f.part", "f"); err != nil {
 		t.Fatal(err)
 	}
 	put(t, part, "newer")
-	if err := publishLooking(part, path); !control.Is(err, control.OutputExists) {
+	if err := parent.publishLooking(".f.part", "f"); !control.Is(err, control.OutputExists) {
 		t.Errorf("got %v, want %s", err, control.OutputExists.ID)
 	}
 	wantTree(t, dir, files{"f": "new", ".f.part": "newer"})

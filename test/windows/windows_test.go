@@ -152,9 +152,12 @@ func (m *machine) offline() {
 	m.refused("offline.exe inspect tpd.xml", 3, "[KF-RUN-TERMINAL]")
 	m.dll("module", filepath.Join(m.dir, "module.dll"))
 	m.refused("offline.exe init --state W --hsm-module module.dll --hsm-token t --hsm-pin-file pw", 3, "CKR_DEVICE_ERROR [KF-HSM-MODULE]")
-	// Another directory: Wine 8 can't remove what a failed init has begun.
-	m.refused("offline.exe init --state X --hsm-module pw --hsm-token t --hsm-pin-file pw", 3, "cannot be loaded as a PKCS#11 module [KF-HSM-MODULE]")
+	m.refused("offline.exe init --state W --hsm-module pw --hsm-token t --hsm-pin-file pw", 3, "can't be loaded: ")
 	m.refused("offline.exe status --state W", 3, "[KF-STATE-MISSING]")
+	if found, err := filepath.Glob(filepath.Join(m.dir, "*W*")); err != nil || len(found) > 0 {
+		m.Errorf("a failed init has left %q, %v", found, err)
+	}
+	m.refused(`online.exe init --rehearsal --state Q:\nowhere\T`, 2, "no drive or share")
 }
 
 // online plays its part of the ceremony, and refuses what it has to.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/miekg/pkcs11"
@@ -50,8 +51,11 @@ func FindModule(explicit string) (string, error) {
 // initialised already, since something in the process keeps it so, serves too.
 func load(path, parameters string) (*module, error) {
 	if fault := faultOf(path); fault != "" {
-		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be loaded: %s", path, fault).
-			WithHint("name the HSM's PKCS#11 module with --hsm-module, and install what it needs itself: `ldd %s` names what is missing", path)
+		hint := "name the HSM's PKCS#11 module with --hsm-module, and install what it needs itself"
+		if runtime.GOOS == "linux" {
+			hint += ": `ldd " + path + "` names what is missing"
+		}
+		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be loaded: %s", path, fault).WithHint("%s", hint)
 	}
 	ctx := pkcs11.New(path)
 	if ctx == nil {
