@@ -19,9 +19,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -189,6 +189,10 @@ func (s *side) memoryAtEnd(line string) []byte {
 		s.t.Fatal(err)
 	}
 	defer r.Close()
+	pipe, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", w.Fd()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	fillPipe(s.t, w)
 	cmd := s.command(line)
 	var stderr bytes.Buffer
@@ -199,11 +203,13 @@ func (s *side) memoryAtEnd(line string) []byte {
 	w.Close()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	for !waitsToPrint(cmd.Process.Pid) {
+	for late := time.After(time.Minute); !waitsToPrint(cmd.Process.Pid, pipe); {
 		select {
 		case err := <-ended:
 			s.t.Fatalf("%s ended before it printed: %v\n%s", line, err, stderr.String())
-		default:
+		case <-late:
+			s.t.Fatalf("%s has not printed\n%s", line, stderr.String())
+		case <-time.After(time.Millisecond):
 		}
 	}
 	memory := readMemory(s.t, cmd.Process.Pid)
@@ -232,13 +238,17 @@ func fillPipe(t *testing.T, w *os.File) {
 	}
 }
 
-// waitsToPrint reports whether a thread of the process is in write(1, …): the
-// kernel shows the call's number and its arguments.
-func waitsToPrint(pid int) bool {
+// waitsToPrint reports whether a thread of the process writes to the pipe, by
+// whatever descriptor: the kernel shows the call's number and its arguments.
+func waitsToPrint(pid int, pipe string) bool {
 	calls, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
 	for _, path := range calls {
 		call, _ := os.ReadFile(path) // a thread may have ended
-		if strings.HasPrefix(string(call), strconv.Itoa(unix.SYS_WRITE)+" 0x1 ") {
+		var number, fd int
+		if _, err := fmt.Sscanf(string(call), "%d %v", &number, &fd); err != nil || number != unix.SYS_WRITE {
+			continue
+		}
+		if to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd)); err == nil && to == pipe {
 			return true
 		}
 	}
