@@ -394,11 +394,11 @@ func TestKeylessTPD(t *testing.T) {
 		if !strings.HasPrefix(v.Name, "contoso-") || v.Bits != 2048 {
 			continue
 		}
-		e, d := open(t, v)
+		_, d := open(t, v)
 		_, err := d.CheckedKeyless(terms)
 		refusedBy(t, err, control.TPDKeyPresent)
 		v.XML = keylessOf(t, d, OmitElement)
-		e, d = open(t, v)
+		e, d := open(t, v)
 		if e.HasKey() || e.KeyBits() != 0 || d.Key != nil || d.KeyDerivation != "" {
 			t.Errorf("%s: the keyless TPD has a key", v.Name)
 		}
