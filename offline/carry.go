@@ -22,6 +22,7 @@ type carrier struct {
 	state    *state.State
 	token    *hsm.Token // nil where no key goes into it
 	kek      *trust.VerifiedKEK
+	kekKnown bool // to the ledger
 	retain   bool
 	wrap     *hsm.ProvenWrap // nil: in software
 	verdicts []hsm.Verdict
@@ -123,10 +124,22 @@ func (c *carrier) wrapped(e *export, key *hsm.ProvenKey) ([]byte, error) {
 	return byok.Wrap(rand.Reader, e.forHSM.Key(), c.kek.Public())
 }
 
-// begin and undone tell the ledger in what surroundings, and that something is about to be done with a
-// key, and that nothing of it is left.
+// first tells the ledger, before the first change, in what surroundings a key is carried
+// and for which KEK.
+func (c *carrier) first(e *export) error {
+	if err := c.around.record(c.state); err != nil || c.kekKnown || e.managed {
+		return err
+	}
+	c.kekKnown = true
+	return c.state.Ledger.Append(time.Now(), ceremony.EventKEK, ceremony.KEKTaken{
+		KID: c.kek.KID(), KEK: c.kek.Fingerprint(), Number: c.kek.Number(), Package: c.kek.Package(),
+	})
+}
+
+// begin and undone tell the ledger that something is about to be done with a key, and
+// that nothing of it is left.
 func (c *carrier) begin(e *export) error {
-	if err := c.around.record(c.state); err != nil {
+	if err := c.first(e); err != nil {
 		return err
 	}
 	if e.resume {

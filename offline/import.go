@@ -43,6 +43,9 @@ of it in the outbox. Nothing is changed before everything was checked.
   --key-pem PATH                     the key of a keyless TPD, one each, as
                                      TpdUtil wrote both: PKCS#8 or PKCS#1
   --exchange-key-package PATH        BYOK-KEK-pkg-…
+  --kek-fingerprint SHA256:…         the KEK's, as a second person read it from the
+                                     vault: hex or words. Without it a real ceremony
+                                     asks for three of its words, once for each KEK
   --new-security-world-package PATH  BYOK-SecurityWorld-pkg-…, the pinned one
   --pinned-root SHA256:…             refuse chains that do not end at this root
                                      key; may be repeated
@@ -88,6 +91,7 @@ func (o *importOptions) setup(flags *pflag.FlagSet) cli.Run {
 	flags.StringArrayVar(&o.tpds, "tpd-file-path", nil, "")
 	flags.StringArrayVar(&o.ids, "key-identifier", nil, "")
 	flags.StringVar(&o.kek, "exchange-key-package", "", "")
+	flags.StringVar(&o.kekPrint, "kek-fingerprint", "", "")
 	flags.StringVar(&o.world, "new-security-world-package", "", "")
 	flags.BoolVar(&o.retain, "retain-extractable", false, "")
 	flags.StringVar((*string)(&o.element), "keyless-element", string(tpd.OmitElement), "")
@@ -124,6 +128,7 @@ type importOptions struct {
 	stored                bool // wrap: the keys are in the token already
 	tpds, ids, pems       []string
 	kek, world, wrap, out string
+	kekPrint              string // --kek-fingerprint
 	roots                 []fingerprint.Fingerprint
 	accept                []string // templates
 	element               tpd.KeylessElement
@@ -187,13 +192,16 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 	if err != nil {
 		return err
 	}
-	kek, err := verifyPackages(s, o.kek, o.world)
+	h, err := ceremony.ReadJournal(s.Ledger)
+	if err != nil {
+		return err
+	}
+	kek, known, err := verifyPackages(s, h, o.kek, o.world)
 	if err != nil {
 		return err
 	}
 	io.Note("packages: the KEK %s holds under the pinned security world", kek.KID())
-	h, err := ceremony.ReadJournal(s.Ledger)
-	if err != nil {
+	if err := o.compareKEK(io, s, kek, known); err != nil {
 		return err
 	}
 	if o.out != "" {
@@ -218,7 +226,7 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 	if err := checkRoom(s, todo); err != nil {
 		return err
 	}
-	c := &carrier{io: io, state: s, kek: kek, retain: o.retain, around: around}
+	c := &carrier{io: io, state: s, kek: kek, kekKnown: known, retain: o.retain, around: around}
 	if slices.ContainsFunc(todo, func(e *export) bool { return !e.managed }) {
 		if err := o.openToken(ctx, c); err != nil {
 			return err

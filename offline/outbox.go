@@ -86,7 +86,7 @@ func (c *carrier) staged(e *export) ceremony.Imported {
 		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings,
 	}
 	if !e.managed {
-		record.Wrapped, record.Retained = fingerprint.Of(e.ciphertext), c.retain
+		record.Wrapped, record.Retained, record.KEKPrint = fingerprint.Of(e.ciphertext), c.retain, e.record.KEK
 	}
 	return record
 }

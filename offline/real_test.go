@@ -256,7 +256,7 @@ func (r *realSide) importOf(v vectors.TPD) []string {
 	r.must(durable.Replace(password, v.Password, 0o600))
 	return []string{
 		"import", "--tpd-file-path", tpd, "--protection-password-file", password, "--key-identifier", v.Name,
-		"--exchange-key-package", filepath.Join(r.dir, "BYOK-KEK-pkg-EU-1"), "--hsm-pin-file", r.pin,
+		"--exchange-key-package", filepath.Join(r.dir, "BYOK-KEK-pkg-EU-1"), "--kek-fingerprint", fingerprint.OfKey(&r.world.KEK.PublicKey).String(), "--hsm-pin-file", r.pin,
 	}
 }
 

@@ -143,6 +143,9 @@ func (n *sandboxNeeds) complete(state string, flags *pflag.FlagSet) ([]string, e
 			writable = append(writable, flag.Value.String())
 		}
 	}
+	if flag := flags.Lookup("attestation"); flag != nil && flag.Value.String() != "" {
+		writable = append(writable, filepath.Dir(flag.Value.String()))
+	}
 	if _, err := os.Stat(filepath.Join(state, softHSMConf)); err == nil && state != "" { // in a rehearsal, the token is in the state directory
 		return writable, nil
 	}

@@ -33,6 +33,10 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	} else if !control.Is(err, control.TrustNone) {
 		return sheet.Sheet{}, err
 	}
+	if kek := h.LastKEK(); kek.KID != "" {
+		ceremony.Add("KEK", kek.KID)
+		ceremony.AddPrint("", kek.KEK, true)
+	}
 	card, file, err := ownCard(s)
 	if err != nil {
 		return sheet.Sheet{}, err
@@ -88,6 +92,7 @@ func journey(k *ceremony.Key, approved []ceremony.Approval) sheet.Section {
 	} else {
 		s.Add("wrapped by", fmt.Sprintf("%s, %s", k.Record.WrappedBy, k.Record.Mechanism))
 		s.Add("for the KEK", k.Record.KEK)
+		s.AddPrint("", *k.Record.KEKPrint, false)
 		s.AddPrint("ciphertext", k.Record.Wrapped, false)
 		s.Add("in the HSM", extractable(k))
 	}

@@ -41,10 +41,10 @@ func pageOf(t *testing.T, id string, events ...any) string {
 func TestPage(t *testing.T) {
 	print := fingerprint.Of([]byte("x"))
 	begun := ceremony.ImportBegun{ID: "k", Key: print}
-	in := ceremony.Imported{ID: "k", Disposition: bundle.DispositionHSM, Key: print, KEK: "https://v/kek/first", WrappedBy: "token", Retained: true}
+	in := ceremony.Imported{ID: "k", Disposition: bundle.DispositionHSM, Key: print, KEK: "https://v/kek/first", KEKPrint: &print, WrappedBy: "token", Retained: true}
 	again, managed := in, in
 	again.KEK, again.Retained = "https://v/kek/second", false
-	managed.Disposition, managed.KEK, managed.WrappedBy = bundle.DispositionMicrosoftManaged, "", ""
+	managed.Disposition, managed.KEK, managed.KEKPrint, managed.WrappedBy = bundle.DispositionMicrosoftManaged, "", nil, ""
 	box := ceremony.Sealed{Sequence: 1, Manifest: print, Keys: []string{"k"}}
 	alice, err := trust.ReadApprover("alice.pub", []byte("sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIK2/Uu/W5nKYVkymQGmO9hpL6KRHEODHW50xIgmSluSwAAAABHNzaDo= Alice"))
 	if err != nil {

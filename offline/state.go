@@ -85,8 +85,14 @@ var fingerprints = cli.Fingerprints{Program: "offline", Names: "card|world|kek|b
 	} else if !control.Is(err, control.TrustNone) {
 		return nil, err
 	}
+	if kek := h.LastKEK(); kek.KID != "" {
+		faces = append(faces, cli.Face{Name: "kek", What: "KEK " + kek.KID, Where: kekWhere, Print: kek.KEK})
+	}
 	return faces, nil
 }}
+
+// kekWhere says where the KEK's fingerprint is compared.
+const kekWhere = "which a second person reads from the vault on a second machine"
 
 // worldFile is where the pinned security world's package is kept.
 const worldFile = "security-world"

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -13,6 +15,7 @@ import (
 	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
@@ -96,66 +99,112 @@ var packagesCommand = cli.Command{
 Usage: offline packages verify -k BYOK-KEK-pkg-… -w BYOK-SecurityWorld-pkg-…
 
 Checks that the security world is the pinned one, and that the KEK package holds
-under it: signature, region, vault, import only, size, validity.
+under it: signature, region, vault, number, import only, size, validity. Shows the
+KEK's fingerprint: a second person reads it from the vault on a second machine, since
+a connected machine that was taken over could have put a KEK of its own there.
 
   -k, --exchange-key-package PATH        the KEK package
   -w, --new-security-world-package PATH  the security world package
+  --attestation FILE                     write the attestation that the vault gave
+                                         with the KEK, for who can judge it
 
 Example: offline packages verify -k BYOK-KEK-pkg-NA-1 -w BYOK-SecurityWorld-pkg-NA-1
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		kek := flags.StringP("exchange-key-package", "k", "", "")
 		world := flags.StringP("new-security-world-package", "w", "", "")
+		attestation := flags.String("attestation", "", "")
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			if err := errors.Join(io.NoArguments(args), cli.Require(flags, "exchange-key-package", "new-security-world-package")); err != nil {
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				v, err := verifyPackages(s, *kek, *world)
+				h, err := ceremony.ReadJournal(s.Ledger)
 				if err != nil {
 					return err
 				}
-				return reportKEK(io, v)
+				v, _, err := verifyPackages(s, h, *kek, *world)
+				if err != nil {
+					return err
+				}
+				return reportKEK(io, v, *attestation)
 			})
 		}
 	},
 }
 
 // reportKEK shows the KEK of packages that hold.
-func reportKEK(io *cli.IO, v *trust.VerifiedKEK) error {
-	expires, attested := "does not expire", "without an attestation by the vault"
+func reportKEK(io *cli.IO, v *trust.VerifiedKEK, attestationFile string) error {
+	expires, attested := "does not expire", "without an attestation"
 	if v.Expires() != nil {
 		expires = "expires " + v.Expires().Format("2006-01-02 15:04 MST")
 	}
-	if v.Attested() {
-		attested = "with the vault's attestation, which is not judged here"
+	if v.Attestation() != nil {
+		attested = fmt.Sprintf("with an attestation of %d bytes, which nothing here judges", len(v.Attestation()))
 	}
-	doc := map[string]any{"result": "SUCCESS", "kid": v.KID(), "bits": v.Public().N.BitLen(), "expires": v.Expires(), "attested": v.Attested()}
-	return io.Result(doc, fmt.Sprintf("KEK: %s, RSA-%d, import only\nIt %s; %s.\nResult: SUCCESS", v.KID(), v.Public().N.BitLen(), expires, attested))
+	if attestationFile != "" {
+		if v.Attestation() == nil {
+			return control.PackageAttestation.Refuse("the KEK package has no attestation that could be written")
+		}
+		if err := durable.CreateAll([]durable.File{{Path: attestationFile, Data: append(v.Attestation(), '\n')}}, 0o644); err != nil {
+			return err
+		}
+		attested += "; it is in " + attestationFile
+	}
+	doc := map[string]any{
+		"result": "SUCCESS", "kid": v.KID(), "number": v.Number(), "bits": v.Public().N.BitLen(), "expires": v.Expires(),
+		"kek_fingerprint": v.Fingerprint(), "attested": v.Attestation() != nil,
+	}
+	return io.Result(doc, fmt.Sprintf("KEK: %s, RSA-%d, import only\nIt %s; %s.\nIts fingerprint, %s:\n%s\nResult: SUCCESS",
+		v.KID(), v.Public().N.BitLen(), expires, attested, kekWhere, v.Fingerprint().Spoken()))
 }
 
-// verifyPackages holds a KEK package against the pinned security world. The
-// world's package need not be given again; one that is must be the pinned one.
-func verifyPackages(s *state.State, kekPath, worldPath string) (*trust.VerifiedKEK, error) {
+// kekPackageName is the form that a KEK package's file name has.
+var kekPackageName = regexp.MustCompile(`^BYOK-KEK-pkg-[A-Z]+-[0-9]+$`)
+
+// verifyPackages holds a KEK package against the pinned security world, and its number
+// against the ledger. The world's package need not be given again; one that is must be
+// the pinned one. known tells that the KEK was taken before.
+func verifyPackages(s *state.State, h *ceremony.Journal, kekPath, worldPath string) (kek *trust.VerifiedKEK, known bool, err error) {
 	w, pin, err := pinnedWorld(s)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if worldPath != "" {
 		file, err := cli.ReadInput(worldPath)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if _, err := trust.OpenWorld(file); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if got := fingerprint.Of(file); got != pin {
-			return nil, control.TrustFingerprint.Refuse("the security world's fingerprint is %s, the pinned one's %s", got, pin)
+			return nil, false, control.TrustFingerprint.Refuse("the security world's fingerprint is %s, the pinned one's %s", got, pin)
 		}
 	}
 	file, err := cli.ReadInput(kekPath)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return w.OpenKEK(file, pin, time.Now())
+	if kek, err = w.OpenKEK(file, pin, time.Now()); err != nil {
+		return nil, false, err
+	}
+	if name, want := filepath.Base(kekPath), trust.KEKName(w.Region, kek.Number()); kekPackageName.MatchString(name) && name != want {
+		return nil, false, control.PackageNumber.Refuse("the file %s is the package %s under another name", name, want)
+	}
+	known, err = h.HasKEK(kek)
+	return kek, known, err
+}
+
+// compareKEK has a person compare the KEK's fingerprint, unless they have done so before.
+// A rehearsal shows it, and compares what is given; so does a dry run, which is for
+// nobody's key.
+func (o *importOptions) compareKEK(io *cli.IO, s *state.State, kek *trust.VerifiedKEK, known bool) error {
+	if o.kekPrint == "" && (known || s.Rehearsal || o.dryRun) {
+		io.Speak("KEK "+kek.KID(), kek.Fingerprint())
+		return nil
+	}
+	return io.Compare(cli.Compared{
+		What: "KEK " + kek.KID(), Heard: "as a second person reads them from the vault", Is: kek.Fingerprint(), Flag: "kek-fingerprint", Given: o.kekPrint,
+	})
 }

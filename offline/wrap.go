@@ -38,6 +38,9 @@ refused at once: --retain-extractable leaves the key as it is.
                                      (or --protection-password-fd N, or
                                      --protection-password to be asked)
   --exchange-key-package PATH        BYOK-KEK-pkg-…
+  --kek-fingerprint SHA256:…         the KEK's, as a second person read it from the
+                                     vault: hex or words. Without it a real ceremony
+                                     asks for three of its words, once for each KEK
   --new-security-world-package PATH  BYOK-SecurityWorld-pkg-…, the pinned one
   --pinned-root SHA256:…             refuse chains that do not end at this root
                                      key; may be repeated
@@ -132,7 +135,7 @@ func (c *carrier) wrapStored(e *export) (err error) {
 // release stages a key that is wrapped, and only then makes it non-extractable:
 // a key that can't be wrapped again must not be lost on the way.
 func (c *carrier) release(e *export) error {
-	if err := c.around.record(c.state); err != nil {
+	if err := c.first(e); err != nil {
 		return err
 	}
 	if !e.resume {

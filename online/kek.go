@@ -18,6 +18,7 @@ import (
 	"keyferry/online/internal/ceremony"
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/keyid"
@@ -35,9 +36,12 @@ Usage: online kek create --out DIR [flags]
 
 Makes the key exchange key (KEK) in the vault's HSM, good for import alone, and
 writes BYOK-KEK-pkg-<region>-<n> and BYOK-SecurityWorld-pkg-<region>-<n> to DIR.
-Read the fingerprint aloud to the offline side.
+Read the security world's fingerprint aloud to the offline side. The KEK's a second
+person reads from the vault on a second machine.
 
   --out DIR         where to write the packages
+  --attestation F   write the attestation that the vault gives with the KEK, a
+                    JSON object, to a file of its own for who can judge it
   --kek-name NAME   the KEK's name in the vault (default: keyferry-kek)
   --size BITS       2048, 3072 or 4096 (default: 4096)
   --expires DAYS    for how long the KEK can be used, to the end of the last day
@@ -77,6 +81,8 @@ Usage: online kek fetch --out DIR [flags]
 As "online kek create", with a KEK that is in the vault already.
 
   --out DIR         where to write the packages
+  --attestation F   write the attestation that the vault gives with the KEK, a
+                    JSON object, to a file of its own for who can judge it
   --kek-name NAME   the KEK's name in the vault (default: keyferry-kek)
 
 Example: online kek fetch --kek-name transfer-kek --out /media/stick
@@ -90,9 +96,12 @@ Example: online kek fetch --kek-name transfer-kek --out /media/stick
 }
 
 type kekOptions struct {
-	name, out string
-	signIn    *signIn
+	name, out, attestation string
+	signIn                 *signIn
 }
+
+// kekWhere says where the KEK's fingerprint is compared.
+const kekWhere = "which a second person reads from the vault on a second machine"
 
 // getKEK makes or fetches a KEK. The purpose is for the vault's tags: by it a
 // KEK that a stopped run has made is taken up again.
@@ -102,6 +111,7 @@ func kekFlags(flags *pflag.FlagSet) *kekOptions {
 	o := &kekOptions{signIn: addSignIn(flags)}
 	flags.StringVar(&o.name, "kek-name", defaultKEK, "")
 	flags.StringVar(&o.out, "out", "", "")
+	flags.StringVar(&o.attestation, "attestation", "", "")
 	return o
 }
 
@@ -127,6 +137,11 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	pin, number := fingerprint.Of(worldPackage), len(h.KEKs)+1
 	world := durable.File{Path: filepath.Join(o.out, trust.WorldName(w.Region, w.Number)), Data: worldPackage}
 	out := durable.File{Path: filepath.Join(o.out, trust.KEKName(w.Region, number))}
+	if o.attestation != "" {
+		if err := durable.CheckAbsent(o.attestation); err != nil {
+			return err
+		}
+	}
 	missing, err := o.missing(world)
 	if err != nil {
 		return err
@@ -146,6 +161,9 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	if err != nil {
 		return err
 	}
+	if o.attestation != "" && kek.Attestation == nil {
+		return control.PackageAttestation.Refuse("the vault gives no attestation of the KEK that could be written")
+	}
 	switch {
 	case written == nil:
 		if out.Data, err = sealKEK(s, w, pin, number, kek); err != nil {
@@ -164,8 +182,13 @@ func (o *kekOptions) run(ctx context.Context, io *cli.IO, s *state.State, get ge
 	if err != nil {
 		return err
 	}
-	if err := h.Record(ceremony.EventKEK, ceremony.KEKPackaged{KID: kek.KID, Number: number, Package: fingerprint.Of(out.Data), Out: dir}); err != nil {
+	if err := h.Record(ceremony.EventKEK, ceremony.KEKPackaged{KID: kek.KID, KEK: fingerprint.OfKey(kek.Public), Number: number, Package: fingerprint.Of(out.Data), Out: dir}); err != nil {
 		return err
+	}
+	if o.attestation != "" {
+		if err := durable.CreateAll([]durable.File{{Path: o.attestation, Data: append(kek.Attestation, '\n')}}, 0o644); err != nil {
+			return err
+		}
 	}
 	return o.report(io, s, out.Path, world.Path, kek, pin)
 }
@@ -229,24 +252,30 @@ func sealKEK(s *state.State, w *trust.World, pin fingerprint.Fingerprint, number
 }
 
 func (o *kekOptions) report(io *cli.IO, s *state.State, out, world string, kek *vault.KEK, pin fingerprint.Fingerprint) error {
-	expires, attested := "does not expire", "gives no attestation of it"
+	expires, attested := "does not expire", "gives no attestation"
+	face := fingerprint.OfKey(kek.Public)
 	doc := map[string]any{
 		"kid": kek.KID, "bits": kek.Public.N.BitLen(), "expires": nil, "attested": kek.Attestation != nil, "resumed": kek.Resumed,
-		"kek_package": out, "security_world_package": world, "fingerprint": pin,
+		"kek_package": out, "security_world_package": world, "fingerprint": pin, "kek_fingerprint": face,
 	}
 	if !kek.Expires.IsZero() {
 		doc["expires"] = kek.Expires.UTC()
 		expires = "expires " + kek.Expires.UTC().Format("2006-01-02 15:04 MST")
 	}
 	if kek.Attestation != nil {
-		attested = fmt.Sprintf("attests it (%d bytes, in the package)", len(kek.Attestation))
+		attested = fmt.Sprintf("gives an attestation (%d bytes, in the package), which nothing here judges", len(kek.Attestation))
+	}
+	if o.attestation != "" {
+		attested += "; it is in " + o.attestation
 	}
 	return result(io, s, nil, doc, fmt.Sprintf(`KEK: %s, RSA-%d, import only
 It %s; the vault %s.
+The KEK's fingerprint, %s:
+%s
+%s
 KEK package: %s
 Security world package: %s
 Its fingerprint, to be read aloud at "offline trust":
 %s
-%s
-%s`, kek.KID, kek.Public.N.BitLen(), expires, attested, out, world, pin, pin.Grouped(), pin.Rows()))
+%s`, kek.KID, kek.Public.N.BitLen(), expires, attested, kekWhere, face, face.Spoken(), out, world, pin, pin.Spoken()))
 }

@@ -37,7 +37,7 @@ func withBundle(io *cli.IO, path string, outOfOrder bool, f func(s *state.State,
 }
 
 // fingerprints shows again what is to be read aloud: this side's security world.
-var fingerprints = cli.Fingerprints{Program: "online", Names: "world|card|bundle", InState: withState, Faces: func(s *state.State) ([]cli.Face, error) {
+var fingerprints = cli.Fingerprints{Program: "online", Names: "world|card|kek|bundle", InState: withState, Faces: func(s *state.State) ([]cli.Face, error) {
 	w, file, err := ceremony.OwnWorld(s)
 	if err != nil {
 		return nil, err
@@ -51,6 +51,9 @@ var fingerprints = cli.Fingerprints{Program: "online", Names: "world|card|bundle
 		faces = append(faces, cli.Face{Name: "card", What: "pinned offline card of " + card.Name, Where: "which the other side read aloud", Print: fingerprint.Of(file)})
 	} else if !control.Is(err, control.TrustNone) {
 		return nil, err
+	}
+	if n := len(j.KEKs); n > 0 {
+		faces = append(faces, cli.Face{Name: "kek", What: "KEK " + j.KEKs[n-1].KID, Where: kekWhere, Print: j.KEKs[n-1].KEK})
 	}
 	if n := len(j.Bundles); n > 0 {
 		faces = append(faces, cli.Face{Name: "bundle", What: fmt.Sprintf("manifest of bundle %d", j.Bundles[n-1].Sequence), Where: "which `offline seal` showed", Print: j.Bundles[n-1].Manifest})

@@ -42,6 +42,10 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	} else if !control.Is(err, control.TrustNone) {
 		return sheet.Sheet{}, err
 	}
+	if n := len(h.KEKs); n > 0 {
+		facts.Add("KEK", h.KEKs[n-1].KID)
+		facts.AddPrint("", h.KEKs[n-1].KEK, true)
+	}
 	rule, _, _ := strings.Cut(w.ApprovalRule(), "\n")
 	facts.Add("approval", rule)
 	facts.AddSome("", approvers(w.Approvers))

@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -72,9 +73,15 @@ func (c Compared) against(want fingerprint.Fingerprint) error {
 	return nil
 }
 
+// Speak shows a fingerprint while a command goes on, in rows of their own, which are
+// not broken.
+func (o *IO) Speak(what string, print fingerprint.Fingerprint) {
+	o.Note("fingerprint of the %s:", what)
+	fmt.Fprintf(o.stderr, "%s\n", print.Spoken())
+}
+
 func (o *IO) compareByEye(c Compared) error {
-	o.Note("fingerprint of the %s:", c.What)
-	fmt.Fprintf(o.stderr, "%s\n", c.Is.Spoken())
+	o.Speak(c.What, c.Is)
 	err := o.Confirm("Is each word the same on the other screen?")
 	if control.Is(err, control.NotConfirmed) {
 		return control.NotConfirmed.Refuse("the fingerprint of the %s was not confirmed", c.What).WithHint("%s", differs)
@@ -94,6 +101,10 @@ func (o *IO) askForWords(c Compared) error {
 		answer, err := o.ask(fmt.Sprintf("type words %s %s: ", list(asked), c.Heard))
 		if try > 0 && control.Is(err, control.NoTerminal) {
 			break
+		}
+		var refused *control.Refusal
+		if control.Is(err, control.NoTerminal) && errors.As(err, &refused) {
+			return refused.WithHint("run it in a terminal, or give the fingerprint with --%s, as hex or as words", c.Flag)
 		}
 		if err != nil {
 			return err

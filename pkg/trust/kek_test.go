@@ -41,8 +41,8 @@ func TestKEK(t *testing.T) {
 			if v.KID() != k.KID || !bytes.Equal(kekPKIX(t, v.Public()), k.PublicKey) {
 				t.Errorf("sealed %+v, opened %s", k, v.KID())
 			}
-			if v.Attested() != (k.Attestation != nil) || (v.Expires() != nil) != (k.Expires != nil) {
-				t.Errorf("sealed %+v, opened with attestation %v, expiring %v", k, v.Attested(), v.Expires())
+			if (v.Attestation() != nil) != (k.Attestation != nil) || (v.Expires() != nil) != (k.Expires != nil) || v.Number() != k.Number {
+				t.Errorf("sealed %+v, opened with attestation %s, expiring %v, number %d", k, v.Attestation(), v.Expires(), v.Number())
 			}
 		})
 	}
@@ -61,6 +61,7 @@ func TestKEKRefused(t *testing.T) {
 	kid := func(kid string) func(*KEK) { return func(k *KEK) { k.KID = kid } }
 	ops := func(ops ...string) func(*KEK) { return func(k *KEK) { k.KeyOps = ops } }
 	key := func(der []byte) func(*KEK) { return func(k *KEK) { k.PublicKey = der } }
+	attested := func(as string) func(*KEK) { return func(k *KEK) { k.Attestation = json.RawMessage(as) } }
 	expires := func(at time.Time) func(*KEK) { return func(k *KEK) { k.Expires = &at } }
 	path := strings.TrimPrefix(good.KID, w.Vault)
 	for _, test := range []struct {
@@ -73,6 +74,14 @@ func TestKEKRefused(t *testing.T) {
 		{"of another security world", func(k *KEK) { k.World = fingerprint.Of(nil) }, control.PackageSignature},
 		{"expired", expires(now.Add(-time.Second)), control.PackageExpired},
 		{"expiring now", expires(now), control.PackageExpired},
+		{"number 0", func(k *KEK) { k.Number = 0 }, control.PackageFormat},
+		{"a number below 0", func(k *KEK) { k.Number = -1 }, control.PackageFormat},
+		{"attested by false", attested("false"), control.PackageAttestation},
+		{"attested by true", attested("true"), control.PackageAttestation},
+		{"attested by a number", attested("1"), control.PackageAttestation},
+		{"attested by a text", attested(`"AQID"`), control.PackageAttestation},
+		{"attested by a list", attested(`[{"certificates":["x"]}]`), control.PackageAttestation},
+		{"attested by nothing", attested(`{}`), control.PackageAttestation},
 		{"no operation", ops(), control.PackageKEK},
 		{"another operation", ops("wrapKey"), control.PackageKEK},
 		{"one operation more", ops("import", "wrapKey"), control.PackageKEK},

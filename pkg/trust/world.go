@@ -3,6 +3,7 @@
 package trust
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
@@ -108,21 +109,35 @@ func (k KEK) Seal(signer crypto.Signer) ([]byte, error) {
 // [World.OpenKEK] makes one.
 type VerifiedKEK struct {
 	kek    KEK
+	file   fingerprint.Fingerprint
 	public *rsa.PublicKey
 }
 
 // KID is the KEK's identifier in the vault, with its version.
 func (v VerifiedKEK) KID() string { return v.kek.KID }
 
-// Fingerprint is the SHA-256 of the KEK's PKIX DER.
+// Fingerprint is the SHA-256 of the KEK's PKIX DER: what people compare with the key
+// that the vault shows.
 func (v VerifiedKEK) Fingerprint() fingerprint.Fingerprint { return fingerprint.Of(v.kek.PublicKey) }
+
+// Number is the package's; it rises with each package that the connected side makes.
+func (v VerifiedKEK) Number() int { return v.kek.Number }
+
+// Package is the fingerprint of the package's file.
+func (v VerifiedKEK) Package() fingerprint.Fingerprint { return v.file }
 
 // Expires is the end of the KEK's validity, nil if it has none.
 func (v VerifiedKEK) Expires() *time.Time { return v.kek.Expires }
 
-// Attested reports whether the package brings the HSM's evidence for the KEK.
-// Nothing here judges that evidence.
-func (v VerifiedKEK) Attested() bool { return string(v.kek.Attestation) != "null" }
+// Attestation is a JSON object that the vault gave with the KEK, nil without one.
+// Nothing here judges it: it proves nothing until somebody has checked its
+// certificates.
+func (v VerifiedKEK) Attestation() []byte {
+	if string(v.kek.Attestation) == "null" {
+		return nil
+	}
+	return v.kek.Attestation
+}
 
 // Public is the KEK's public key.
 func (v VerifiedKEK) Public() *rsa.PublicKey { return v.public }
@@ -146,6 +161,10 @@ func (w *World) openKEK(file []byte, pin fingerprint.Fingerprint, now time.Time)
 	switch {
 	case k.Format != kekFormat:
 		return nil, control.PackageFormat.Refuse("this is not a KEK package but %s", control.Quote(k.Format))
+	case k.Number < 1:
+		return nil, control.PackageFormat.Refuse("the KEK package has the number %d", k.Number)
+	case string(k.Attestation) != "null" && (!bytes.HasPrefix(k.Attestation, []byte("{")) || string(k.Attestation) == "{}"):
+		return nil, control.PackageAttestation.Refuse("the KEK package has an attestation that is none: %s is not a JSON object with something in it", control.Quote(string(k.Attestation)))
 	case k.Rehearsal != w.Rehearsal:
 		return nil, control.TrustRehearsal.Refuse("one of KEK package and security world is for a rehearsal, the other is not")
 	case k.Region != w.Region:
@@ -164,7 +183,7 @@ func (w *World) openKEK(file []byte, pin fingerprint.Fingerprint, now time.Time)
 	if err != nil {
 		return nil, err
 	}
-	return &VerifiedKEK{k, public}, nil
+	return &VerifiedKEK{k, fingerprint.Of(file), public}, nil
 }
 
 func kekPublic(der []byte) (*rsa.PublicKey, error) {

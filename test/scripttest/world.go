@@ -69,12 +69,12 @@ func (w *World) sealKEK(signer ed25519.PrivateKey) ([]byte, error) {
 	}
 	return trust.KEK{
 		World: fingerprint.Of(w.Package), Region: "EU", Number: 1, KID: worldVault + "/keys/kek/0123456789abcdef",
-		KeyOps: []string{"import"}, PublicKey: der,
+		KeyOps: []string{"import"}, PublicKey: der, Attestation: []byte(`{"certificates":"none"}`),
 	}.Seal(signer)
 }
 
-// world makes the packages of a real ceremony and puts the security world's
-// fingerprint into $WORLD.
+// world makes the packages of a real ceremony and puts the fingerprints of the security
+// world and of the KEK into $WORLD and $KEK.
 func world(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: world DIR")
@@ -82,4 +82,5 @@ func world(ts *testscript.TestScript, neg bool, args []string) {
 	w, err := NewWorld(ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Setenv("WORLD", fingerprint.Of(w.Package).String())
+	ts.Setenv("KEK", fingerprint.OfKey(&w.KEK.PublicKey).String())
 }

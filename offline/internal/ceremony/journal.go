@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"keyferry/bundle"
+	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/ledger"
 	"keyferry/pkg/trust"
@@ -22,6 +23,7 @@ import (
 // package state's.
 const (
 	EventTrust        = "trust"         // WorldPinned
+	EventKEK          = "kek"           // KEKTaken: keys are wrapped for it from now on
 	EventSurroundings = "surroundings"  // Surroundings, before the first change of a run
 	EventImportBegun  = "import-begun"  // ImportBegun: the token is about to be changed
 	EventImportUndone = "import-undone" // ImportBegun: it failed, and nothing is left in the token
@@ -46,6 +48,15 @@ type WorldPinned struct {
 	Threshold int              `json:"threshold"`
 }
 
+// KEKTaken tells which KEK keys are wrapped for from now on. A person has compared its
+// fingerprint, in a real ceremony.
+type KEKTaken struct {
+	KID     string                  `json:"kid"`
+	KEK     fingerprint.Fingerprint `json:"kek"` // of its PKIX DER
+	Number  int                     `json:"number"`
+	Package fingerprint.Fingerprint `json:"package"` // of the package's file
+}
+
 // ImportBegun tells that the token is about to be changed for a key.
 type ImportBegun struct {
 	ID  string                  `json:"id"`
@@ -59,12 +70,14 @@ type Imported struct {
 	Key         fingerprint.Fingerprint `json:"key"`
 	SLC         string                  `json:"slc"`
 	TPD         fingerprint.Fingerprint `json:"tpd"` // of the export's bytes
-	KEK         string                  `json:"kek"` // "" for a Microsoft-managed key, as are the next two
+	KEK         string                  `json:"kek"` // its kid; "" for a Microsoft-managed key, as are the next two
 	WrappedBy   string                  `json:"wrapped_by"`
 	Mechanism   string                  `json:"mechanism"`
 	Wrapped     fingerprint.Fingerprint `json:"wrapped"` // of the ciphertext
 	Retained    bool                    `json:"retained_extractable"`
 	Warnings    []string                `json:"warnings"` // control IDs
+
+	KEKPrint *fingerprint.Fingerprint `json:"kek_fingerprint"` // of the KEK's PKIX DER; null for a Microsoft-managed key
 }
 
 // Hardened tells that a wrapped key was made non-extractable in the token.
@@ -155,6 +168,7 @@ type Approval struct {
 // Journal is what the events of the ledger add up to.
 type Journal struct {
 	World     *WorldPinned // nil before it is pinned
+	KEKs      []KEKTaken   // oldest first
 	Keys      []*Key       // oldest first
 	Bundles   []Sealed     // oldest first; the last one may be held back still
 	Receipts  []bundle.Taken
@@ -172,6 +186,13 @@ func (j *Journal) take(e ledger.Entry) error {
 	case EventTrust:
 		j.World = &WorldPinned{}
 		return e.Read(j.World)
+
+	case EventKEK:
+		var d KEKTaken
+		if err := e.Read(&d); err != nil {
+			return err
+		}
+		j.KEKs = append(j.KEKs, d)
 
 	case EventImportBegun:
 		var d ImportBegun
@@ -279,6 +300,30 @@ func (j *Journal) Key(id string) *Key {
 		return nil
 	}
 	return j.Keys[i]
+}
+
+// LastKEK is the KEK that keys are wrapped for; zero if there is none yet.
+func (j *Journal) LastKEK() KEKTaken {
+	if len(j.KEKs) == 0 {
+		return KEKTaken{}
+	}
+	return j.KEKs[len(j.KEKs)-1]
+}
+
+// HasKEK reports whether the package is the one whose KEK was taken last. One that is
+// older is refused, and another one of the same number, since the connected side
+// numbers its packages upwards (KF-PACKAGE-NUMBER).
+func (j *Journal) HasKEK(v *trust.VerifiedKEK) (bool, error) {
+	last := j.LastKEK()
+	switch {
+	case v.Package() == last.Package:
+		return true, nil
+	case v.Number() < last.Number:
+		return false, control.PackageNumber.Refuse("this is the KEK package number %d, and number %d was taken before", v.Number(), last.Number)
+	case v.Number() == last.Number:
+		return false, control.PackageNumber.Refuse("this is another KEK package of number %d than the one that was taken", v.Number())
+	}
+	return false, nil
 }
 
 // At lists the keys at one of the stages, oldest first.

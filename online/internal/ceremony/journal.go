@@ -58,6 +58,7 @@ type WorldMade struct {
 // KEKPackaged says that a KEK's package was written.
 type KEKPackaged struct {
 	KID     string                  `json:"kid"`
+	KEK     fingerprint.Fingerprint `json:"kek"` // of its PKIX DER
 	Number  int                     `json:"number"`
 	Package fingerprint.Fingerprint `json:"package"`
 	Out     string                  `json:"out"` // directory that it was written to

@@ -36,8 +36,8 @@ type NewKEK struct {
 // 2048, 3072 or 4096 bits, enabled, within its validity.
 type KEK struct {
 	Key
-	// Attestation is the HSM's evidence for the KEK in the service's JSON, nil
-	// where the service has none to give.
+	// Attestation is a JSON object that the service gives with the KEK, nil where it
+	// gives none. It proves nothing until somebody has checked its certificates.
 	Attestation json.RawMessage
 	Resumed     bool // CreateKEK found it made already, for the same purpose
 }
@@ -188,7 +188,7 @@ func date(t time.Time) string {
 // or none to this account. It is documented for Managed HSM alone.
 var noAttestation = []int{http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed}
 
-// attestation asks for the HSM's evidence.
+// attestation asks for the KEK's attestation.
 func (c *Client) attestation(ctx context.Context, key *Key) (json.RawMessage, error) {
 	answer, err := c.keys.GetKeyAttestation(ctx, key.Name, key.Version, nil)
 	var refused *azcore.ResponseError
@@ -200,9 +200,12 @@ func (c *Client) attestation(ctx context.Context, key *Key) (json.RawMessage, er
 	case answer.Attributes == nil || answer.Attributes.Attestation == nil:
 		return nil, nil
 	}
-	evidence, err := json.Marshal(answer.Attributes.Attestation)
+	given, err := json.Marshal(answer.Attributes.Attestation)
 	if err != nil {
 		return nil, control.VaultAnswer.Refuse("the attestation of %s cannot be kept: %w", key.KID, err)
 	}
-	return evidence, nil
+	if string(given) == "{}" {
+		return nil, nil
+	}
+	return given, nil
 }
