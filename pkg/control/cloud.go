@@ -35,7 +35,7 @@ var (
 	VaultRequest     = cloud("KF-VAULT-REQUEST", Refused, "the service says why; HSM keys need a Premium vault or a Managed HSM")
 	VaultAnswer      = cloud("KF-VAULT-ANSWER", Refused, "what answered does not behave like a key vault: check the vault's URL and what stands between")
 
-	CloudNotReady = cloud("KF-CLOUD-NOT-READY", Environment, "mend what each line that says fail hints at, then run `online doctor` again")
+	CloudNotReady = cloud("KF-CLOUD-NOT-READY", Environment, "each check that failed has its hint in the list: follow it, then run `online doctor` again")
 
 	VaultNotHSM      = cloud("KF-VAULT-NOT-HSM", Refused, "the key is not in an HSM: delete it from the vault and use a Premium vault or a Managed HSM")
 	VaultKeyState    = cloud("KF-VAULT-KEY-STATE", Refused, "the key must be enabled and may encrypt, decrypt, wrap, unwrap, sign and verify: mend it in the vault and run the same command again")
