@@ -128,7 +128,7 @@ func (o *doctorOptions) lookAround(ctx context.Context, io *cli.IO) error {
 
 // lookAtMachine refuses what an import would refuse.
 func (o *doctorOptions) lookAtMachine(_ context.Context, io *cli.IO, w *strings.Builder) (any, error) {
-	found := append([]machine.Finding{}, machine.Look("/")...)
+	found := append([]machine.Finding{}, machine.Look()...)
 	describeMachine(w, found)
 	_, err := tolerate(io, machine.Refuse(found), o.state != nil && o.state.Rehearsal)
 	return found, err

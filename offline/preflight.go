@@ -33,7 +33,7 @@ func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 	if _, err := selftest.Run(); err != nil {
 		return nil, err
 	}
-	around := &surroundings{Sandbox: process.held, Machine: machine.Look("/"), Memory: process.memory, Warnings: []string{}}
+	around := &surroundings{Sandbox: process.held, Machine: machine.Look(), Memory: process.memory, Warnings: []string{}}
 	warnOfSandbox(io)
 	if !around.Sandbox.Whole() {
 		around.Warnings = append(around.Warnings, control.Sandbox.ID)

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(lookHere) == "" {
 		os.Exit(m.Run())
 	}
-	if err := Refuse(withoutRadios(Look("/"))); err != nil {
+	if err := Refuse(withoutRadios(Look())); err != nil {
 		fmt.Print(err)
 		os.Exit(1)
 	}

@@ -3,11 +3,86 @@
 package machine
 
 import (
+	"errors"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 )
+
+// wayOff is what a person does about a connection.
+const wayOff = "pull the cables, switch the radios off ('rfkill block all'), take tunnels and routes down"
+
+// Look tells what connects the machine, or could.
+func Look() []Finding { return look("/") }
+
+// look reads what the kernel shows in proc and sys below root.
+//
+// Interfaces are those of the process's network namespace, which
+// /proc/self/net shows; /sys/class/net, asked for their state, shows that of
+// whoever mounted it.
+func look(root string) []Finding {
+	m := machine{root: root}
+	m.interfaces()
+	m.addresses()
+	m.routes()
+	m.radios()
+	m.sockets()
+	return m.gathered
+}
+
+// machine is what the kernel shows below root.
+type machine struct {
+	root string
+	gathered
+}
+
+// read returns a file of the kernel's, "" if it is not there or, as the carrier
+// of an interface that is down, not to be had.
+func (m *machine) read(path ...string) string {
+	data, err := os.ReadFile(filepath.Join(append([]string{m.root}, path...)...))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// lines returns the fields of each line of a table of the kernel's, without its
+// heads. Only a table of IP version 6 may be absent.
+func (m *machine) lines(about, path string, heads int) [][]string {
+	data, err := os.ReadFile(filepath.Join(m.root, path))
+	if errors.Is(err, fs.ErrNotExist) && strings.Contains(filepath.Base(path), "6") {
+		return nil
+	}
+	if err != nil {
+		m.tell(about, true, "what it has of the kind %q can't be known: %v", about, err)
+		return nil
+	}
+	var table [][]string
+	for i, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+		if fields := strings.Fields(line); i >= heads && len(fields) > 0 {
+			table = append(table, fields)
+		}
+	}
+	return table
+}
+
+// list returns the names in a directory, none if it is not there.
+func (m *machine) list(path string) []string {
+	entries, err := os.ReadDir(filepath.Join(m.root, path))
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	slices.Sort(names)
+	return names
+}
 
 // Sources: Documentation/ABI/testing/sysfs-class-net, sysfs-class-rfkill and
 // sysfs-class-bluetooth of the kernel; proc(5); net/ipv4/fib_trie.c and
@@ -125,10 +200,7 @@ func (m *machine) route(version, name string, isDefault bool) {
 	case isDefault:
 		m.tell("route", true, "there is a default route of %s, over %s", version, name)
 	default:
-		f := Finding{"route", false, "there is a route of " + version + " over " + name}
-		if !slices.Contains(m.found, f) {
-			m.found = append(m.found, f)
-		}
+		m.tell("route", false, "there is a route of %s over %s", version, name)
 	}
 }
 

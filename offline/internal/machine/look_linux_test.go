@@ -100,7 +100,7 @@ func TestLookFindsConnections(t *testing.T) {
 		"no routes":             {map[string]string{"proc/self/net/route": ""}, "can't be known"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Refuse(Look(tree(t, c.changes)))
+			err := Refuse(look(tree(t, c.changes)))
 			if !control.Is(err, control.Connected) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -134,7 +134,7 @@ func TestLookFindsNoConnection(t *testing.T) {
 		"connection to itself": {map[string]string{"proc/self/net/tcp6": socketHead + " 1: 0000000000000000FFFF00000100007F:9C40 0000000000000000FFFF00000100007F:01BB 01 0\n"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			found := Look(tree(t, c.changes))
+			found := look(tree(t, c.changes))
 			if err := Refuse(found); err != nil {
 				t.Fatal(err)
 			}
