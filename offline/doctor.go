@@ -12,6 +12,7 @@ import (
 
 	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/machine"
+	"keyferry/offline/internal/module"
 	"keyferry/offline/internal/sandbox"
 	"keyferry/offline/internal/selftest"
 	"keyferry/pkg/cli"
@@ -187,7 +188,7 @@ func (o *doctorOptions) open(ctx context.Context, io *cli.IO) (*hsm.Token, error
 	if o.token.given() {
 		settings := o.token.chosen
 		var err error
-		if settings.Module, err = hsm.FindModule(settings.Module); err != nil {
+		if settings.Module, err = module.Find(settings.Module); err != nil {
 			return nil, err
 		}
 		return settings.login(ctx, io, o.token.tokenSecrets)

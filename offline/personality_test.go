@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/fingerprint"
 	"keyferry/test/vectors"
 )
@@ -44,7 +44,7 @@ func newPersonality(t *testing.T, plays string, defines ...string) *personality 
 }
 
 func (p *personality) env() []string {
-	behind, err := hsm.FindModule("")
+	behind, err := module.Find("")
 	p.must(err)
 	return append(os.Environ(), "SOFTHSM2_CONF="+filepath.Join(p.dir, "softhsm2.conf"), "KEYFERRY_TEST_MODULE="+behind, "KEYFERRY_PERSONALITY="+p.plays)
 }
@@ -63,7 +63,7 @@ func (p *personality) softHSMTool(name string, args ...string) string {
 // keys lists what the token holds, by SoftHSM itself.
 func (p *personality) keys() (keys []string) {
 	p.t.Helper()
-	behind, err := hsm.FindModule("")
+	behind, err := module.Find("")
 	p.must(err)
 	out := p.softHSMTool("pkcs11-tool", "--module", behind, "--login", "--pin", "123456", "--list-objects")
 	for _, m := range regexp.MustCompile(`(?m)^(\S+) Key Object.*\n(?:\s+EC_.*\n)*\s+label:[ ]*(.*)`).FindAllStringSubmatch(out, -1) {
@@ -157,7 +157,7 @@ func TestPersonalities(t *testing.T) {
 			if strings.Contains(vendor.plays, "officer") {
 				p.officer = p.write("so", []byte("so-right\n"))
 			}
-			behind, err := hsm.FindModule("")
+			behind, err := module.Find("")
 			p.must(err)
 			p.softHSMTool("pkcs11-tool", "--module", behind, "--login", "--pin", "123456", "--keypairgen", "--key-type", "EC:prime256v1", "--label", "foreign")
 			before := p.keys()

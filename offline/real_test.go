@@ -15,8 +15,8 @@ import (
 	"testing"
 
 	"keyferry/bundle"
-	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/machine"
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
@@ -170,7 +170,7 @@ var bySoftware = expectedKey{"software", softwareWrap, []string{"KF-HSM-WRAP-UNP
 // begin makes the state directory, and pins the connected side.
 func (r *realSide) begin() {
 	r.t.Helper()
-	module, err := hsm.FindModule("")
+	module, err := module.Find("")
 	r.must(err)
 	r.run(0, "init", "--name", "vault-room", "--hsm-module", module, "--hsm-token", "hsm", "--hsm-pin-file", r.pin)
 	world := filepath.Join(r.dir, "BYOK-SecurityWorld-pkg-EU-1")

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/module"
 	"keyferry/offline/internal/sandbox"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -150,7 +150,7 @@ func (n *sandboxNeeds) complete(state string, flags *pflag.FlagSet) ([]string, e
 		return writable, nil
 	}
 	chosen := chosenModule(flags)
-	return append(writable, slices.DeleteFunc(slices.Concat(hsm.Writes(kept.Module, kept.Parameters), chosen), isAbsent)...), nil
+	return append(writable, slices.DeleteFunc(slices.Concat(module.Writes(kept.Module, kept.Parameters), chosen), isAbsent)...), nil
 }
 
 // chosenModule lists where the module writes that the flags of init and doctor
@@ -162,11 +162,11 @@ func chosenModule(flags *pflag.FlagSet) []string {
 		}
 		return ""
 	}
-	module := value("hsm-module")
-	if uri, err := hsm.ParseURI(value("hsm-uri")); module == "" && err == nil { // a wrong one, the command refuses
-		module = uri.ModulePath
+	path := value("hsm-module")
+	if uri, err := module.ParseURI(value("hsm-uri")); path == "" && err == nil { // a wrong one, the command refuses
+		path = uri.ModulePath
 	}
-	return hsm.Writes(module, value("hsm-parameters"))
+	return module.Writes(path, value("hsm-parameters"))
 }
 
 func isAbsent(path string) bool {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
@@ -58,7 +59,7 @@ type tokenSettings struct {
 func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings tokenSettings, signer crypto.Signer, release func() error, err error) {
 	settings = r.token.chosen
 	settings.Signer, settings.Sandbox = r.signer, process.needs
-	if settings.Module, err = hsm.FindModule(settings.Module); err != nil {
+	if settings.Module, err = module.Find(settings.Module); err != nil {
 		return settings, nil, nil, err
 	}
 	if s.Rehearsal {
@@ -107,7 +108,7 @@ func createRehearsalToken(s *state.State, settings tokenSettings) error {
 	if err := useSoftHSMConf(s); err != nil {
 		return err
 	}
-	return hsm.CreateRehearsalToken(settings.Module, settings.Label, pin, pin)
+	return module.MakeSoftHSMToken(settings.Module, settings.Label, pin, pin)
 }
 
 // softHSMConf is the path of SoftHSM's configuration, below the state directory.
@@ -179,12 +180,12 @@ func (t tokenSettings) login(ctx context.Context, io *cli.IO, secrets tokenSecre
 		},
 		Tell: io.Note, Context: ctx,
 	}
-	if err := hsm.CheckSurroundings(t.Module, io.Warn); err != nil {
+	if err := module.Surroundings(t.Module, io.Warn); err != nil {
 		return nil, err
 	}
 	defer func() { err = sandboxInTheWay(err) }()
 	if t.URI != "" {
-		if cfg.TokenURI, err = hsm.ParseURI(t.URI); err != nil {
+		if cfg.TokenURI, err = module.ParseURI(t.URI); err != nil {
 			return nil, err
 		}
 	}

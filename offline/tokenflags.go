@@ -5,7 +5,7 @@ package main
 import (
 	"github.com/spf13/pflag"
 
-	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -66,7 +66,7 @@ func (f *tokenFlags) check() error {
 	if f.chosen.URI == "" {
 		return nil
 	}
-	uri, err := hsm.ParseURI(f.chosen.URI)
+	uri, err := module.ParseURI(f.chosen.URI)
 	if err == nil && f.chosen.Module == "" {
 		f.chosen.Module = uri.ModulePath
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/miekg/pkcs11"
 	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/byok"
 )
 
@@ -49,7 +50,7 @@ func lacking(files ...string) error {
 
 func softHSMToken(t *testing.T, _ string) (Config, func(cryptoki) cryptoki) {
 	path, _ := softHSM(t, t.TempDir())
-	if err := CreateRehearsalToken(path, testLabel, testPIN, testSOPIN); err != nil {
+	if err := module.MakeSoftHSMToken(path, testLabel, testPIN, testSOPIN); err != nil {
 		t.Fatal(err)
 	}
 	return Config{Module: path, TokenLabel: testLabel, PIN: testPIN}, asItIs

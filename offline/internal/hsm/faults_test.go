@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 	"keyferry/test/memdir"
@@ -70,7 +71,7 @@ type faultBed struct {
 
 func newFaultBed(t *testing.T) *faultBed {
 	path, _ := softHSM(t, memdir.New(t))
-	if err := CreateRehearsalToken(path, testLabel, testPIN, testSOPIN); err != nil {
+	if err := module.MakeSoftHSMToken(path, testLabel, testPIN, testSOPIN); err != nil {
 		t.Fatal(err)
 	}
 	// Of whole blocks, so that SoftHSM wraps them exactly.

@@ -77,6 +77,7 @@ import (
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 	"keyferry/pkg/secret"
 )
@@ -87,7 +88,7 @@ type Config struct {
 	Module      string // path of the PKCS#11 module, as by FindModule
 	TokenLabel  string
 	TokenSerial string
-	TokenURI    *URI
+	TokenURI    *module.URI
 	PIN         []byte // the user PIN, for Open; the caller clears it after. Empty for a PIN pad
 	Parameters  string // what the module takes at C_Initialize, such as NSS's configdir=…; usually empty
 
@@ -140,7 +141,7 @@ type Token struct {
 type Found struct {
 	Slot
 	cfg      Config
-	module   *module
+	module   *module.Module
 	crypto11 *crypto11.Context // nil where crypto11 can't open the token
 	flags    uint              // of the token
 }
@@ -150,10 +151,10 @@ type Found struct {
 // in vain. Where signs is true the token is to sign bundles.
 func Find(cfg Config, signs bool) (found *Found, err error) {
 	f := &Found{cfg: cfg}
-	if fault := faultOf(cfg.Module); fault == "" && signs && cfg.Parameters == "" {
+	if fault := module.Fault(cfg.Module); fault == "" && signs && cfg.Parameters == "" {
 		f.crypto11 = share(&cfg) // first: it insists on initialising the module
 	}
-	if f.module, err = load(cfg.Module, cfg.Parameters); err != nil {
+	if f.module, err = module.Load(cfg.Module, cfg.Parameters); err != nil {
 		return nil, err
 	}
 	slot, info, err := choose(f.module, &cfg)
@@ -198,7 +199,7 @@ func (f *Found) Close() {
 	if f.crypto11 != nil {
 		err = f.crypto11.Close() // which finalises the module, unless each user has a module of its own
 	}
-	if e := f.module.unload(); !is(e, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
+	if e := f.module.Unload(); !is(e, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
 		err = errors.Join(err, e)
 	}
 	if err != nil {
@@ -237,7 +238,7 @@ func (f *Found) Open(pin []byte) (t *Token, err error) {
 	if is(err, pkcs11.CKR_SESSION_COUNT) && f.crypto11 != nil { // crypto11 has taken the last
 		_ = f.crypto11.Close() // the module is started anew
 		f.crypto11 = nil
-		if err = f.module.initialize(f.cfg.Parameters); err == nil || is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+		if err = f.module.Start(f.cfg.Parameters); err == nil || is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
 			t.session, err = f.module.OpenSession(f.ID, flags)
 		}
 	}

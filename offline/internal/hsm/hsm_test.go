@@ -10,8 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/miekg/pkcs11"
-
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -28,36 +27,6 @@ func hint(err error) string {
 	var r *control.Refusal
 	errors.As(err, &r)
 	return r.Hint
-}
-
-func TestFindModule(t *testing.T) {
-	dir := t.TempDir()
-	there := filepath.Join(dir, "module.so")
-	if err := os.WriteFile(there, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, places := range [][]string{{there}, {filepath.Join(dir, "absent.so"), there}} {
-		usual := usualPlaces
-		usualPlaces = places
-		got, err := FindModule("")
-		usualPlaces = usual
-		if err != nil || got != there {
-			t.Errorf("FindModule = %q, %v", got, err)
-		}
-	}
-	t.Chdir(dir)
-	if got, err := FindModule("module.so"); err != nil || got != there {
-		t.Errorf("a relative path gives %q, %v, not the absolute one", got, err)
-	}
-	for _, bad := range []string{filepath.Join(dir, "absent.so"), dir} {
-		_, err := FindModule(bad)
-		refused(t, err, control.HSMModule)
-	}
-	usual := usualPlaces
-	usualPlaces = []string{filepath.Join(dir, "absent.so")}
-	defer func() { usualPlaces = usual }()
-	_, err := FindModule("")
-	refused(t, err, control.HSMModule)
 }
 
 func TestOpen(t *testing.T) {
@@ -90,7 +59,7 @@ func TestOpenRefuses(t *testing.T) {
 
 	create := func(label string) {
 		t.Helper()
-		if err := CreateRehearsalToken(path, label, testPIN, testSOPIN); err != nil {
+		if err := module.MakeSoftHSMToken(path, label, testPIN, testSOPIN); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -103,22 +72,22 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("the PIN is in the message: %v", err)
 		}
 	}
-	refused(t, CreateRehearsalToken(path, testLabel, testPIN, testSOPIN), control.HSMExists)
+	refused(t, module.MakeSoftHSMToken(path, testLabel, testPIN, testSOPIN), control.HSMExists)
 	token := openToken(t, path) // the right PIN still works
 	if err := token.Close(); err != nil {
 		t.Fatal(err)
 	}
 
 	// A second token with the label, as only another program would make it.
-	m, err := load(path, "")
+	m, err := module.Load(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	slot, err := freeSoftHSMSlot(m, "twin")
+	slots, err := m.GetSlotList(true) // the last is free
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(m.InitToken(slot, string(testSOPIN), testLabel), m.unload()); err != nil {
+	if err := errors.Join(m.InitToken(slots[len(slots)-1], string(testSOPIN), testLabel), m.Unload()); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, open(path, testLabel, string(testPIN)), control.HSMTokenTwice)
@@ -129,30 +98,5 @@ func TestEnvironmentClass(t *testing.T) {
 		if c.Class != control.Environment {
 			t.Errorf("%s has class %d", c.ID, c.Class)
 		}
-	}
-}
-
-func TestRehearsalTokenOnlyInSoftHSM(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		info pkcs11.TokenInfo
-		ok   bool
-	}{
-		{"free SoftHSM slot", pkcs11.TokenInfo{ManufacturerID: "SoftHSM project"}, true},
-		{"slot in use", pkcs11.TokenInfo{ManufacturerID: "SoftHSM project", Flags: pkcs11.CKF_TOKEN_INITIALIZED}, false},
-		{"real HSM", pkcs11.TokenInfo{ManufacturerID: "ACME"}, false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			slot, err := freeSoftHSMSlot(&fake{
-				getSlotList:  func(bool) ([]uint, error) { return []uint{7}, nil },
-				getTokenInfo: func(uint) (pkcs11.TokenInfo, error) { return test.info, nil },
-			}, testLabel)
-			if test.ok && (err != nil || slot != 7) {
-				t.Errorf("slot %d, %v", slot, err)
-			}
-			if !test.ok {
-				refused(t, err, control.HSMRehearsal)
-			}
-		})
 	}
 }

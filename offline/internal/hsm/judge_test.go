@@ -14,12 +14,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"keyferry/offline/internal/module"
 )
 
 // pkcs11Tool runs OpenSC's pkcs11-tool, another client, on the test token.
-func pkcs11Tool(t *testing.T, module string, args ...string) string {
+func pkcs11Tool(t *testing.T, path string, args ...string) string {
 	t.Helper()
-	args = append([]string{"--module", module, "--token-label", testLabel, "--login", "--pin", string(testPIN)}, args...)
+	args = append([]string{"--module", path, "--token-label", testLabel, "--login", "--pin", string(testPIN)}, args...)
 	out, err := exec.Command("pkcs11-tool", args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("this test needs pkcs11-tool (Debian: apt install opensc): %v\n%s", err, out)
@@ -31,12 +33,12 @@ func pkcs11Tool(t *testing.T, module string, args ...string) string {
 // vector's public key.
 func TestJudgePKCS11Tool(t *testing.T) {
 	dir := t.TempDir()
-	module, _ := softHSM(t, dir)
-	if err := CreateRehearsalToken(module, testLabel, testPIN, testSOPIN); err != nil {
+	path, _ := softHSM(t, dir)
+	if err := module.MakeSoftHSMToken(path, testLabel, testPIN, testSOPIN); err != nil {
 		t.Fatal(err)
 	}
 	key := vectorKey(t, "contoso-mode2")
-	token := openToken(t, module)
+	token := openToken(t, path)
 	kept, err := imported(t, token, key).Keep(KeepOptions{Label: "contoso"})
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +52,7 @@ func TestJudgePKCS11Tool(t *testing.T) {
 		"privkey": append(named, "Usage:      decrypt, sign\n", "Access:     sensitive\n"),
 		"pubkey":  named,
 	} {
-		listing := pkcs11Tool(t, module, "--list-objects", "--type", class)
+		listing := pkcs11Tool(t, path, "--list-objects", "--type", class)
 		for _, line := range want {
 			if !strings.Contains(listing, line) {
 				t.Errorf("%q is not in\n%s", line, listing)
@@ -64,7 +66,7 @@ func TestJudgePKCS11Tool(t *testing.T) {
 		if err := os.WriteFile(in, input, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		pkcs11Tool(t, module, append(args, "--label", "contoso", "-i", in, "-o", out)...)
+		pkcs11Tool(t, path, append(args, "--label", "contoso", "-i", in, "-o", out)...)
 		output, err := os.ReadFile(out)
 		if err != nil {
 			t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -252,14 +253,14 @@ func TestKeepFailureLeavesNothing(t *testing.T) {
 }
 
 func TestSigner(t *testing.T) {
-	module, _ := softHSM(t, t.TempDir())
-	if err := CreateRehearsalToken(module, testLabel, testPIN, testSOPIN); err != nil {
+	path, _ := softHSM(t, t.TempDir())
+	if err := module.MakeSoftHSMToken(path, testLabel, testPIN, testSOPIN); err != nil {
 		t.Fatal(err)
 	}
 	digest := sha256.Sum256([]byte("manifest"))
 	publics := map[SignerKind]crypto.PublicKey{}
 	for _, run := range []string{"created", "found again"} {
-		token := openToken(t, module)
+		token := openToken(t, path)
 		for _, kind := range []SignerKind{RSA3072, ECDSAP256} {
 			var signer crypto.Signer
 			var err error

@@ -13,6 +13,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 	"keyferry/test/vectors"
@@ -293,12 +294,12 @@ func TestWrapJudge(t *testing.T) {
 // What a dry run calls leaves nothing in the token, in the session or on disk.
 func TestDryRun(t *testing.T) {
 	parent := t.TempDir()
-	module, tokens := softHSM(t, parent)
-	if err := CreateRehearsalToken(module, testLabel, testPIN, testSOPIN); err != nil {
+	path, tokens := softHSM(t, parent)
+	if err := module.MakeSoftHSMToken(path, testLabel, testPIN, testSOPIN); err != nil {
 		t.Fatal(err)
 	}
 	filesBefore := files(t, tokens)
-	token := openToken(t, module)
+	token := openToken(t, path)
 	before := allObjects(t, token)
 	key := vectorKey(t, "contoso-mode2")
 	if err := token.CheckFree("dry", &key.PublicKey, false); err != nil {
@@ -317,7 +318,7 @@ func TestDryRun(t *testing.T) {
 	if err := token.Close(); err != nil {
 		t.Fatal(err)
 	}
-	token = openToken(t, module)
+	token = openToken(t, path)
 	if after := allObjects(t, token); after != before {
 		t.Errorf("%d objects before, %d in a new session", before, after)
 	}

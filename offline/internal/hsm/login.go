@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 	"keyferry/pkg/secret"
 )
@@ -96,9 +97,9 @@ func choose(ck cryptoki, cfg *Config) (slot uint, info pkcs11.TokenInfo, err err
 func (cfg *Config) fits(slot uint, info *pkcs11.TokenInfo) bool {
 	uri := cfg.TokenURI
 	if uri == nil {
-		uri = &URI{}
+		uri = &module.URI{}
 	}
-	if cfg.TokenLabel == "" && cfg.TokenSerial == "" && *uri == (URI{}) {
+	if cfg.TokenLabel == "" && cfg.TokenSerial == "" && *uri == (module.URI{}) {
 		return false
 	}
 	for _, is := range []struct{ wanted, found string }{

@@ -3,7 +3,6 @@
 package hsm
 
 import (
-	"errors"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -11,69 +10,9 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
-
-func TestURI(t *testing.T) {
-	slot := uint(7)
-	for text, want := range map[string]URI{
-		"pkcs11:token=HSM":                              {Token: "HSM"},
-		"pkcs11:serial=0123;token=My%20HSM%3B1":         {Token: "My HSM;1", Serial: "0123"},
-		"pkcs11:model=m;manufacturer=a&b=c;slot-id=7":   {Model: "m", Manufacturer: "a&b=c", SlotID: &slot},
-		"pkcs11:token=%C3%A4?module-path=/usr/lib/a.so": {Token: "ä", ModulePath: "/usr/lib/a.so"},
-	} {
-		got, err := ParseURI(text)
-		if err != nil {
-			t.Errorf("%s: %v", text, err)
-			continue
-		}
-		if got.String() != text {
-			t.Errorf("%s is written as %s", text, got)
-		}
-		if (got.SlotID == nil) != (want.SlotID == nil) || got.SlotID != nil && *got.SlotID != *want.SlotID {
-			t.Errorf("%s: slot %v", text, got.SlotID)
-		}
-		got.SlotID, got.text, want.SlotID = nil, "", nil
-		if *got != want {
-			t.Errorf("%s: %+v", text, got)
-		}
-	}
-	for name, text := range map[string]string{
-		"another scheme":     "pkcs12:token=a",
-		"scheme in capitals": "PKCS11:token=a",
-		"nothing":            "",
-		"no attribute":       "pkcs11:",
-		"only a module":      "pkcs11:?module-path=/a",
-		"no value":           "pkcs11:token=",
-		"no equals sign":     "pkcs11:token",
-		"empty part":         "pkcs11:token=a;",
-		"twice":              "pkcs11:token=a;token=a",
-		"slot twice":         "pkcs11:slot-id=1;slot-id=1",
-		"slot no number":     "pkcs11:slot-id=-1",
-		"slot too large":     "pkcs11:slot-id=99999999999999999999",
-		"unknown":            "pkcs11:token=a;x-own=b",
-		"of an object":       "pkcs11:token=a;object=key",
-		"of a library":       "pkcs11:library-version=3",
-		"blank":              "pkcs11:token=a b",
-		"not ASCII":          "pkcs11:token=ä",
-		"bad escape":         "pkcs11:token=%4",
-		"escape no number":   "pkcs11:token=%zz",
-		"query in the path":  "pkcs11:module-path=/a",
-		"path in the query":  "pkcs11:token=a?serial=1",
-		"query twice":        "pkcs11:token=a?module-path=/a&module-path=/a",
-		"fragment":           "pkcs11:token=a#b",
-		"PIN":                "pkcs11:token=a?pin-value=31415926",
-		"where the PIN is":   "pkcs11:token=a?pin-source=file:/pin",
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := ParseURI(text)
-			refused(t, err, control.HSMURI)
-			if err != nil && strings.Contains(err.Error(), "31415926") {
-				t.Errorf("the PIN is in the message: %v", err)
-			}
-		})
-	}
-}
 
 func TestChoose(t *testing.T) {
 	const there = pkcs11.CKF_TOKEN_INITIALIZED
@@ -101,16 +40,16 @@ func TestChoose(t *testing.T) {
 	}{
 		{"label", Config{TokenLabel: "b"}, 3, control.Control{}},
 		{"label and serial number", Config{TokenLabel: "a", TokenSerial: "2"}, 2, control.Control{}},
-		{"URI", Config{TokenURI: &URI{Manufacturer: "y"}}, 2, control.Control{}},
-		{"slot", Config{TokenURI: &URI{SlotID: &two}}, 2, control.Control{}},
-		{"label and URI", Config{TokenLabel: "a", TokenURI: &URI{Serial: "1"}}, 1, control.Control{}},
+		{"URI", Config{TokenURI: &module.URI{Manufacturer: "y"}}, 2, control.Control{}},
+		{"slot", Config{TokenURI: &module.URI{SlotID: &two}}, 2, control.Control{}},
+		{"label and URI", Config{TokenLabel: "a", TokenURI: &module.URI{Serial: "1"}}, 1, control.Control{}},
 		{"label twice", Config{TokenLabel: "a"}, 0, control.HSMTokenTwice},
 		{"serial number twice", Config{TokenSerial: "1"}, 0, control.HSMTokenTwice},
 		{"nothing", Config{}, 0, control.HSMTokenLabel},
 		{"another serial number", Config{TokenLabel: "b", TokenSerial: "2"}, 0, control.HSMTokenLabel},
-		{"another model", Config{TokenURI: &URI{Token: "b", Model: "m"}}, 0, control.HSMTokenLabel},
+		{"another model", Config{TokenURI: &module.URI{Token: "b", Model: "m"}}, 0, control.HSMTokenLabel},
 		{"not initialised", Config{TokenLabel: "new"}, 0, control.HSMTokenLabel},
-		{"can't be described", Config{TokenURI: &URI{SlotID: &five}}, 0, control.HSMTokenLabel},
+		{"can't be described", Config{TokenURI: &module.URI{SlotID: &five}}, 0, control.HSMTokenLabel},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			slot, _, err := choose(broken, &test.cfg)
@@ -219,13 +158,3 @@ func TestPINPad(t *testing.T) {
 }
 
 // A call that reaches no module says so.
-func TestCallWithoutModule(t *testing.T) {
-	m := &module{path: "/nowhere"}
-	no := pkcs11.Error(pkcs11.CKR_FUNCTION_NOT_SUPPORTED)
-	if err := m.LoginAtPad(0); !errors.Is(err, no) {
-		t.Error(err)
-	}
-	if _, err := m.WrapKeyInto(0, 0, 0, 0, 16); !errors.Is(err, no) {
-		t.Error(err)
-	}
-}

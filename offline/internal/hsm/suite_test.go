@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 )
@@ -157,7 +158,7 @@ func (s *suite) login(t *testing.T) {
 	}
 	for name, choice := range map[string]Config{
 		"serial": {TokenLabel: info.Label, TokenSerial: info.Serial},
-		"URI":    {TokenURI: &URI{Token: info.Label, Serial: info.Serial, Manufacturer: info.Manufacturer, Model: info.Model}},
+		"URI":    {TokenURI: &module.URI{Token: info.Label, Serial: info.Serial, Manufacturer: info.Manufacturer, Model: info.Model}},
 	} {
 		choice.Module, choice.Parameters = s.cfg.Module, s.cfg.Parameters
 		slot, err := Find(choice, false)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/test/vectors"
 )
 
@@ -25,9 +26,9 @@ const testLabel = "keyferry rehearsal"
 
 // softHSM points SoftHSM at a fresh token directory under parent and returns
 // the module and the directory. Without SoftHSM there is nothing to test.
-func softHSM(t testing.TB, parent string) (module, tokens string) {
+func softHSM(t testing.TB, parent string) (path, tokens string) {
 	t.Helper()
-	module, err := FindModule("")
+	path, err := module.Find("")
 	if err != nil {
 		t.Fatalf("these tests need SoftHSM 2 (Debian: apt install softhsm2): %v", err)
 	}
@@ -41,7 +42,7 @@ func softHSM(t testing.TB, parent string) (module, tokens string) {
 		t.Fatal(err)
 	}
 	t.Setenv("SOFTHSM2_CONF", conf)
-	return module, tokens
+	return path, tokens
 }
 
 // newToken makes a rehearsal token and opens it; the test's end closes it.
@@ -52,16 +53,16 @@ func newToken(t testing.TB) (token *Token, tokens string) {
 
 func newTokenIn(t testing.TB, parent string) (*Token, string) {
 	t.Helper()
-	module, tokens := softHSM(t, parent)
-	if err := CreateRehearsalToken(module, testLabel, testPIN, testSOPIN); err != nil {
+	path, tokens := softHSM(t, parent)
+	if err := module.MakeSoftHSMToken(path, testLabel, testPIN, testSOPIN); err != nil {
 		t.Fatal(err)
 	}
-	return openToken(t, module), tokens
+	return openToken(t, path), tokens
 }
 
-func openToken(t testing.TB, module string) *Token {
+func openToken(t testing.TB, path string) *Token {
 	t.Helper()
-	token, err := Open(Config{Module: module, TokenLabel: testLabel, PIN: testPIN})
+	token, err := Open(Config{Module: path, TokenLabel: testLabel, PIN: testPIN})
 	if err != nil {
 		t.Fatal(err)
 	}

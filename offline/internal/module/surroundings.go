@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hsm
+package module
 
 import (
 	"cmp"
@@ -12,10 +12,10 @@ import (
 	"keyferry/pkg/control"
 )
 
-// CheckSurroundings looks at what a module reads beside its parameters, before it is
+// Surroundings looks at what a module reads beside its parameters, before it is
 // loaded. It refuses (KF-HSM-MODULE) what would give keys away or put another HSM in
 // the place of the named one, and warns of what may.
-func CheckSurroundings(module string, warn func(format string, args ...any)) error {
+func Surroundings(module string, warn func(format string, args ...any)) error {
 	name := strings.ToLower(filepath.Base(module))
 	if strings.Contains(name, "pkcs11-spy") {
 		return control.HSMModule.Refuse("%s writes all that goes through it into a log, PINs and keys included", module).

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hsm
+// Package module knows PKCS#11 modules as files and libraries: where they lie, how a token
+// is named by a URI, where a module writes and what it reads from its surroundings, how it
+// is loaded and how it may crash. No key comes here.
+package module
 
 import (
 	"errors"
@@ -26,10 +29,10 @@ var usualPlaces = []string{
 	"/usr/local/lib/softhsm/libsofthsm2.so",
 }
 
-// FindModule returns the absolute path of the PKCS#11 module: the explicit one,
+// Find returns the absolute path of the PKCS#11 module: the explicit one,
 // or else SoftHSM 2 in its usual places. Refuses (KF-HSM-MODULE) when there is
 // no such file.
-func FindModule(explicit string) (string, error) {
+func Find(explicit string) (string, error) {
 	places := usualPlaces
 	if explicit != "" {
 		// A bare file name would make the loader search its own path.
@@ -47,10 +50,10 @@ func FindModule(explicit string) (string, error) {
 	return "", control.HSMModule.Refuse("there is no PKCS#11 module at %s", strings.Join(places, ", "))
 }
 
-// load loads a module and initialises it, for the whole run. One that is
+// Load loads a module and initialises it, for the whole run. One that is
 // initialised already, since something in the process keeps it so, serves too.
-func load(path, parameters string) (*module, error) {
-	if fault := faultOf(path); fault != "" {
+func Load(path, parameters string) (*Module, error) {
+	if fault := Fault(path); fault != "" {
 		hint := "name the HSM's PKCS#11 module with --hsm-module, and install what it needs itself"
 		if runtime.GOOS == "linux" {
 			hint += ": `ldd " + path + "` names what is missing"
@@ -61,8 +64,8 @@ func load(path, parameters string) (*module, error) {
 	if ctx == nil {
 		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be loaded", path)
 	}
-	m := &module{Ctx: ctx, path: path}
-	if err := m.initialize(parameters); err != nil && !is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
+	m := &Module{Ctx: ctx, Path: path}
+	if err := m.Start(parameters); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
 		ctx.Destroy()
 		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be initialised: %w", path, err).
 			WithHint("check what the module reads: its environment, its configuration file, and --hsm-parameters where it takes them; and whether it reaches its HSM")
@@ -70,23 +73,23 @@ func load(path, parameters string) (*module, error) {
 	return m, nil
 }
 
-// unload finalises a module and unloads it.
-func (m *module) unload() error {
+// Unload finalises a module and unloads it.
+func (m *Module) Unload() error {
 	defer m.Destroy()
 	return m.Finalize()
 }
 
-// CreateRehearsalToken initialises SoftHSM's first free slot as a token with
+// MakeSoftHSMToken initialises SoftHSM's first free slot as a token with
 // the label and the two PINs. The caller wrote a configuration with a token
 // directory of its own and set SOFTHSM2_CONF to it; any other module than
 // SoftHSM is refused (KF-HSM-REHEARSAL), so that no real HSM is ever initialised,
 // and so is a label that is there already (KF-HSM-EXISTS).
-func CreateRehearsalToken(path, label string, pin, soPIN []byte) (err error) {
-	m, err := load(path, "")
+func MakeSoftHSMToken(path, label string, pin, soPIN []byte) (err error) {
+	m, err := Load(path, "")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.unload()) }()
+	defer func() { err = errors.Join(err, m.Unload()) }()
 	slot, err := freeSoftHSMSlot(m, label)
 	if err != nil {
 		return err
@@ -104,8 +107,19 @@ func CreateRehearsalToken(path, label string, pin, soPIN []byte) (err error) {
 	return failed("set the user PIN", m.InitPIN(session, string(pin)))
 }
 
+// failed is the refusal of a call; nil for nil.
+func failed(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return control.HSMCall.Refuse("the token failed to %s: %w", what, err)
+}
+
 // freeSoftHSMSlot finds the first uninitialised slot.
-func freeSoftHSMSlot(ck cryptoki, label string) (uint, error) {
+func freeSoftHSMSlot(ck interface {
+	GetSlotList(bool) ([]uint, error)
+	GetTokenInfo(uint) (pkcs11.TokenInfo, error)
+}, label string) (uint, error) {
 	slots, err := ck.GetSlotList(true)
 	if err != nil {
 		return 0, failed("list its slots", err)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hsm
+package module
 
 // A module that crashes takes the process with it. Go's runtime would print the
 // registers, which may hold a key, and end with the exit code of wrong usage. It

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hsm
+package module
 
 import (
 	"net/url"
@@ -17,7 +17,7 @@ type URI struct {
 	Manufacturer string
 	Model        string
 	SlotID       *uint
-	ModulePath   string // of the query: which module, for FindModule
+	ModulePath   string // of the query: which module, for Find
 
 	text string
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package hsm
+package module
 
 /*
 #cgo linux LDFLAGS: -ldl
@@ -111,18 +111,18 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// module is a loaded PKCS#11 module: miekg/pkcs11, and below what it has no
+// Module is a loaded PKCS#11 module: miekg/pkcs11, and below what it has no
 // words for. Those calls go to the module itself, which the loader knows by its
 // path.
-type module struct {
+type Module struct {
 	*pkcs11.Ctx
-	path string
+	Path string
 }
 
-// faultOf loads a library, and says why it can't serve as a PKCS#11 module; empty
+// Fault loads a library, and says why it can't serve as a PKCS#11 module; empty
 // if it can. miekg/pkcs11 says nothing of the loader's reason, and crashes where
 // C_GetFunctionList fails.
-func faultOf(path string) string {
+func Fault(path string) string {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
 	var why [1024]C.char
@@ -130,9 +130,9 @@ func faultOf(path string) string {
 	return C.GoString(&why[0])
 }
 
-// initialize is C_Initialize, with the module's own parameters if there are
+// Start is C_Initialize, with the module's own parameters if there are
 // any: NSS takes a configuration in the place of pReserved.
-func (m *module) initialize(parameters string) error {
+func (m *Module) Start(parameters string) error {
 	if parameters == "" {
 		return m.Initialize()
 	}
@@ -143,16 +143,16 @@ func (m *module) initialize(parameters string) error {
 
 // LoginAtPad is C_Login with no PIN, NULL, upon which the token asks for it at
 // a keypad of its own. miekg/pkcs11 passes an empty PIN, which is not the same.
-func (m *module) LoginAtPad(session pkcs11.SessionHandle) error {
-	path := C.CString(m.path)
+func (m *Module) LoginAtPad(session pkcs11.SessionHandle) error {
+	path := C.CString(m.Path)
 	defer C.free(unsafe.Pointer(path))
 	return result(C.login_at_pad(path, C.ulong_t(session)))
 }
 
 // WrapKeyInto is C_WrapKey by a mechanism without parameters, with room for
 // size bytes and without asking for the length before, as miekg/pkcs11 does.
-func (m *module) WrapKeyInto(session pkcs11.SessionHandle, mechanism uint, wrapping, key pkcs11.ObjectHandle, size int) ([]byte, error) {
-	path := C.CString(m.path)
+func (m *Module) WrapKeyInto(session pkcs11.SessionHandle, mechanism uint, wrapping, key pkcs11.ObjectHandle, size int) ([]byte, error) {
+	path := C.CString(m.Path)
 	defer C.free(unsafe.Pointer(path))
 	out, length := make([]byte, size), C.ulong_t(size)
 	err := result(C.wrap_key_into(path, C.ulong_t(session), C.ulong_t(mechanism), C.ulong_t(wrapping), C.ulong_t(key), (*C.uchar)(&out[0]), &length))
