@@ -71,7 +71,11 @@ func Open(stick io.Reader, scratch *os.File, pins Pins) (*Verified, error) {
 		return nil, err
 	}
 	v.payload = scratch
-	if v.Index, err = v.walk(nil); err != nil {
+	err = v.walk(func(index []byte) (err error) {
+		v.Index, err = parseIndex(index)
+		return err
+	}, nil)
+	if err != nil {
 		return nil, err
 	}
 	if err := v.Index.agrees(v.Manifest); err != nil {
@@ -227,40 +231,41 @@ func (o *outer) checkSignatures(pins Pins) ([]sshsig.PublicKey, error) {
 const maxWindow = 8 << 20
 
 // walk decrypts the payload and checks all of it: the index against the
-// manifest, each file against the index, and that nothing else is there. Each
-// file's content goes to sink, if there is one and it wants the file.
-func (v *Verified) walk(sink func(File) io.Writer) (Index, error) {
+// manifest, each file against the index, and that nothing else is there. The first
+// walk reads the index; each file's content goes to sink, if it wants the file.
+func (v *Verified) walk(read func(index []byte) error, sink func(File) io.Writer) error {
 	decrypted, err := age.Decrypt(io.NewSectionReader(v.payload, 0, v.Manifest.Payload.Size), alone{v.identity})
 	if err != nil {
-		return Index{}, refuseDecrypt(err)
+		return refuseDecrypt(err)
 	}
 	plain, err := zstd.NewReader(decryptedReader{decrypted}, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
-		return Index{}, err
+		return err
 	}
 	defer plain.Close()
 	t := tarReader{plain, "the payload"}
 	name, size, err := t.next()
 	if err != nil {
-		return Index{}, err
+		return err
 	}
 	if name != indexName || size > maxIndex {
-		return Index{}, control.BundleContents.Refuse("the payload begins with %s of %d bytes, not with %s", control.Quote(name), size, indexName)
+		return control.BundleContents.Refuse("the payload begins with %s of %d bytes, not with %s", control.Quote(name), size, indexName)
 	}
 	index, err := t.member(size)
 	if err != nil {
-		return Index{}, err
+		return err
 	}
 	if fingerprint.Of(index) != v.Manifest.Index {
-		return Index{}, control.BundleContents.Refuse("the index is not the one that the manifest commits to")
+		return control.BundleContents.Refuse("the index is not the one that the manifest commits to")
 	}
-	x, err := parseIndex(index)
-	if err != nil {
-		return Index{}, err
+	if read != nil {
+		if err := read(index); err != nil {
+			return err
+		}
 	}
-	for _, f := range x.files() {
+	for _, f := range v.Index.files() {
 		if err := t.expect(f.Path, f.Size); err != nil {
-			return Index{}, err
+			return err
 		}
 		digest := sha256.New()
 		w := io.Writer(digest)
@@ -270,13 +275,13 @@ func (v *Verified) walk(sink func(File) io.Writer) (Index, error) {
 			}
 		}
 		if err := t.content(w, f.Size); err != nil {
-			return Index{}, err
+			return err
 		}
 		if fingerprint.Fingerprint(digest.Sum(nil)) != f.SHA256 {
-			return Index{}, control.BundleContents.Refuse("%s is not the file that the index describes", control.Quote(f.Path))
+			return control.BundleContents.Refuse("%s is not the file that the index describes", control.Quote(f.Path))
 		}
 	}
-	return x, t.end(trailer)
+	return t.end(trailer)
 }
 
 // ReadFile returns a file of the payload, verified once more.
@@ -300,7 +305,7 @@ func (v *Verified) ReadFiles(paths ...string) (map[string][]byte, error) {
 		}
 		buffers[path] = bytes.NewBuffer(make([]byte, 0, size))
 	}
-	_, err := v.walk(func(f File) io.Writer {
+	err := v.walk(nil, func(f File) io.Writer {
 		if b, wanted := buffers[f.Path]; wanted {
 			return b
 		}

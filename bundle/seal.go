@@ -93,11 +93,11 @@ func Seal(w io.Writer, scratch io.ReadWriteSeeker, l Letter) (*Sealed, error) {
 	}
 	x.Files = files
 	contents = append(contents, l.Files...)
-	index, err := strictjson.MarshalLines(x)
-	if err != nil {
+	if err := x.check(); err != nil { // nothing is sealed that can't be opened
 		return nil, err
 	}
-	if _, err := parseIndex(index); err != nil { // what can't be opened is not sealed
+	index, err := strictjson.MarshalLines(x)
+	if err != nil {
 		return nil, err
 	}
 
