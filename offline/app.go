@@ -28,6 +28,7 @@ var app = &cli.App{
 		receiptCommand,
 		statusCommand,
 		fingerprints.Show(),
+		runSheets.Write(),
 		transcript.Show(),
 		transcript.Verify(),
 		selftestCommand,

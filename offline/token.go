@@ -28,6 +28,9 @@ const (
 	signerHSM  = "hsm"
 )
 
+// rehearsalLabel is that of a rehearsal's own token.
+const rehearsalLabel = "keyferry-rehearsal"
+
 // signerLabel is the label of the signing key in the token.
 const signerLabel = "keyferry-bundle-signer"
 
@@ -63,7 +66,7 @@ func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings tok
 		return settings, nil, nil, err
 	}
 	if s.Rehearsal {
-		settings.Label = "keyferry-rehearsal"
+		settings.Label = rehearsalLabel
 		if err := createRehearsalToken(s, settings); err != nil {
 			return settings, nil, nil, err
 		}

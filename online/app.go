@@ -43,6 +43,7 @@ var app = &cli.App{
 		statusCommand,
 		doctorCommand,
 		fingerprints.Show(),
+		runSheets.Write(),
 		transcript.Show(),
 		transcript.Verify(),
 		practiceServeCommand,

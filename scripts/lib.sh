@@ -53,6 +53,11 @@ exfat-fuse       mount.exfat-fuse
 exfatprogs       mkfs.exfat
 fusefat          fusefat
 '
+# A browser that prints the run sheets, and what reads them again.
+paper_packages='
+chromium         chromium
+poppler-utils    pdftotext
+'
 # Tokens that the tests try beside SoftHSM. Not every release has them all.
 token_packages='
 dbus-daemon              dbus-run-session

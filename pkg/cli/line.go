@@ -33,17 +33,21 @@ func quoteFor(system, word string) string {
 // Line is a whole command of either program, quoted: with the state directory
 // that this run was given, and with --rehearsal in one.
 func (o *IO) Line(program string, words ...string) string {
+	return o.lineOn(runtime.GOOS, program, words...)
+}
+
+func (o *IO) lineOn(system, program string, words ...string) string {
 	line := program
 	for _, word := range words {
-		line += " " + Quote(word)
+		line += " " + quoteFor(system, word)
 	}
-	return line + o.where(program, line)
+	return line + o.where(system, program, line)
 }
 
 // where are the flags that a command needs to mean this ceremony.
-func (o *IO) where(program, line string) (flags string) {
+func (o *IO) where(system, program, line string) (flags string) {
 	if program == o.program && o.stateGiven && !strings.Contains(line, "--state") {
-		flags += " --state " + Quote(o.State)
+		flags += " --state " + quoteFor(system, o.State)
 	}
 	if o.Rehearsal && !strings.Contains(line, "--rehearsal") {
 		flags += " --rehearsal"
@@ -63,6 +67,6 @@ func (o *IO) whole(hint string) string {
 			return command
 		}
 		program, _, _ := strings.Cut(line, " ")
-		return "`" + line + o.where(program, line) + "`"
+		return "`" + line + o.where(runtime.GOOS, program, line) + "`"
 	})
 }
