@@ -22,7 +22,7 @@ func typed(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: [!] typed PROMPT FILE COMMAND…")
 	}
 	answer := strings.TrimRight(ts.ReadFile(args[1]), "\n")
-	person, terminal, err := openTerminal()
+	person, terminal, err := OpenTerminal()
 	ts.Check(err)
 	defer person.Close()
 	cmd := exec.Command(args[2], args[3:]...)
@@ -65,8 +65,8 @@ func converse(person *os.File, prompt, answer string) string {
 	}
 }
 
-// openTerminal returns the two ends of a new pseudo-terminal.
-func openTerminal() (person, terminal *os.File, err error) {
+// OpenTerminal returns the two ends of a new pseudo-terminal.
+func OpenTerminal() (person, terminal *os.File, err error) {
 	person, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, nil, err

@@ -34,7 +34,10 @@ function Get-Digest($Text) {
         Set-Content -LiteralPath $file -Value ($Text -creplace '[\x00-\x20]' -creplace '[^!-~]', '?') -Encoding ASCII -NoNewline
         $digest = (Get-FileHash -LiteralPath $file -Algorithm SHA256).Hash.ToLowerInvariant()
         Remove-Item -LiteralPath $file
-        return ($digest -creplace '(....)', '$1 ').Trim()
+        # Rows of eight bytes, each headed by the number of its first, as they are asked for.
+        $rows = ''
+        for ($i = 0; $i -lt 32; $i += 8) { $rows += '    {0,2}   {1}' -f ($i + 1), ($digest.Substring(2 * $i, 16) -creplace '(..)', '$1 ') + "`n" }
+        return $rows
     }
 }
 
@@ -155,7 +158,7 @@ try {
         Write-Host $json
         Write-Host '----------------'
     }
-    if ($digest) { Write-Host "Write this digest of the result down, and give it where the result is taken back:`n    $digest" }
+    if ($digest) { Write-Host "Write this digest of the result down, and give it where the result is taken back:`n$digest" }
     else { Write-Host 'No digest of the result can be made here, since no file can be written.' }
 }
 catch {
