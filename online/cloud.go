@@ -18,7 +18,9 @@ import (
 // signIn says how a command signs in to Azure.
 type signIn struct {
 	vault.SignIn
-	secret *cli.SecretFlags
+	secret   *cli.SecretFlags
+	password *cli.SecretFlags // of the certificate
+	file     string           // that --azure-secret-file names
 }
 
 // signInHelp explains the flags of addSignIn.
@@ -30,12 +32,24 @@ Signing in to Azure, in a real ceremony:
   --cloud NAME            public, china or usgov: must be the vault's
   --azure-tenant ID       where the account belongs, if that is not clear
   --azure-client ID       the application's or managed identity's GUID
-  --azure-secret-file F   the application's secret, or its certificate with key
-                          (or --azure-secret-fd N)
+  --azure-secret-file F   the application's secret (or --azure-secret-fd N), or its
+                          certificate with key: PEM, or PKCS#12 (PFX)
+  --azure-certificate-password-file F
+                          the password of that PFX (or
+                          --azure-certificate-password-fd N)
+
+HTTPS_PROXY names a proxy, NO_PROXY hosts that go past it. The CA of a proxy that
+inspects TLS belongs into the system's store; SSL_CERT_FILE names a PEM file with
+CAs instead of it (not on Windows).
 `
 
 func addSignIn(flags *pflag.FlagSet) *signIn {
-	s := &signIn{secret: cli.AddSecretFlags(flags, "azure-secret", "application's secret", false)}
+	s := &signIn{
+		secret:   cli.AddSecretFlags(flags, "azure-secret", "application's secret", false),
+		password: cli.AddSecretFlags(flags, "azure-certificate-password", "certificate's password", false),
+	}
+	file := flags.Lookup("azure-secret-file")
+	file.Value = noted{file.Value, &s.file}
 	flags.StringVar(&s.Kind, "credential", "", "")
 	flags.StringVar(&s.Cloud, "cloud", "", "")
 	flags.StringVar(&s.Tenant, "azure-tenant", "", "")
@@ -43,14 +57,32 @@ func addSignIn(flags *pflag.FlagSet) *signIn {
 	return s
 }
 
+// noted notes a flag's value too: a certificate's file is no secret of one line.
+type noted struct {
+	pflag.Value
+	text *string
+}
+
+func (n noted) Set(text string) error {
+	*n.text = text
+	return n.Value.Set(text)
+}
+
 // client signs in to Azure's vault.
 func (s *signIn) client(ctx context.Context, io *cli.IO, url string) (*vault.Client, error) {
-	if s.secret.Given() {
-		var err error
-		if s.Secret, err = s.secret.ReadOne(ctx, io); err != nil {
-			return nil, err
-		}
-		defer clear(s.Secret)
+	var err error
+	switch {
+	case s.Kind == "client-certificate" && s.file != "":
+		s.Secret, err = cli.ReadInput(s.file)
+	case s.secret.Given():
+		s.Secret, err = s.secret.ReadOne(ctx, io)
+	}
+	if err == nil && s.password.Given() {
+		s.Password, err = s.password.ReadOne(ctx, io)
+	}
+	defer func() { clear(s.Secret); clear(s.Password) }()
+	if err != nil {
+		return nil, err
 	}
 	s.Prompt = func(text string) error {
 		io.Note("%s", text)

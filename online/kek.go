@@ -84,13 +84,15 @@ As "online kek create", with a KEK that is in the vault already.
   --attestation F   write the attestation that the vault gives with the KEK, a
                     JSON object, to a file of its own for who can judge it
   --kek-name NAME   the KEK's name in the vault (default: keyferry-kek)
+  --kek-version V   that version of it (default: the current one)
 
 Example: online kek fetch --kek-name transfer-kek --out /media/stick
 ` + signInHelp,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		o := kekFlags(flags)
+		version := flags.String("kek-version", "", "")
 		return o.runner(flags, func(ctx context.Context, c *vault.Client, _ map[string]string) (*vault.KEK, error) {
-			return c.FetchKEK(ctx, o.name, "")
+			return c.FetchKEK(ctx, o.name, *version)
 		})
 	},
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -51,6 +52,11 @@ A TPD goes into one tenant only, ever: make sure that it is the right one.
                                     2016 need); may be repeated
   --tenant WAY                      how TPDs get into the tenant, powershell or
                                     kit (default: as chosen at init)
+  --key-expires DAYS                for how long the vault gives the keys out, where
+                                    a policy demands an expiry (default: for ever);
+                                    Azure RMS cannot use a key that has expired
+  --key-tag NAME=VALUE              a tag of the keys in the vault, where a policy
+                                    demands it; may be repeated
   --out DIR                         where to write the hand-over kit, a new
                                     folder (default: in the state directory)
   --result FILE                     keyferry-result.json, which the kit's script
@@ -99,6 +105,8 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 type uploadOptions struct {
 	tenant, out, result string
 	dryRun              bool
+	keyExpires          uint16
+	keyTags             map[string]string
 	hand                *ceremony.Received // nil without a bundle
 	password            *cli.SecretFlags
 	signIn              *signIn
@@ -109,6 +117,8 @@ func (o *uploadOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.out, "out", "", "")
 	flags.StringVar(&o.result, "result", "", "")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "")
+	flags.Uint16Var(&o.keyExpires, "key-expires", 0, "")
+	flags.StringToStringVar(&o.keyTags, "key-tag", nil, "")
 	o.password = cli.AddSecretFlags(flags, "protection-password", "protection password", true)
 	o.signIn = addSignIn(flags)
 }
@@ -149,6 +159,7 @@ func (o *uploadOptions) carryOut(ctx context.Context, io *cli.IO, s *state.State
 		return nil, err
 	}
 	r.Way, r.Out, r.DryRun = way, o.out, o.dryRun
+	r.KeyExpires, r.KeyTags = expiry(time.Now(), o.keyExpires), o.keyTags
 	r.Passwords = func(files []string, check func(int, []byte) error) ([][]byte, error) {
 		return o.password.ReadEach(ctx, io, files, check)
 	}

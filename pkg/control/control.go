@@ -138,6 +138,19 @@ func Plain(s string) string {
 	return b.String()
 }
 
+// maxLine bounds a text of a service in letters: a correlation ID stands at the end
+// of long ones.
+const maxLine = 4000
+
+// Line makes one line of a service's text, safe to show and nearly always whole.
+func Line(text string) string {
+	letters := []rune(strings.Join(strings.Fields(text), " "))
+	if len(letters) > maxLine {
+		letters = append(letters[:maxLine], '…')
+	}
+	return Plain(string(letters))
+}
+
 // All lists every control, by area.
 func All() []Control {
 	var all []Control

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -34,6 +35,8 @@ type UploadRequest struct {
 	UnsafeActive1024 bool              // it may have 1024 bits
 	VaultNames       map[string]string // by key identifier; default: that
 	FriendlyNames    map[string]string // by key identifier; default: the cluster's name
+	KeyExpires       time.Time         // of each key in the vault, where a policy demands it; zero: never
+	KeyTags          map[string]string // of each key in the vault, likewise
 	Way              Way
 	Out              string // of the kit, a new folder; empty: in the state directory
 	DryRun           bool
@@ -455,7 +458,7 @@ func (u *upload) known(step *step) *Key {
 // vaultImport is the key on its way into the vault. The tag tells an import that is
 // taken up again from a foreign key, by whatever command it came.
 func (u *upload) vaultImport(step *step) vault.Import {
-	in := vault.Import{Name: step.vaultName, Blob: step.BYOK, Want: step.Public, Tags: map[string]string{"keyferry-ciphertext": step.Ciphertext.Hex()}}
+	in := vault.Import{Name: step.vaultName, Blob: step.BYOK, Want: step.Public, Tags: map[string]string{"keyferry-ciphertext": step.Ciphertext.Hex()}, Expires: u.request.KeyExpires, More: u.request.KeyTags}
 	if known := u.known(step); known != nil {
 		in.KID = known.KeyURL
 	}
@@ -535,6 +538,9 @@ func (u *upload) plan() []string {
 	}
 	if grants := u.grants(); !u.state.Rehearsal && grants != "" {
 		add("let Azure RMS get, decrypt and sign with the keys, if it may not yet, which cannot be seen from here:\n%s", grants)
+	}
+	if expires := u.request.KeyExpires; !expires.IsZero() {
+		add("the keys get an expiry: from %s on Azure RMS cannot use them, unless it is put off before that day", expires.UTC().Format(time.RFC3339))
 	}
 	if u.request.Way == ByKit {
 		add("write the hand-over kit, and stop: a person takes the following steps on a Windows machine and brings the result back")

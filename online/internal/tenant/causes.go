@@ -93,30 +93,18 @@ type whole struct{ *answer }
 func (w whole) Error() string {
 	text := ""
 	if w.answer.Error != "" {
-		text += ": " + said(w.answer.Error)
+		text += ": " + control.Line(w.answer.Error)
 	}
 	if w.Kind != "" {
-		text += fmt.Sprintf(" (%s)", said(w.Kind))
+		text += fmt.Sprintf(" (%s)", control.Line(w.Kind))
 	}
 	if len(w.Log) > 0 {
-		text += "; before that it said: " + said(strings.Join(w.Log, " | "))
+		text += "; before that it said: " + control.Line(strings.Join(w.Log, " | "))
 	}
 	return text
 }
 
 func (w whole) Unwrap() error { return w.cause }
-
-// maxSaid bounds a text of the module in letters.
-const maxSaid = 4000
-
-// said makes one line of a text of the module.
-func said(text string) string {
-	letters := []rune(strings.Join(strings.Fields(text), " "))
-	if len(letters) > maxSaid {
-		letters = append(letters[:maxSaid], '…')
-	}
-	return control.Plain(string(letters))
-}
 
 // policy is what may keep the module's files from being loaded.
 type policy struct {
@@ -137,7 +125,7 @@ const (
 func (p policy) explain(all string) (message, hint string) {
 	by := ""
 	if len(p.Scopes) > 0 {
-		by = " (" + said(strings.Join(p.Scopes, ", ")) + ")"
+		by = " (" + control.Line(strings.Join(p.Scopes, ", ")) + ")"
 	}
 	effective := strings.ToLower(p.Effective)
 	switch {
@@ -147,7 +135,7 @@ func (p policy) explain(all string) (message, hint string) {
 	case effective == "allsigned" && p.Signature == "Valid":
 		return "the execution policy is AllSigned" + by + ", and this machine does not trust the module's publisher", publisherHint
 	case effective == "allsigned":
-		return "the execution policy is AllSigned" + by + ", and the module's signature does not hold here (" + cmp.Or(said(p.Signature), "not asked") + ")", publisherHint
+		return "the execution policy is AllSigned" + by + ", and the module's signature does not hold here (" + cmp.Or(control.Line(p.Signature), "not asked") + ")", publisherHint
 	case p.Marked || effective == "remotesigned":
 		return "the execution policy is RemoteSigned" + by + ", and the module carries the mark of the web, or lies on a share", unblockHint
 	}

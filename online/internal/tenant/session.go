@@ -83,7 +83,7 @@ func (p *PowerShell) begin(ctx context.Context) error {
 	case err != nil:
 		return err
 	case a.Language != "":
-		return control.RMSPowerShell.Refuse("Windows PowerShell runs in %s here, as AppLocker or App Control makes it: no session can be driven in it", said(a.Language)).
+		return control.RMSPowerShell.Refuse("Windows PowerShell runs in %s here, as AppLocker or App Control makes it: no session can be driven in it", control.Line(a.Language)).
 			WithHint("hand the import over with --tenant kit, whose script runs in constrained language, or use a machine whose PowerShell runs in full language")
 	}
 	p.version = a.Versions
@@ -219,7 +219,7 @@ func (p *PowerShell) Close() {
 		_, err = p.ask(ctx, "signing out of Azure RMS", nil, "disconnect")
 	}
 	if err = errors.Join(err, p.process.end()); err != nil {
-		p.hear.Note("the session did not end well, which changes nothing in the tenant: " + said(err.Error()))
+		p.hear.Note("the session did not end well, which changes nothing in the tenant: " + control.Line(err.Error()))
 	}
 }
 

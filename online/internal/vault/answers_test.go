@@ -4,6 +4,7 @@ package vault_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -92,7 +93,7 @@ func TestAzureRefuses(t *testing.T) {
 		{"403 rights", 403, said("Forbidden", "ForbiddenByRbac", "Caller is not authorized"), nil, control.VaultRights, "Caller is not authorized"},
 		{"403 access policy", 403, said("Forbidden", "ForbiddenByPolicy", "no keys create permission"), nil, control.VaultRights, "no keys create"},
 		{"403 firewall", 403, said("Forbidden", "ForbiddenByFirewall", "Client address is not authorized"), nil, control.VaultFirewall, "Client address"},
-		{"403 private link", 403, said("Forbidden", "ForbiddenByConnection", "Public network access is disabled"), nil, control.VaultFirewall, "Public network"},
+		{"403 private link", 403, said("Forbidden", "ForbiddenByConnection", "Public network access is disabled"), nil, control.VaultFirewall, "private endpoint alone"},
 		{"404", 404, said("KeyNotFound", "", "A key was not found"), nil, control.VaultKeyMissing, "not found"},
 		{"409", 409, said("Conflict", "ObjectIsDeletedButRecoverable", "Key is currently in a deleted but recoverable state"), nil, control.VaultKeyDeleted, "recoverable"},
 		{"409, being recovered", 409, said("Conflict", "ObjectIsBeingRecovered", "The key is currently being recovered"), nil, control.VaultConflict, "under way"},
@@ -105,7 +106,16 @@ func TestAzureRefuses(t *testing.T) {
 		{"500", 500, said("InternalServerError", "", "oops"), nil, control.VaultUnreachable, "oops"},
 		{"503, no body", 503, "", nil, control.VaultUnreachable, "no reason given"},
 		{"400", 400, said("BadParameter", "", "HSM keys need a \x1b[31mPremium vault"), nil, control.VaultRequest, `\x1b[31mPremium`},
-		{"400, HTML", 400, "<html>", nil, control.VaultRequest, "no reason given"},
+		{"400, HTML", 400, "<html>", nil, control.VaultAnswer, "no JSON of the service"},
+		{"403, block page", 403, "<html><title>Access &amp; more</title>", nil, control.VaultAnswer, `the title "Access & more"`},
+		{"404, another's JSON", 404, `{"message":"no"}`, nil, control.VaultAnswer, "what answers is not the vault"},
+		{"407", 407, "<html>", nil, control.VaultUnreachable, "the proxy wants a sign-in"},
+		{"403, perimeter", 403, said("Forbidden", "ForbiddenByNsp", "Request was not allowed by NSP rules"), nil, control.VaultFirewall, "perimeter"},
+		{"403, Azure Policy", 403, said("Forbidden", "", "Key 'kek' was disallowed by policy. Policy identifiers: []"), nil, control.VaultRequest, "a policy of Azure"},
+		{"403, disabled", 403, said("Forbidden", "KeyDisabled", "Operation get is not allowed on a disabled key."), nil, control.VaultKeyState, "is disabled"},
+		{"403, long", 403, said("Forbidden", "ForbiddenByRbac", "Caller is not authorized to perform action on resource.\r\nIf role assignments, deny assignments or role definitions were changed recently, please observe propagation time.\r\nCaller: appid=1;oid=2\r\nAction: 'Microsoft.KeyVault/vaults/keys/read'\r\nResource: '/subscriptions/3/vaults/contoso/keys/kek'\r\n"), nil, control.VaultRights, "Resource: '/subscriptions/3/vaults/contoso/keys/kek'"},
+		{"clock", 0, "", &url.Error{Op: "Get", URL: contoso, Err: x509.CertificateInvalidError{Reason: x509.Expired, Detail: "current time 2040 is after 2030"}}, control.VaultUnreachable, "the clock may be wrong"},
+		{"TLS inspected", 0, "", &url.Error{Op: "Get", URL: contoso, Err: x509.UnknownAuthorityError{}}, control.VaultUnreachable, "nobody here trusts the certificate"},
 		{"network", 0, "", lost, control.VaultUnreachable, "no such host"},
 		{"not JSON", 200, "<html>", nil, control.VaultAnswer, "no sense"},
 		{"empty JSON", 200, "{}", nil, control.VaultAnswer, "lacks"},
@@ -208,7 +218,7 @@ func TestKEKChecks(t *testing.T) {
 			test.bend(d)
 			client := clientOf(t, azure(func(r *http.Request) (int, string, error) {
 				if strings.HasSuffix(r.URL.Path, "/attestation") {
-					return 404, "", nil
+					return 404, said("KeyNotFound", "", "no such key"), nil
 				}
 				return 200, d.answer(t), nil
 			}), token{})
@@ -294,7 +304,7 @@ func TestImportedKeyIsCompared(t *testing.T) {
 					kek["kid"] = contoso + "/keys/kek/0a"
 					return 200, kek.answer(t), nil
 				case r.Method == http.MethodGet:
-					return 404, "", nil
+					return 404, said("KeyNotFound", "", "no such key"), nil
 				}
 				return 200, d.answer(t), nil
 			}), token{})
@@ -330,7 +340,7 @@ func TestChangesAreAskedForOnce(t *testing.T) {
 			asked := 0
 			client := clientOf(t, azure(func(r *http.Request) (int, string, error) {
 				if r.Method == http.MethodGet {
-					return 404, "", nil
+					return 404, said("KeyNotFound", "", "no such key"), nil
 				}
 				if asked++; asked == 1 {
 					return test.first, "", test.err

@@ -3,16 +3,22 @@
 package vault
 
 import (
+	"bytes"
 	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/pkg/browser"
+	"software.sslmate.com/src/go-pkcs12"
 
 	"keyferry/pkg/control"
 )
@@ -125,8 +131,38 @@ func noSecretAround(SignIn) string {
 	return ""
 }
 
+// byDefault asks the Azure CLI first: what a person has signed in with goes before
+// what happens to answer for a managed identity on this machine, which would end
+// the SDK's own chain. AZURE_TOKEN_CREDENTIALS, where it is set, chooses.
 func (s SignIn) byDefault(o azcore.ClientOptions) (azcore.TokenCredential, error) {
-	return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: o, TenantID: s.Tenant})
+	rest, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: o, TenantID: s.Tenant})
+	if err != nil || os.Getenv("AZURE_TOKEN_CREDENTIALS") != "" {
+		return rest, err
+	}
+	cli, err := s.byAzureCLI(o)
+	return &inTurn{of: []azcore.TokenCredential{cli, rest}}, err
+}
+
+// inTurn asks one credential after the other, and stays with the first that gave a
+// token.
+type inTurn struct {
+	mu sync.Mutex
+	of []azcore.TokenCredential
+}
+
+func (c *inTurn) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var failed []error
+	for i, credential := range c.of {
+		token, err := credential.GetToken(ctx, options)
+		if err == nil {
+			c.of = c.of[i : i+1]
+			return token, nil
+		}
+		failed = append(failed, err)
+	}
+	return azcore.AccessToken{}, errors.Join(failed...)
 }
 
 func (s SignIn) byBrowser(o azcore.ClientOptions) (azcore.TokenCredential, error) {
@@ -150,11 +186,28 @@ func (s SignIn) byClientSecret(o azcore.ClientOptions) (azcore.TokenCredential, 
 }
 
 func (s SignIn) byClientCertificate(o azcore.ClientOptions) (azcore.TokenCredential, error) {
-	certificates, key, err := azidentity.ParseCertificates(s.Secret, s.Password)
+	certificates, key, err := s.certificate()
 	if err != nil {
 		return nil, err
 	}
 	return azidentity.NewClientCertificateCredential(s.Tenant, s.Client, certificates, key, &azidentity.ClientCertificateCredentialOptions{ClientOptions: o})
+}
+
+// certificate reads PEM or PKCS#12. The SDK's own reader takes only PKCS#12 of the
+// old kind, with RC2 or 3DES, which neither Windows nor OpenSSL makes by default
+// any more.
+func (s SignIn) certificate() ([]*x509.Certificate, crypto.PrivateKey, error) {
+	if bytes.Contains(s.Secret, []byte("-----BEGIN")) {
+		return azidentity.ParseCertificates(s.Secret, nil)
+	}
+	key, leaf, others, err := pkcs12.DecodeChain(s.Secret, string(s.Password))
+	switch {
+	case errors.Is(err, pkcs12.ErrIncorrectPassword) && len(s.Password) == 0:
+		return nil, nil, errors.New("the PKCS#12 file has a password: give it with --azure-certificate-password-file")
+	case err != nil:
+		return nil, nil, err
+	}
+	return append([]*x509.Certificate{leaf}, others...), key, nil
 }
 
 func (s SignIn) byManagedIdentity(o azcore.ClientOptions) (azcore.TokenCredential, error) {

@@ -6,29 +6,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"keyferry/pkg/control"
 )
-
-// signIn marks what a credential fails with, so that no sign-in reads as a
-// fault of the vault.
-type signIn struct{ azcore.TokenCredential }
-
-func (s signIn) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	token, err := s.TokenCredential.GetToken(ctx, options)
-	if err != nil {
-		return token, final{control.VaultSignIn.Refuse("the sign-in to Azure failed: %s", control.Quote(err.Error()))}
-	}
-	return token, nil
-}
 
 // final is a failure that the SDK does not try again.
 type final struct{ error }
@@ -73,41 +61,69 @@ func (c *Client) explain(ctx context.Context, doing, name string, err error) err
 	case errors.Is(err, context.DeadlineExceeded):
 		return control.VaultUnreachable.Refuse("%s: the vault did not answer in time", doing)
 	case errors.As(err, &transport):
-		return control.VaultUnreachable.Refuse("%s: the vault cannot be reached: %s", doing, control.Quote(transport.Err.Error()))
+		what, hint := between(transport.Err)
+		return control.VaultUnreachable.Refuse("%s: the vault cannot be reached: %s", doing, what).WithHint("%s", hint)
 	}
 	return control.VaultAnswer.Refuse("%s: the vault's answer makes no sense: %s", doing, control.Quote(err.Error()))
 }
 
-// explainAnswer tells the service's refusals apart.
+// explainAnswer tells the service's refusals apart. Only what it says in its own
+// JSON is its word: pages of proxies and portals have the same statuses.
 func (c *Client) explainAnswer(doing, name string, answer *azcore.ResponseError) error {
-	e := serviceError(answer)
-	said := control.Quote(strings.TrimSpace(e.Code + ": " + e.Message))
-	if e.Message == "" {
-		said = "no reason given"
+	e, status := serviceError(answer), answer.StatusCode
+	said, refuse := "no reason given", func(k control.Control, format string, args ...any) *control.Refusal {
+		return k.Refuse("%s: %s", doing, fmt.Sprintf(format, args...))
 	}
-	switch status := answer.StatusCode; {
+	if e.Code != "" {
+		said = control.Line(e.Code + ": " + e.Message)
+	} else if status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests {
+		what, hint := notTheService(answer.RawResponse)
+		if status == http.StatusProxyAuthRequired {
+			return refuse(control.VaultUnreachable, "%s", what).WithHint("%s", hint)
+		}
+		return refuse(control.VaultAnswer, "what answers is not the vault: %s", what).WithHint("%s", hint)
+	}
+	is := func(parts ...string) bool { // codes first, then texts, which are all that tells in places
+		all := strings.ToLower(e.InnerError.Code + " " + e.Code + " " + e.Message)
+		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(all, part) })
+	}
+	switch {
+	case status == http.StatusTooManyRequests:
+		return refuse(control.VaultThrottled, "the vault has too many requests%s: %s", wait(answer.RawResponse), said)
+	case c.hsm && is("not activated", "notactivated", "security domain"):
+		return refuse(control.VaultUnreachable, "the Managed HSM %s is not activated yet: %s", c.name, said).
+			WithHint("activate it first, which downloads its security domain: `az keyvault security-domain download --hsm-name %s --sd-wrapping-keys … --sd-quorum … --security-domain-file …`", c.name)
 	case status == http.StatusUnauthorized:
-		return control.VaultSignIn.Refuse("%s: the vault does not accept the sign-in: %s", doing, said)
-	case onStandardVault(e.Message):
-		return control.VaultSKU.Refuse("%s: the vault %s is a Standard vault, which has no HSM: %s", doing, c.name, said)
-	case status == http.StatusForbidden && (e.InnerError.Code == "ForbiddenByFirewall" || e.InnerError.Code == "ForbiddenByConnection"):
-		return control.VaultFirewall.Refuse("%s: the vault does not let this machine in: %s", doing, said)
+		return refuse(control.VaultSignIn, "the vault does not accept the sign-in: %s", said)
+	case is("standard vault", "standard sku"): // "Hardware key operation not allowed on standard vault"
+		return refuse(control.VaultSKU, "the vault %s is a Standard vault, which has no HSM: %s", c.name, said)
+	case is("disallowed by policy", "requestdisallowedbypolicy", "policy identifiers", "policyassignment"):
+		return refuse(control.VaultRequest, "a policy of Azure (not a missing role) forbids such a key: %s", said).
+			WithHint("the text names the policy and what it demands: an expiry and tags are given with --expires of `online kek create`, --key-expires and --key-tag of `online upload`; else ask who administers the policy for an exemption of this vault")
+	case is("keydisabled", "disabled key", "key is disabled", "keynotyetvalid", "keyexpired"):
+		return refuse(control.VaultKeyState, "the key %s is disabled, or not within its validity: %s", name, said).
+			WithHint("enable it: `az keyvault key set-attributes %s --name %s --enabled true`, then run the same command again", c.az(), name)
+	case status == http.StatusForbidden && is("perimeter", "nsp"):
+		return refuse(control.VaultFirewall, "the network security perimeter around the vault does not let this machine in: %s", said).
+			WithHint("ask who administers the perimeter for an inbound access rule for this machine's address or subscription, or use a machine within it; the vault's own firewall does not count there")
+	case status == http.StatusForbidden && is("forbiddenbyconnection", "public network access is disabled", "private link", "private endpoint"):
+		return refuse(control.VaultFirewall, "the vault is reached by its private endpoint alone: %s", said).
+			WithHint("use a machine in the network of the private endpoint, whose DNS resolves the vault's name to the private address; adding this machine's address to the firewall does not help")
+	case status == http.StatusForbidden && is("forbiddenbyfirewall"):
+		return refuse(control.VaultFirewall, "the vault's firewall does not let this machine in: %s", said)
 	case status == http.StatusForbidden && c.hsm:
-		return control.VaultRights.Refuse("%s: the signed-in account may not do that: %s", doing, said).
+		return refuse(control.VaultRights, "the signed-in account may not do that: %s", said).
 			WithHint("the signed-in account needs a local role of the Managed HSM: Managed HSM Crypto User, and Managed HSM Crypto Officer for deleted keys")
 	case status == http.StatusForbidden:
-		return control.VaultRights.Refuse("%s: the signed-in account may not do that: %s", doing, said)
+		return refuse(control.VaultRights, "the signed-in account may not do that: %s", said)
 	case status == http.StatusNotFound:
-		return control.VaultKeyMissing.Refuse("%s: the vault does not have it: %s", doing, said)
+		return refuse(control.VaultKeyMissing, "the vault does not have it: %s", said)
 	case status == http.StatusConflict:
 		return c.explainConflict(doing, name, said, e.InnerError.Code)
-	case status == http.StatusTooManyRequests:
-		return control.VaultThrottled.Refuse("%s: the vault has too many requests%s: %s", doing, wait(answer.RawResponse), said)
 	case status == http.StatusRequestTimeout || status >= 500:
-		return control.VaultUnreachable.Refuse("%s: the vault is out of order (HTTP status %d): %s", doing, status, said)
-	default:
-		return control.VaultRequest.Refuse("%s: the vault refuses (HTTP status %d): %s", doing, status, said)
+		return refuse(control.VaultUnreachable, "the vault is out of order (HTTP status %d): %s", status, said)
 	}
+	return refuse(control.VaultRequest, "the vault refuses (HTTP status %d): %s", status, said)
 }
 
 // explainConflict tells a deleted key from a change that is under way.
@@ -117,14 +133,6 @@ func (c *Client) explainConflict(doing, name, said, inner string) error {
 	}
 	return control.VaultKeyDeleted.Refuse("%s: the name is taken by a deleted key: %s", doing, said).
 		WithHint("choose another name, recover the key (`az keyvault key recover %s --name %s`), or purge it (`az keyvault key purge`) where purge protection is off", c.az(), name)
-}
-
-// onStandardVault recognises how Azure refuses HSM keys in a vault without
-// HSM. Its words are all that tells: "Hardware key operation not allowed on
-// standard vault".
-func onStandardVault(message string) bool {
-	message = strings.ToLower(message)
-	return slices.ContainsFunc([]string{"standard vault", "standard sku"}, func(s string) bool { return strings.Contains(message, s) })
 }
 
 // wait is how long a vault asks to wait.

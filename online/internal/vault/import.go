@@ -5,6 +5,7 @@ package vault
 import (
 	"context"
 	"crypto/rsa"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,10 @@ type Import struct {
 	Want *rsa.PublicKey    // of the key that travelled
 	Tags map[string]string // tell an import that is taken up again from a foreign key
 	KID  string            // of the key that this ceremony is known to have imported; empty: of none
+
+	// What a policy of the vault's owner may demand of the key.
+	Expires time.Time         // zero: never
+	More    map[string]string // tags, which tell nothing
 }
 
 // Imported is a key in the vault that was compared with the key that
@@ -108,6 +113,14 @@ func (c *Client) ImportKey(ctx context.Context, in Import) (*Imported, error) {
 }
 
 func (c *Client) importBlob(ctx context.Context, in Import) (*Key, error) {
+	attributes, tags := &azkeys.KeyAttributes{Enabled: to.Ptr(true)}, maps.Clone(in.More)
+	if !in.Expires.IsZero() {
+		attributes.Expires = &in.Expires
+	}
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	maps.Copy(tags, in.Tags)
 	answer, err := c.keys.ImportKey(c.change(ctx), in.Name, azkeys.ImportKeyParameters{
 		Key: &azkeys.JSONWebKey{
 			Kty:    to.Ptr(azkeys.KeyTypeRSAHSM),
@@ -115,8 +128,8 @@ func (c *Client) importBlob(ctx context.Context, in Import) (*Key, error) {
 			T:      in.Blob,
 		},
 		HSM:           to.Ptr(true),
-		KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(true)},
-		Tags:          pointersOf(in.Tags),
+		KeyAttributes: attributes,
+		Tags:          pointersOf(tags),
 	}, nil)
 	if err != nil {
 		return nil, c.explain(ctx, "importing the key "+in.Name+" into the vault", in.Name, err)

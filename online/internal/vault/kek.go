@@ -153,17 +153,22 @@ func checkKEK(key *Key, now time.Time) error {
 	return nil
 }
 
-// GrantCommands are the commands of the Azure CLI, one of which lets a service
-// principal get a key of this vault, decrypt and sign with it: a vault has roles,
-// as new ones do, or access policies, which its keys don't tell.
+// GrantCommands are the commands of the Azure CLI that let a service principal get a
+// key of this vault, decrypt and sign with it: a vault has roles, as new ones do, or
+// access policies, and it may have a firewall, none of which its keys tell.
 func (c *Client) GrantCommands(principal, key string) []string {
+	const firewalled = " --bypass AzureServices  # where it has a firewall: Azure RMS is a trusted service"
 	if c.hsm {
-		return []string{"az keyvault role assignment create --hsm-name " + c.name + " --role \"Managed HSM Crypto User\" --assignee " + principal + " --scope /keys/" + key}
+		return []string{
+			"az keyvault role assignment create --hsm-name " + c.name + " --role \"Managed HSM Crypto User\" --assignee " + principal + " --scope /keys/" + key,
+			"az keyvault update-hsm --hsm-name " + c.name + firewalled,
+		}
 	}
 	return []string{
 		"az role assignment create --role \"Key Vault Crypto User\" --assignee " + principal +
 			" --scope \"$(az keyvault show --name " + c.name + " --query id --output tsv)/keys/" + key + "\"  # in a vault with roles",
 		"az keyvault set-policy --name " + c.name + " --spn " + principal + " --key-permissions get decrypt sign  # in one with access policies",
+		"az keyvault update --name " + c.name + firewalled,
 	}
 }
 

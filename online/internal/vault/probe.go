@@ -120,10 +120,13 @@ func (p *Probe) contact(s *seen, err error) {
 	default:
 		p.say("clock", nil, "within %v of the vault's", maxClockError)
 	}
-	if err == nil || control.Is(err, control.VaultRights) {
+	switch {
+	case err == nil, control.Is(err, control.VaultRights):
 		p.say("sign in", nil, "the vault takes it")
-	} else {
+	case control.Is(err, control.VaultSignIn):
 		p.say("sign in", err, "")
+	default: // whether it takes the sign-in is not known
+		p.say("list keys", err, "")
 	}
 }
 

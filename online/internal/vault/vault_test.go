@@ -144,8 +144,10 @@ func TestGrantCommands(t *testing.T) {
 		"https://contoso.vault.azure.net": {
 			`az role assignment create --role "Key Vault Crypto User" --assignee P --scope "$(az keyvault show --name contoso --query id --output tsv)/keys/k"  # in a vault with roles`,
 			"az keyvault set-policy --name contoso --spn P --key-permissions get decrypt sign  # in one with access policies",
+			"az keyvault update --name contoso --bypass AzureServices  # where it has a firewall: Azure RMS is a trusted service",
 		},
-		"https://contoso.managedhsm.azure.net": {`az keyvault role assignment create --hsm-name contoso --role "Managed HSM Crypto User" --assignee P --scope /keys/k`},
+		"https://contoso.managedhsm.azure.net": {`az keyvault role assignment create --hsm-name contoso --role "Managed HSM Crypto User" --assignee P --scope /keys/k`,
+			"az keyvault update-hsm --hsm-name contoso --bypass AzureServices  # where it has a firewall: Azure RMS is a trusted service"},
 	} {
 		client, err := vault.New(url, nil, nil)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,9 +15,27 @@ import (
 	"keyferry/pkg/control"
 )
 
-// challengeForm is what a vault answers to a request without a sign-in. The SDK
-// takes it apart without looking, and a strange one makes it panic.
-var challengeForm = regexp.MustCompile(`^Bearer authorization="https://[^/" ]+/([^/" ]+)/?",? (?:scope="[^" ]*",? )?resource="https://[^" ]+"$`)
+// challengeForm is what a vault answers to a request without a sign-in, or with one
+// that it does not take any more. The SDK takes it apart without looking, and a
+// strange one makes it panic.
+var challengeForm = regexp.MustCompile(`^Bearer authorization="https://[^/" ]+/([^/" ]+)/?",? (?:scope="[^" ]*",? )?resource="https://[^" ]+"` +
+	`(?:,? *(?:(?:error|claims|realm|client_id)="[^" ]*"|error_description="[^"=]*"))*$`)
+
+// challengeOf sorts a challenge: it may name the Entra tenant to sign in to; or want
+// claims for which the SDK signs in anew, as Conditional Access does while a sign-in
+// lasts; or say why it does not take a sign-in. Anything else is no vault's.
+func challengeOf(challenge string, signedIn bool) (tenant string, err error) {
+	parts := challengeForm.FindStringSubmatch(challenge)
+	switch {
+	case parts != nil:
+		return parts[1], nil
+	case signedIn && strings.Contains(challenge, `error="insufficient_claims"`) && strings.Contains(challenge, `claims="`):
+		return "", nil
+	case signedIn && strings.HasPrefix(challenge, "Bearer ") && strings.Contains(challenge, `error="`):
+		return "", final{control.VaultSignIn.Refuse("the vault does not accept the sign-in: %s", shown(challenge))}
+	}
+	return "", final{control.VaultAnswer.Refuse("the vault asks for a sign-in as no key vault does: %s", control.Quote(challenge))}
+}
 
 // watch stands between the SDK and the network: it sees each try's answer.
 type watch struct{ client *Client }
@@ -29,11 +48,9 @@ func (w watch) Do(request *policy.Request) (*http.Response, error) {
 	}
 	tenant := ""
 	if challenge := answer.Header.Get("WWW-Authenticate"); answer.StatusCode == http.StatusUnauthorized && challenge != "" {
-		parts := challengeForm.FindStringSubmatch(challenge)
-		if parts == nil {
-			return nil, final{control.VaultAnswer.Refuse("the vault asks for a sign-in as no key vault does: %s", control.Quote(challenge))}
+		if tenant, err = challengeOf(challenge, request.Raw().Header.Get("Authorization") != ""); err != nil {
+			return nil, err
 		}
-		tenant = parts[1]
 	}
 	w.client.seen.note(answer, tenant)
 	if status := answer.StatusCode; status == http.StatusTooManyRequests || status >= 500 {
