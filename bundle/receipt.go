@@ -34,15 +34,16 @@ type ReceiptText struct {
 
 // Arrived says what became of one key.
 type Arrived struct {
-	ID          string                  `json:"id"`
-	Key         fingerprint.Fingerprint `json:"key"`          // of the public key in the vault, or of a Microsoft-managed key, as PKIX DER
-	KeyURL      string                  `json:"key_url"`      // with version; "" for a Microsoft-managed key, as are the next two
-	HSMPlatform string                  `json:"hsm_platform"` // as the vault says
-	WrappedBy   string                  `json:"wrapped_by"`
-	Tenant      string                  `json:"tenant"`    // Archived or Active; empty: not in the tenant yet
-	TenantBy    string                  `json:"tenant_by"` // who says so: practice, powershell, or kit, whose result nobody signs
-	Warnings    []string                `json:"warnings"`  // control IDs: those of the bundle, then what was overridden on arrival
-	Refused     string                  `json:"refused"`   // control ID and reason; empty when it arrived
+	ID          string                   `json:"id"`
+	Key         fingerprint.Fingerprint  `json:"key"`          // of the public key in the vault, or of a Microsoft-managed key, as PKIX DER
+	KeyURL      string                   `json:"key_url"`      // with version; "" for a Microsoft-managed key, as are the next two
+	HSMPlatform string                   `json:"hsm_platform"` // as the vault says
+	KEK         *fingerprint.Fingerprint `json:"kek"`          // of the PKIX DER of the KEK that the bundle's key was wrapped for; null for a Microsoft-managed key
+	WrappedBy   string                   `json:"wrapped_by"`
+	Tenant      string                   `json:"tenant"`    // Archived or Active; empty: not in the tenant yet
+	TenantBy    string                   `json:"tenant_by"` // who says so: practice, powershell, or kit, whose result nobody signs
+	Warnings    []string                 `json:"warnings"`  // control IDs: those of the bundle, then what was overridden on arrival
+	Refused     string                   `json:"refused"`   // control ID and reason; empty when it arrived
 }
 
 // Encode writes the receipt's text.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -186,6 +187,8 @@ func holdsPins(w *trust.World, pin fingerprint.Fingerprint, h *ceremony.Journal,
 		case k == nil: // compare refuses it
 		case a.WrappedBy != k.WrappedBy:
 			return control.ReceiptDiffers.Refuse("the key %s was wrapped by %s; the receipt says %s", k.ID, control.Quote(k.WrappedBy), control.Quote(a.WrappedBy))
+		case !reflect.DeepEqual(a.KEK, k.Record.KEKPrint):
+			return control.ReceiptDiffers.Refuse("the receipt names another KEK of the key %s than the one that it was wrapped for", k.ID)
 		case a.KeyURL == "":
 		case !strings.HasPrefix(a.KeyURL, w.Vault+"/keys/"):
 			return control.ReceiptPins.Refuse("the key %s arrived at %s, which is not in the pinned vault %s", k.ID, a.KeyURL, w.Vault)

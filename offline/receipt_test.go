@@ -28,7 +28,7 @@ func TestReceiptAgainstPins(t *testing.T) {
 	alice, bob, stranger := approver(1), approver(2), approver(3)
 	w := &trust.World{Vault: "https://contoso.vault.azure.net", Approvers: []trust.Approver{alice, bob}, Threshold: 2}
 	pin := fingerprint.Of([]byte("world"))
-	h := &ceremony.Journal{Keys: []*ceremony.Key{{ID: "k", Disposition: bundle.DispositionHSM, WrappedBy: "token"}}}
+	h := &ceremony.Journal{Keys: []*ceremony.Key{{ID: "k", Disposition: bundle.DispositionHSM, WrappedBy: "token", Record: ceremony.Imported{KEKPrint: &pin}}}}
 	for _, test := range []struct {
 		name   string
 		change func(r *bundle.ReceiptText)
@@ -47,10 +47,12 @@ func TestReceiptAgainstPins(t *testing.T) {
 			r.Keys[0].KeyURL = "https://contoso.vault.azure.net.evil.example/keys/k/1"
 		}, control.ReceiptPins},
 		{"kept in software", func(r *bundle.ReceiptText) { r.Keys[0].HSMPlatform = "0" }, control.ReceiptPins},
+		{"wrapped for another KEK", func(r *bundle.ReceiptText) { r.Keys[0].KEK = &r.Answers }, control.ReceiptDiffers},
+		{"wrapped for no KEK", func(r *bundle.ReceiptText) { r.Keys[0].KEK = nil }, control.ReceiptDiffers},
 		{"wrapped by something else", func(r *bundle.ReceiptText) { r.Keys[0].WrappedBy = "software" }, control.ReceiptDiffers},
 	} {
 		r := &bundle.ReceiptText{World: pin, Threshold: 2, Approved: []trust.Approver{alice, bob}, Keys: []bundle.Arrived{
-			{ID: "k", KeyURL: w.Vault + "/keys/k/1", HSMPlatform: "2", WrappedBy: "token"},
+			{ID: "k", KeyURL: w.Vault + "/keys/k/1", HSMPlatform: "2", WrappedBy: "token", KEK: &pin},
 		}}
 		test.change(r)
 		if err := holdsPins(w, pin, h, r); test.want.ID == "" && err != nil || test.want.ID != "" && !control.Is(err, test.want) {

@@ -107,6 +107,9 @@ func arrival(h *ceremony.Journal, k bundle.Arrived) sheet.Section {
 	section.Add("key URL", k.KeyURL)
 	section.Add("HSM platform", k.HSMPlatform)
 	section.Add("wrapped by", k.WrappedBy)
+	if k.KEK != nil {
+		section.AddPrint("for the KEK", *k.KEK, false)
+	}
 	section.Add("tenant", sheet.Tenant(k.Tenant, k.TenantBy))
 	section.AddBrief("refused", k.Refused)
 	section.AddBrief("overruled", strings.Join(k.Warnings, ", "))

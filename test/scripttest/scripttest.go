@@ -54,7 +54,7 @@ func Run(t *testing.T, state string) {
 		Files: scripts(t), RequireUniqueNames: true, RequireExplicitExec: true, Condition: condition,
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "", // takes over the tables of a run: read them before you keep them
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"ceremony": ceremony, "world": world, "refused": refused, "unchanged": unchanged, "tree": tree, "json": jsonSays,
+			"ceremony": ceremony, "world": world, "ownkek": ownKEK, "refused": refused, "unchanged": unchanged, "tree": tree, "json": jsonSays,
 			"token": token, "typed": typed, "sum": sum, "flip": flip, "cut": cut, "fulldisk": fullDisk, "killed": killed,
 			"failed": failed,
 			"result": result,

@@ -3,12 +3,15 @@
 package scripttest
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"path/filepath"
+	"time"
 
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -83,4 +86,35 @@ func world(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Setenv("WORLD", fingerprint.Of(w.Package).String())
 	ts.Setenv("KEK", fingerprint.OfKey(&w.KEK.PublicKey).String())
+}
+
+// ownKEK is a connected machine that was taken over: it signs with the online side's key
+// a package of the rehearsal's KEK, under the identifier that this has in the vault, with
+// a public key of its own.
+func ownKEK(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: ownkek ONLINE-STATE KEK-PACKAGE FILE")
+	}
+	world, err := os.ReadFile(filepath.Join(ts.MkAbs(args[0]), "security-world"))
+	ts.Check(err)
+	w, err := trust.OpenWorld(world)
+	ts.Check(err)
+	file, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	kek, err := w.OpenKEK(file, fingerprint.Of(world), time.Now())
+	ts.Check(err)
+	identity, err := os.ReadFile(filepath.Join(ts.MkAbs(args[0]), "identity", "sign.pem"))
+	ts.Check(err)
+	block, _ := pem.Decode(identity)
+	signer, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	ts.Check(err)
+	own, err := rsa.GenerateKey(rand.Reader, 2048)
+	ts.Check(err)
+	der, err := x509.MarshalPKIXPublicKey(&own.PublicKey)
+	ts.Check(err)
+	forged, err := trust.KEK{
+		World: fingerprint.Of(world), Region: w.Region, Number: kek.Number(), Rehearsal: w.Rehearsal, KID: kek.KID(), KeyOps: []string{"import"}, PublicKey: der,
+	}.Seal(signer.(crypto.Signer))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), forged, 0o644))
 }

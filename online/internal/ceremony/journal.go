@@ -93,25 +93,27 @@ type Packaged struct {
 
 // PackagedKey has the digests by which the files of a key are known again.
 type PackagedKey struct {
-	ID         string                  `json:"id"`
-	SLC        string                  `json:"slc"`
-	Key        fingerprint.Fingerprint `json:"key"`        // of the public key as PKIX DER
-	Ciphertext fingerprint.Fingerprint `json:"ciphertext"` // in the .byok; zero where there is none
-	BYOK       fingerprint.Fingerprint `json:"byok"`       // of the whole file; zero where there is none
-	TPD        fingerprint.Fingerprint `json:"tpd"`
-	WrappedBy  string                  `json:"wrapped_by"`
+	ID         string                   `json:"id"`
+	SLC        string                   `json:"slc"`
+	Key        fingerprint.Fingerprint  `json:"key"`        // of the public key as PKIX DER
+	Ciphertext fingerprint.Fingerprint  `json:"ciphertext"` // in the .byok; zero where there is none
+	BYOK       fingerprint.Fingerprint  `json:"byok"`       // of the whole file; zero where there is none
+	TPD        fingerprint.Fingerprint  `json:"tpd"`
+	KEK        *fingerprint.Fingerprint `json:"kek"` // of its PKIX DER, as in the bundle's index
+	WrappedBy  string                   `json:"wrapped_by"`
 }
 
 // KeyImported says which key the vault has, after it was compared with the key
 // that travelled.
 type KeyImported struct {
-	Manifest    fingerprint.Fingerprint `json:"manifest"` // of the bundle; zero where none is known
-	ID          string                  `json:"id"`
-	Key         fingerprint.Fingerprint `json:"key"`        // of the vault's public key as PKIX DER
-	Ciphertext  fingerprint.Fingerprint `json:"ciphertext"` // of which the vault made it
-	KeyURL      string                  `json:"key_url"`
-	HSMPlatform string                  `json:"hsm_platform"`
-	WrappedBy   string                  `json:"wrapped_by"`
+	Manifest    fingerprint.Fingerprint  `json:"manifest"` // of the bundle; zero where none is known
+	ID          string                   `json:"id"`
+	Key         fingerprint.Fingerprint  `json:"key"`        // of the vault's public key as PKIX DER
+	Ciphertext  fingerprint.Fingerprint  `json:"ciphertext"` // of which the vault made it
+	KeyURL      string                   `json:"key_url"`
+	HSMPlatform string                   `json:"hsm_platform"`
+	KEK         *fingerprint.Fingerprint `json:"kek"` // of its PKIX DER; null of files without a bundle
+	WrappedBy   string                   `json:"wrapped_by"`
 }
 
 // KeyStray says that the vault holds a key that belongs to no TPD it was imported
@@ -267,7 +269,7 @@ func (j *Journal) take(e ledger.Entry) error {
 		if err := e.Read(&d); err != nil {
 			return err
 		}
-		k := &Key{bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, WrappedBy: d.WrappedBy, Warnings: []string{}}, d.Ciphertext, nil}
+		k := &Key{bundle.Arrived{ID: d.ID, Key: d.Key, KeyURL: d.KeyURL, HSMPlatform: d.HSMPlatform, KEK: d.KEK, WrappedBy: d.WrappedBy, Warnings: []string{}}, d.Ciphertext, nil}
 		// A key of the vault is one key of the ceremony, under its last name: what
 		// the tenant has of it stays true.
 		for _, old := range j.Keys {

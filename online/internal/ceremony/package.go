@@ -34,7 +34,7 @@ func Package(j *Journal, r *Received, out string) (*PackageResult, error) {
 		return fingerprint.Of(data)
 	}
 	for _, t := range transfers {
-		file := PackagedKey{ID: t.Key.ID, SLC: t.Key.SLC, Key: fingerprint.OfKey(t.Public), Ciphertext: t.Ciphertext, WrappedBy: t.Key.WrappedBy}
+		file := PackagedKey{ID: t.Key.ID, SLC: t.Key.SLC, Key: fingerprint.OfKey(t.Public), Ciphertext: t.Ciphertext, KEK: t.Key.KEK, WrappedBy: t.Key.WrappedBy}
 		if t.BYOK != nil {
 			file.BYOK = add(byokName(t.Key.ID), t.BYOK)
 		} else {

@@ -40,15 +40,15 @@ func ReadPair(io *cli.IO, j *Journal, byokFile, tpdFile, id string) (*Transfer, 
 	}
 
 	// What the ledger knows of the .byok.
-	wrappedBy := "unknown"
+	wrappedBy, kek := "unknown", (*fingerprint.Fingerprint)(nil)
 	wrapped, from := j.Packaged(func(k PackagedKey) bool { return k.Ciphertext == t.Ciphertext })
 	known := ""
 	switch {
 	case wrapped != nil:
-		known, t.Foreign.Key, wrappedBy = wrapped.ID, wrapped.Key, wrapped.WrappedBy
+		known, t.Foreign.Key, wrappedBy, kek = wrapped.ID, wrapped.Key, wrapped.WrappedBy, wrapped.KEK
 	default:
 		if made := j.Made(t.Ciphertext); made != nil {
-			known, t.Foreign.Key, wrappedBy = made.ID, made.Arrived.Key, made.WrappedBy
+			known, t.Foreign.Key, wrappedBy, kek = made.ID, made.Arrived.Key, made.WrappedBy, made.KEK
 		}
 		for _, stray := range j.Strays {
 			if stray.Ciphertext == t.Ciphertext {
@@ -96,7 +96,7 @@ func ReadPair(io *cli.IO, j *Journal, byokFile, tpdFile, id string) (*Transfer, 
 		}
 		return nil, nil, err
 	}
-	t.Key = bundle.Key{ID: id, WrappedBy: wrappedBy, Disposition: bundle.DispositionHSM}
+	t.Key = bundle.Key{ID: id, KEK: kek, WrappedBy: wrappedBy, Disposition: bundle.DispositionHSM}
 	if from != nil && !j.IsAccepted(from.Manifest) {
 		warnOfGap(io, j, from.Sequence)
 	}

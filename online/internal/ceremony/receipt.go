@@ -109,13 +109,13 @@ func (j *Journal) arrived(k bundle.Key) *Key {
 func became(j *Journal, r *Received) []bundle.Arrived {
 	var keys []bundle.Arrived
 	for _, k := range r.Index.Keys {
-		a := bundle.Arrived{ID: k.ID, WrappedBy: k.WrappedBy, Refused: "not imported into the vault"}
+		a := bundle.Arrived{ID: k.ID, KEK: k.KEK, WrappedBy: k.WrappedBy, Refused: "not imported into the vault"}
 		if k.MicrosoftManaged() {
 			a.Refused = "not imported into the tenant"
 		}
 		if done := j.arrived(k); done != nil {
 			a = done.Arrived
-			a.ID, a.WrappedBy = k.ID, k.WrappedBy
+			a.ID, a.KEK, a.WrappedBy = k.ID, k.KEK, k.WrappedBy
 		} else if kit := j.onItsWay(k); kit != nil && k.MicrosoftManaged() { // by a person's hand
 			a.Key, a.Refused = kit.Key, ""
 		}

@@ -63,6 +63,9 @@ func Receive(io *cli.IO, s *state.State, j *Journal, path string, outOfOrder boo
 		if err := checkGUIDs(v.Index.Keys); err != nil {
 			return err
 		}
+		if err := checkKEKs(j, v.Index.Keys); err != nil {
+			return err
+		}
 		if !v.Again && v.Manifest.Sequence < j.LastAccepted() {
 			io.Warn("bundle number %d comes after number %d, out of order", v.Manifest.Sequence, j.LastAccepted())
 		}
@@ -99,6 +102,19 @@ func checkGUIDs(keys []bundle.Key) error {
 			return control.TPDGUIDUnique.Refuse("the bundle's keys %s and %s have one GUID, %s", first, k.ID, control.Quote(k.SLC))
 		}
 		seen[k.SLC] = k.ID
+	}
+	return nil
+}
+
+// checkKEKs refuses a key that was wrapped for another KEK than the one that this side
+// packaged under that identifier.
+func checkKEKs(j *Journal, keys []bundle.Key) error {
+	for _, k := range keys {
+		for _, packaged := range j.KEKs {
+			if packaged.KID == k.KID && packaged.KEK != *k.KEK {
+				return control.VaultKEKMismatch.Refuse("the key %s was wrapped for a KEK with the fingerprint %s; under its identifier %s this side packaged the KEK %s", k.ID, k.KEK, k.KID, packaged.KEK)
+			}
+		}
 	}
 	return nil
 }

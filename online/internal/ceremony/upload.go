@@ -459,6 +459,9 @@ func (u *upload) known(step *step) *Key {
 // taken up again from a foreign key, by whatever command it came.
 func (u *upload) vaultImport(step *step) vault.Import {
 	in := vault.Import{Name: step.vaultName, Blob: step.BYOK, Want: step.Public, Tags: map[string]string{"keyferry-ciphertext": step.Ciphertext.Hex()}, Expires: u.request.KeyExpires, More: u.request.KeyTags}
+	if step.Key.KEK != nil {
+		in.KEK = *step.Key.KEK
+	}
 	if known := u.known(step); known != nil {
 		in.KID = known.KeyURL
 	}
@@ -702,7 +705,7 @@ func (u *upload) importKey(ctx context.Context, step *step) error {
 	}
 	return u.journal.Record(EventKeyImported, KeyImported{
 		Manifest: u.manifest(), ID: step.Key.ID, Key: fingerprint.OfKey(done.Public), Ciphertext: step.Ciphertext, KeyURL: done.KID,
-		HSMPlatform: done.HSMPlatform, WrappedBy: step.Key.WrappedBy,
+		HSMPlatform: done.HSMPlatform, KEK: step.Key.KEK, WrappedBy: step.Key.WrappedBy,
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 )
 
 // softwarePlatform is the hsmPlatform of a key that is kept in software.
@@ -25,11 +26,12 @@ var tenantKeyOps = []string{"encrypt", "decrypt", "wrapKey", "unwrapKey", "sign"
 
 // Import is a transfer blob on its way into the vault.
 type Import struct {
-	Name string            // of the key to be made
-	Blob []byte            // the whole .byok file
-	Want *rsa.PublicKey    // of the key that travelled
-	Tags map[string]string // tell an import that is taken up again from a foreign key
-	KID  string            // of the key that this ceremony is known to have imported; empty: of none
+	Name string                  // of the key to be made
+	Blob []byte                  // the whole .byok file
+	Want *rsa.PublicKey          // of the key that travelled
+	Tags map[string]string       // tell an import that is taken up again from a foreign key
+	KID  string                  // of the key that this ceremony is known to have imported; empty: of none
+	KEK  fingerprint.Fingerprint // of the KEK that it was wrapped for, PKIX DER; zero: nothing but the blob tells
 
 	// What a policy of the vault's owner may demand of the key.
 	Expires time.Time         // zero: never
@@ -54,13 +56,17 @@ func (c *Client) CheckImport(ctx context.Context, in Import) (*Imported, error) 
 	if err != nil {
 		return nil, err
 	}
-	if !startsWith(blob.Header.KID, c.url+"/keys/") {
-		return nil, control.VaultKEKForeign.Refuse("the key was wrapped under the KEK %s, which is not in the vault %s", control.Quote(blob.Header.KID), c.url)
+	if _, _, err := c.splitKID(blob.Header.KID); err != nil {
+		return nil, err
 	}
 	if done, err := c.existingImport(ctx, in); done != nil || err != nil {
 		return done, err
 	}
-	return nil, c.checkKEKOf(ctx, blob.Header.KID)
+	kek, err := c.CompareKEK(ctx, blob.Header.KID, in.KEK)
+	if err != nil {
+		return nil, err
+	}
+	return nil, checkKEK(kek, time.Now())
 }
 
 // existingImport returns the key if this ceremony imported it already, nil when
@@ -80,22 +86,37 @@ func (c *Client) existingImport(ctx context.Context, in Import) (*Imported, erro
 	return checkImported(existing, in.Want, true)
 }
 
-// checkKEKOf checks that a KEK of this vault, by the identifier in a blob, can
-// still serve.
-func (c *Client) checkKEKOf(ctx context.Context, kid string) error {
-	name, version, _ := strings.Cut(kid[len(c.url+"/keys/"):], "/")
+// splitKID takes the identifier of a KEK of this vault apart.
+func (c *Client) splitKID(kid string) (name, version string, err error) {
+	if !startsWith(kid, c.url+"/keys/") {
+		return "", "", control.VaultKEKForeign.Refuse("the key was wrapped under the KEK %s, which is not in the vault %s", control.Quote(kid), c.url)
+	}
+	name, version, _ = strings.Cut(kid[len(c.url+"/keys/"):], "/")
 	if !keyName.MatchString(name) || !keyVersion.MatchString(version) {
-		return control.VaultKEKForeign.Refuse("the key was wrapped under the KEK %s, which is not the identifier of a key with its version", control.Quote(kid))
+		return "", "", control.VaultKEKForeign.Refuse("the key was wrapped under the KEK %s, which is not the identifier of a key with its version", control.Quote(kid))
+	}
+	return name, version, nil
+}
+
+// CompareKEK returns the vault's KEK of that identifier, if it is the one that a key was
+// wrapped for, by the fingerprint of its PKIX DER: an identifier can be put on any key.
+func (c *Client) CompareKEK(ctx context.Context, kid string, want fingerprint.Fingerprint) (*Key, error) {
+	name, version, err := c.splitKID(kid)
+	if err != nil {
+		return nil, err
 	}
 	kek, err := c.get(ctx, name, version)
 	switch {
 	case control.Is(err, control.VaultKeyMissing):
-		return control.VaultKEKForeign.Refuse("the key was wrapped under the KEK %s, which the vault does not have", kid).
+		return nil, control.VaultKEKForeign.Refuse("the key was wrapped under the KEK %s, which the vault does not have", kid).
 			WithHint("if the KEK was deleted, recover it (`az keyvault key recover %s --name %s`); else wrap the key again under the KEK that the vault has", c.az(), name)
 	case err != nil:
-		return err
+		return nil, err
 	}
-	return checkKEK(kek, time.Now())
+	if got := fingerprint.OfKey(kek.Public); want != (fingerprint.Fingerprint{}) && got != want {
+		return nil, control.VaultKEKMismatch.Refuse("the key was wrapped for a KEK with the fingerprint %s; the vault's %s has %s", want, kid, got)
+	}
+	return kek, nil
 }
 
 // ImportKey imports the blob as an HSM key and compares what the vault says of
