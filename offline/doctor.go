@@ -13,6 +13,7 @@ import (
 	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/machine"
 	"keyferry/offline/internal/module"
+	"keyferry/offline/internal/probe"
 	"keyferry/offline/internal/sandbox"
 	"keyferry/offline/internal/selftest"
 	"keyferry/pkg/cli"
@@ -153,7 +154,7 @@ func (o *doctorOptions) lookAtProgram(_ context.Context, io *cli.IO, w *strings.
 // hsmFinding is the section "hsm": what the token was shown to do, and what an
 // import makes of it.
 type hsmFinding struct {
-	*hsm.Report
+	*probe.Report
 	Import string `json:"import"` // the way that is taken, empty if there is none
 	Wrap   string `json:"wrap"`   // the mechanism that is taken, empty if only software is left
 	Signs  bool   `json:"signs"`  // whether the key that signs bundles can live in the token
@@ -167,7 +168,7 @@ func (o *doctorOptions) lookAtHSM(ctx context.Context, io *cli.IO, w *strings.Bu
 	if o.tryStore {
 		io.Note("throw-away keys are stored in the token if it keeps all it is given, and removed again; a run that is killed leaves one, which the next run removes")
 	}
-	report, err := token.Probe(o.tryStore)
+	report, err := probe.Run(token, o.tryStore)
 	if err = errors.Join(err, token.Close()); err != nil {
 		return nil, err
 	}

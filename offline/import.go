@@ -127,6 +127,8 @@ func (o *importOptions) setup(flags *pflag.FlagSet) cli.Run {
 type importOptions struct {
 	stored                bool // wrap: the keys are in the token already
 	tpds, ids, pems       []string
+	labels, keyIDs        []string            // wrap: how the HSM names the keys
+	names                 map[string]hsm.Name // the same, by key identifier
 	kek, world, wrap, out string
 	kekPrint              string // --kek-fingerprint
 	roots                 []fingerprint.Fingerprint
@@ -183,7 +185,7 @@ func (o *importOptions) check() error {
 	if _, err := tpd.ParseKeylessElement(string(o.element)); err != nil {
 		return control.CommandLine.Refuse("--keyless-element: %w", err)
 	}
-	return nil
+	return o.nameKeys()
 }
 
 // run checks everything, then changes the token and the outbox key by key.

@@ -181,7 +181,7 @@ func (t tokenSettings) login(ctx context.Context, io *cli.IO, secrets tokenSecre
 			io.Note("the HSM wants its administrator or security officer for this")
 			return secrets.officer.ReadOne(ctx, io)
 		},
-		Tell: io.Note, Context: ctx,
+		Tell: io.Note, Step: watch(ctx, io), Context: ctx,
 	}
 	if err := module.Surroundings(t.Module, io.Warn); err != nil {
 		return nil, err

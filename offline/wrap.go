@@ -3,14 +3,17 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
 	"keyferry/offline/internal/ceremony"
+	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 )
@@ -23,7 +26,7 @@ Usage: offline wrap --tpd-file-path PATH --key-identifier ID
                     --exchange-key-package PATH [flags]
 
 Does what an import does with a key that is in the HSM already, under the label
-ID and extractable: imported earlier with --retain-extractable, or made or
+ID (or that of --hsm-label or --hsm-key-id) and extractable: imported earlier with --retain-extractable, or made or
 brought there by the HSM's own tools. The checks, the proof, the packages and
 the outbox are those of an import. The TPD may hold its key or be without. The
 HSM must wrap: software never sees such a key.
@@ -34,6 +37,10 @@ refused at once: --retain-extractable leaves the key as it is.
 
   --tpd-file-path PATH               the TPD of the key; with --key-identifier,
   --key-identifier ID                may be repeated: the key's label in the HSM
+  --hsm-label LABEL                  the key's label, where the HSM's own tools, or
+                                     KeyTransferRemote, gave it another; of
+                                     several TPDs one each, in their order
+  --hsm-key-id HEX                   the key's CKA_ID, instead or besides
   --protection-password-file PATH    the TPD's password: one for all, or one each
                                      (or --protection-password-fd N, or
                                      --protection-password to be asked)
@@ -60,8 +67,42 @@ Example: offline wrap --tpd-file-path contoso.xml --key-identifier contoso-slc
            --protection-password-file pw --exchange-key-package BYOK-KEK-pkg-NA-1
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
-		return (&importOptions{stored: true}).setup(flags)
+		o := &importOptions{stored: true}
+		flags.StringArrayVar(&o.labels, "hsm-label", nil, "")
+		flags.StringArrayVar(&o.keyIDs, "hsm-key-id", nil, "")
+		return o.setup(flags)
 	},
+}
+
+// nameKeys fills in how each key is named in the HSM: by what was given, else by its
+// identifier.
+func (o *importOptions) nameKeys() error {
+	for flag, given := range map[string][]string{"hsm-label": o.labels, "hsm-key-id": o.keyIDs} {
+		if len(given) != 0 && len(given) != len(o.ids) {
+			return control.CommandLine.Refuse("%d TPDs and %d times --%s were given: want one each, or none", len(o.ids), len(given), flag)
+		}
+	}
+	o.names = map[string]hsm.Name{}
+	for i, id := range o.ids {
+		name := hsm.Name{Label: id}
+		if len(o.labels)+len(o.keyIDs) > 0 {
+			name.Label = ""
+		}
+		if len(o.labels) > 0 {
+			name.Label = o.labels[i]
+		}
+		if len(o.keyIDs) > 0 {
+			var err error
+			if name.ID, err = hex.DecodeString(strings.TrimPrefix(strings.ReplaceAll(o.keyIDs[i], ":", ""), "0x")); err != nil {
+				return control.CommandLine.Refuse("--hsm-key-id %s is no CKA_ID in hex", control.Quote(o.keyIDs[i]))
+			}
+		}
+		if name.Label == "" && len(name.ID) == 0 {
+			return control.CommandLine.Refuse("an empty --hsm-label or --hsm-key-id names no key")
+		}
+		o.names[id] = name
+	}
+	return nil
 }
 
 // checkKeyless makes the checks of a TPD without its key.
@@ -90,7 +131,7 @@ func (o *importOptions) wrapAll(c *carrier, todo []*export) (err error) {
 		}
 	}
 	for _, e := range todo {
-		if err := c.wrapStored(e); err != nil {
+		if err := c.wrapStored(e, o.names[e.id]); err != nil {
 			return err
 		}
 	}
@@ -107,8 +148,8 @@ func (o *importOptions) wrapAll(c *carrier, todo []*export) (err error) {
 
 // wrapStored finds the key in the token, proves it and wraps it. Of one that is
 // staged already, only the record is read.
-func (c *carrier) wrapStored(e *export) (err error) {
-	if e.stored, err = c.token.Stored(e.id, e.Public()); err != nil {
+func (c *carrier) wrapStored(e *export, name hsm.Name) (err error) {
+	if e.stored, err = c.token.Stored(name, e.Public()); err != nil {
 		return err
 	}
 	if e.resume {

@@ -117,7 +117,11 @@ func ParsePKCS8(der []byte) (*rsa.PrivateKey, error) {
 	defer clear(again)
 	switch {
 	case len(der) > len(again) && bytes.Equal(der[:len(again)], again):
-		return nil, ErrStray
+		kind := "stray"
+		if len(bytes.Trim(der[len(again):], "\x00")) == 0 {
+			kind = "zero"
+		}
+		return nil, fmt.Errorf("%d %s %w of %d bytes", len(der)-len(again), kind, ErrStray, len(again))
 	case !bytes.Equal(der, again):
 		return nil, ErrCRT
 	}

@@ -26,9 +26,9 @@ const (
 	functionRejected = 0x200
 )
 
-// declines reports whether a token declined to make an object as the template
+// Declines reports whether a token declined to make an object as the template
 // asks, before it did anything: another template may do.
-func declines(err error) bool {
+func Declines(err error) bool {
 	return is(err, pkcs11.CKR_ATTRIBUTE_READ_ONLY, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID,
 		pkcs11.CKR_TEMPLATE_INCOMPLETE, pkcs11.CKR_TEMPLATE_INCONSISTENT, actionProhibited)
 }

@@ -13,11 +13,8 @@ import (
 // cryptoki is the edge to the token: the calls of a [module] that a Token
 // makes. Tests put a fake in its place that fails where a real token rarely does.
 type cryptoki interface {
-	GetInfo() (pkcs11.Info, error)
 	GetSlotList(tokenPresent bool) ([]uint, error)
 	GetTokenInfo(slot uint) (pkcs11.TokenInfo, error)
-	GetMechanismList(slot uint) ([]*pkcs11.Mechanism, error)
-	GetMechanismInfo(slot uint, m []*pkcs11.Mechanism) (pkcs11.MechanismInfo, error)
 	Login(sh pkcs11.SessionHandle, user uint, pin string) error
 	LoginAtPad(pkcs11.SessionHandle) error
 	CloseSession(pkcs11.SessionHandle) error
@@ -64,7 +61,7 @@ func (t *Token) brief(h pkcs11.ObjectHandle, err error) (pkcs11.ObjectHandle, er
 // Tokens disagree on what must stand in a template, and on what must not.
 func firstOf(make func(template) (pkcs11.ObjectHandle, error), templates ...template) (h pkcs11.ObjectHandle, err error) {
 	for _, asked := range templates {
-		if h, err = make(asked); err == nil || !declines(err) {
+		if h, err = make(asked); err == nil || !Declines(err) {
 			break
 		}
 	}

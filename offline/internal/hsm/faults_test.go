@@ -111,7 +111,6 @@ func (b *faultBed) runFaulty(t *testing.T, at int, how fault, run func(*Token) e
 		p := recover()
 		// Without Token.Close, which a killed process does not reach: the
 		// session's objects end, the token's stay.
-		token.step.end()
 		token.found.Close()
 		if calls = len(f.names); at > 0 && at <= calls {
 			name = f.names[at-1]

@@ -98,6 +98,9 @@ type Config struct {
 	Officer func() ([]byte, error) `json:"-"`
 	// Tell tells a person what takes long and what went wrong on the side. Nil: nobody.
 	Tell func(format string, args ...any) `json:"-"`
+	// Step is told what the token is asked to do next, as what follows "to"; empty
+	// at the end. A token may take its time, and a call to its module can't be broken off. Nil: nobody is.
+	Step func(name string) `json:"-"`
 	// Context ends a run between two steps. Nil: nothing does.
 	Context context.Context `json:"-"`
 }
@@ -133,7 +136,6 @@ type Token struct {
 	trial     *trial                       // throw-away keys, once drawn
 	transport *transportPair               // under which keys come in, once made
 	ways      []Verdict                    // of the first importWays, as far as they were tried
-	step      *step                        // what is being done
 }
 
 // Found is a token that was chosen and is not open yet. Its module is loaded and
@@ -232,7 +234,7 @@ func (f *Found) Open(pin []byte) (t *Token, err error) {
 		return nil, err
 	}
 	t = &Token{ck: f.module, found: f, temporary: map[pkcs11.ObjectHandle]bool{}}
-	t.step = watch(&f.cfg)
+	t.next("log in")
 	const flags = pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION
 	t.session, err = f.module.OpenSession(f.ID, flags)
 	if is(err, pkcs11.CKR_SESSION_COUNT) && f.crypto11 != nil { // crypto11 has taken the last
@@ -248,7 +250,7 @@ func (f *Found) Open(pin []byte) (t *Token, err error) {
 		err = failed("open a session", err)
 	}
 	if err != nil {
-		t.step.end()
+		t.next("")
 		return nil, err
 	}
 	return t, nil
@@ -266,6 +268,12 @@ func (f *Found) needs(pin []byte) error {
 // Info describes the token.
 func (t *Token) Info() Info { return t.found.Info }
 
+// Slot describes the token as it was before the login.
+func (t *Token) Slot() Slot { return t.found.Slot }
+
+// Module is the token's module, to ask it about itself.
+func (t *Token) Module() *module.Module { return t.found.module }
+
 // Close ends the session, with which all session objects end, logs out and
 // unloads the module. The Token and what came from it are then of no use.
 // Closing again does nothing.
@@ -273,7 +281,7 @@ func (t *Token) Close() error {
 	if t.ck == nil {
 		return nil
 	}
-	t.step.end()
+	t.next("")
 	err := t.ck.CloseSession(t.session)
 	if err != nil {
 		t.found.cfg.tell("the HSM did not end the session in order; what was done in it is done: %v", err)
@@ -281,6 +289,22 @@ func (t *Token) Close() error {
 	t.ck = nil
 	t.found.Close()
 	return nil
+}
+
+// next tells what is done next.
+func (t *Token) next(name string) {
+	if t.found != nil && t.found.cfg.Step != nil {
+		t.found.cfg.Step(name)
+	}
+}
+
+// interrupted refuses to begin something where the run was interrupted. What is
+// begun is brought to its end, or taken back.
+func (t *Token) interrupted() error {
+	if t.found == nil || t.found.cfg.Context == nil || t.found.cfg.Context.Err() == nil {
+		return nil
+	}
+	return control.Interrupted.Refuse("interrupted before the next step in the HSM")
 }
 
 // asOfficer makes or destroys an object that is stored, and once more in the
@@ -311,7 +335,7 @@ func (t *Token) readyToStore() error {
 	if keeps, err := t.Keeps(); err != nil || !keeps {
 		return err
 	}
-	err := t.asOfficer(t.makeNothing)
+	err := t.asOfficer(t.MakeNothing)
 	var refusal *control.Refusal
 	if errors.As(err, &refusal) || is(err, pkcs11.CKR_USER_NOT_LOGGED_IN) {
 		return failed("make a key", err)
@@ -319,8 +343,9 @@ func (t *Token) readyToStore() error {
 	return nil
 }
 
-// makeNothing asks for a private key without a key.
-func (t *Token) makeNothing() error {
+// MakeNothing asks for a private key without a key: a call that can make nothing, but
+// says whether the token takes keys, and in which role.
+func (t *Token) MakeNothing() error {
 	_, err := t.ck.CreateObject(t.session, template{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)})
 	return err
 }

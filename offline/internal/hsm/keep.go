@@ -75,8 +75,8 @@ func (k *ProvenKey) RehearseKeep(extractable bool) error {
 	return kept.Remove()
 }
 
-// storedWay is the way into a token that keeps all it is given.
-const storedWay = "C_CreateObject, stored at once"
+// StoredWay is the way into a token that keeps all it is given.
+const StoredWay = "C_CreateObject, stored at once"
 
 // Store brings key into a token that keeps all it is given, under its own label and
 // with its final attributes at once, then proves it as [SessionKey.Prove] does.
@@ -93,7 +93,7 @@ func (t *Token) Store(key *rsa.PrivateKey, public *rsa.PublicKey, o KeepOptions)
 		return h, false, err
 	})
 	if err == nil {
-		kept.Way = storedWay
+		kept.Way = StoredWay
 	}
 	return kept, err
 }
@@ -149,7 +149,7 @@ func (t *Token) remove(objects []object) error {
 // store makes what is not there yet and checks the whole.
 func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 	t := kept.token
-	names := kept.names()
+	names := names(kept.stored, kept.Label, KeyID(kept.public))
 	kept.ID = names[0][2].Value
 	private, proven := found.private.handle, false
 	if private == 0 {
@@ -189,12 +189,11 @@ func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 	return err
 }
 
-// names are the names that the key may get, the best first: some tokens take as
+// names are the names that a key may get, the best first: some tokens take as
 // CKA_ID only what could be a label, some none at all.
-func (kept *Kept) names() []template {
-	id := KeyID(kept.public)
-	label := template{attr(pkcs11.CKA_TOKEN, kept.stored), attr(pkcs11.CKA_LABEL, kept.Label)}
-	return []template{append(slices.Clone(label), attr(pkcs11.CKA_ID, id)), append(slices.Clone(label), attr(pkcs11.CKA_ID, kept.Label)), label}
+func names(stored bool, label string, id []byte) []template {
+	named := template{attr(pkcs11.CKA_TOKEN, stored), attr(pkcs11.CKA_LABEL, label)}
+	return []template{append(slices.Clone(named), attr(pkcs11.CKA_ID, id)), append(slices.Clone(named), attr(pkcs11.CKA_ID, label)), named}
 }
 
 // privateHalf looks at the handle of a private key that was made: a NetHSM gives
@@ -235,24 +234,9 @@ func (kept *Kept) removeTwins() error {
 	if err != nil {
 		return failed("say what it made", err)
 	}
-	var twins []object
-	for _, h := range left {
-		told, err := t.ask(h, pkcs11.CKA_LABEL)
-		if gone(err) {
-			continue
-		}
-		if err != nil {
-			return failed("describe a stored key", err)
-		}
-		class, err := t.classOf(h)
-		if err != nil {
-			return failed("describe a stored key", err)
-		}
-		if class == pkcs11.CKO_PRIVATE_KEY && (string(told[0]) == kept.Label || cutOf(string(told[0]), kept.Label)) {
-			twins = append(twins, object{handle: h})
-		}
-	}
-	return t.remove(twins)
+	return t.remove(slices.DeleteFunc(left, func(o object) bool {
+		return o.class != pkcs11.CKO_PRIVATE_KEY || o.label != kept.Label && !cutOf(o.label, kept.Label)
+	}))
 }
 
 // publicHalf makes the public key, or finds it by its modulus where the token
@@ -264,7 +248,7 @@ func (kept *Kept) publicHalf() (pkcs11.ObjectHandle, error) {
 			return 0, err
 		}
 		var templates []template
-		for _, named := range kept.names() {
+		for _, named := range names(kept.stored, kept.Label, KeyID(kept.public)) {
 			use := append(named, attr(pkcs11.CKA_VERIFY, true), attr(pkcs11.CKA_ENCRYPT, true), attr(pkcs11.CKA_WRAP, false))
 			// AWS CloudHSM wants CKA_PRIVATE true even here.
 			for _, private := range []template{{attr(pkcs11.CKA_PRIVATE, false)}, nil, {attr(pkcs11.CKA_PRIVATE, true)}} {
@@ -276,7 +260,7 @@ func (kept *Kept) publicHalf() (pkcs11.ObjectHandle, error) {
 			kept.note(h, pkcs11.CKO_PUBLIC_KEY)
 			return h, nil
 		}
-		if !declines(err) {
+		if !Declines(err) {
 			kept.unsure = true
 			return 0, failed("store the public key", err)
 		}
@@ -305,7 +289,7 @@ func (k *SessionKey) copyTo(public *rsa.PublicKey, named template, extractable b
 		changed = append(slices.Clone(named), attr(pkcs11.CKA_EXTRACTABLE, false))
 	}
 	h, err = t.ck.CopyObject(t.session, k.handle, changed)
-	if !declines(err) && !is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_FUNCTION_FAILED, functionRejected) {
+	if !Declines(err) && !is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_FUNCTION_FAILED, functionRejected) {
 		return h, true, err
 	}
 	if left, e := t.unknown(public); e != nil || len(left) > 0 {
@@ -396,7 +380,9 @@ func (kept *Kept) Remove() error {
 			t.listed = false // so that who takes the key up sees what there is
 			return errors.Join(append(failures, failed("say what is left of the key", err))...)
 		}
-		kept.made = slices.DeleteFunc(kept.made, func(h pkcs11.ObjectHandle) bool { return !slices.Contains(left, h) })
+		kept.made = slices.DeleteFunc(kept.made, func(h pkcs11.ObjectHandle) bool {
+			return !slices.ContainsFunc(left, func(o object) bool { return o.handle == h })
+		})
 		if len(left) > 0 {
 			t.listed = false
 			return errors.Join(append(failures, control.HSMCall.Refuse("the token has %d objects of the key more than it had", len(left)))...)
@@ -411,7 +397,7 @@ func (kept *Kept) Remove() error {
 
 // unknown returns the stored objects of a key that are not among t.objects. It
 // compares every key of the token.
-func (t *Token) unknown(public *rsa.PublicKey) (left []pkcs11.ObjectHandle, err error) {
+func (t *Token) unknown(public *rsa.PublicKey) (left []object, err error) {
 	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
 		found, err := t.find(class)
 		if err != nil {
@@ -426,7 +412,7 @@ func (t *Token) unknown(public *rsa.PublicKey) (left []pkcs11.ObjectHandle, err 
 				return nil, err
 			}
 			if err == nil && sameKey(stored, public) {
-				left = append(left, o.handle)
+				left = append(left, o)
 			}
 		}
 	}

@@ -169,40 +169,48 @@ func (t *Token) login(pin []byte) error {
 	}
 	var code pkcs11.Error
 	errors.As(err, &code)
-	label, yubico := control.Quote(t.found.Label), strings.Contains(t.found.Manufacturer, "Yubico")
-	refuse := func(c control.Control, hint, format string, args ...any) error {
-		refusal := c.Refuse("token "+label+" "+format+": %w", append(args, err)...)
-		if hint != "" {
-			refusal.WithHint("%s", hint)
-		}
-		return refusal
-	}
-	switch code {
-	case pkcs11.CKR_PIN_EXPIRED:
-		return refuse(control.HSMPIN, "change the PIN with the HSM's own tools first", "says that its user PIN has expired")
-	case pkcs11.CKR_USER_PIN_NOT_INITIALIZED:
-		return refuse(control.HSMPIN, "the HSM's security officer sets the user PIN first, with the HSM's own tools", "has no user PIN yet")
-	case pkcs11.CKR_PIN_LEN_RANGE, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_ARGUMENTS_BAD:
-		return refuse(control.HSMPIN, formOf(t.found), "takes no PIN of this form, and tried none")
-	case pkcs11.CKR_OBJECT_HANDLE_INVALID:
-		return refuse(control.HSMPIN, formOf(t.found), "has no authentication key of the number that the PIN begins with, and tried none")
-	case pkcs11.CKR_USER_TYPE_INVALID: // a NetHSM says nothing more
-		return refuse(control.HSMPIN, "check the passphrase and the user's name in the module's configuration, and that the HSM is provisioned and unlocked (its state is Operational); wait a second before the next try, since it answers none sooner",
-			"does not accept the PIN, which was tried once: the PIN, the user's name or the device's state is not right")
-	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED:
-	default:
+	refused, known := loginRefusals[code]
+	if !known {
 		return failed("log in", err)
 	}
-	after, infoErr := t.ck.GetTokenInfo(t.found.ID)
-	switch {
-	case code == pkcs11.CKR_PIN_LOCKED, infoErr == nil && tries(&after) == TriesLocked:
-		return refuse(control.HSMPINLocked, "", "does not accept the PIN, which was tried once, and has locked it")
-	case infoErr == nil && tries(&after) != TriesUntold:
-		return refuse(control.HSMPIN, "", "does not accept the PIN, which was tried once (it tells: %s)", tries(&after))
-	case yubico:
-		return refuse(control.HSMPIN, formOf(t.found), "does not accept the PIN, which was tried once")
+	left := TriesUntold
+	if after, e := t.ck.GetTokenInfo(t.found.ID); e == nil && refused.tried {
+		left = tries(&after)
 	}
-	return refuse(control.HSMPIN, "", "does not accept the PIN, which was tried once")
+	label := control.Quote(t.found.Label)
+	if code == pkcs11.CKR_PIN_LOCKED || left == TriesLocked {
+		return control.HSMPINLocked.Refuse("token %s does not accept the PIN, which was tried once, and has locked it: %w", label, err)
+	}
+	says := refused.says
+	if left != TriesUntold {
+		says += fmt.Sprintf(" (it tells: %s)", left)
+	}
+	refusal := control.HSMPIN.Refuse("token %s %s: %w", label, says, err)
+	switch {
+	case refused.hint != "":
+		refusal.WithHint("%s", refused.hint)
+	case !refused.tried, strings.Contains(t.found.Manufacturer, "Yubico"):
+		refusal.WithHint("%s", formOf(t.found))
+	}
+	return refusal
+}
+
+// loginRefusals are the return values of C_Login that are about the PIN. Without a hint
+// of its own, the form of the PIN is the hint where none was tried.
+var loginRefusals = map[pkcs11.Error]struct {
+	says, hint string
+	tried      bool
+}{
+	pkcs11.CKR_PIN_INCORRECT: {"does not accept the PIN, which was tried once", "", true},
+	pkcs11.CKR_PIN_LOCKED:    {"", "", true},
+	pkcs11.CKR_USER_TYPE_INVALID: {"does not accept the PIN, which was tried once: the PIN, the user's name or the device's state is not right", // a NetHSM says nothing more
+		"check the passphrase and the user's name in the module's configuration, and that the HSM is provisioned and unlocked (its state is Operational); wait a second before the next try, since it answers none sooner", true},
+	pkcs11.CKR_PIN_EXPIRED:              {"says that its user PIN has expired", "change the PIN with the HSM's own tools first", false},
+	pkcs11.CKR_USER_PIN_NOT_INITIALIZED: {"has no user PIN yet", "the HSM's security officer sets the user PIN first, with the HSM's own tools", false},
+	pkcs11.CKR_PIN_LEN_RANGE:            {"takes no PIN of this form, and tried none", "", false},
+	pkcs11.CKR_PIN_INVALID:              {"takes no PIN of this form, and tried none", "", false},
+	pkcs11.CKR_ARGUMENTS_BAD:            {"takes no PIN of this form, and tried none", "", false},
+	pkcs11.CKR_OBJECT_HANDLE_INVALID:    {"has no authentication key of the number that the PIN begins with, and tried none", "", false},
 }
 
 // formOf is the form of a PIN, by vendor.

@@ -15,25 +15,30 @@ import (
 // Probing leaves nothing and says the same again.
 func TestProbeLeavesNothing(t *testing.T) {
 	token, _ := newToken(t)
-	first, err := token.Probe(false)
-	if err != nil {
-		t.Fatal(err)
+	probe := func() string {
+		t.Helper()
+		imports, wraps, uses, err := token.TryAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		library, mechanisms, err := token.Module().Describe(token.Slot().ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := json.Marshal(map[string]any{"imports": imports, "wraps": wraps, "uses": uses, "module": library, "mechanisms": mechanisms})
+		return string(text)
 	}
+	one := probe()
 	before := allObjects(t, token) // the transport pair
-	again, err := token.Probe(false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	two := probe()
 	if after := allObjects(t, token); after != before || before != 1 {
 		t.Errorf("%d objects after the first, %d after the second", before, after)
 	}
-	one, _ := json.Marshal(first)
-	two, _ := json.Marshal(again)
-	if string(one) != string(two) {
+	if one != two {
 		t.Errorf("%s\n%s", one, two)
 	}
 	for _, field := range []string{`"imports":[{"mechanism":"C_UnwrapKey CKM_RSA_AES_KEY_WRAP","id":"0x00001054","result":"none"`, `"uses":[`, `"module":{"manufacturer":"SoftHSM"`} {
-		if !strings.Contains(string(one), field) {
+		if !strings.Contains(one, field) {
 			t.Errorf("%s is not in %s", field, one)
 		}
 	}
@@ -55,12 +60,12 @@ func TestProbeFlaws(t *testing.T) {
 			token, _ := newToken(t)
 			test.fake.cryptoki = token.ck
 			token.ck = &test.fake
-			report, err := token.Probe(false)
+			imports, wraps, uses, err := token.TryAll()
 			if err != nil {
 				t.Fatal(err)
 			}
 			flawed := 0
-			for _, v := range report.Imports {
+			for _, v := range imports {
 				if v.Result == Exact {
 					t.Errorf("%+v", v)
 				}
@@ -69,9 +74,9 @@ func TestProbeFlaws(t *testing.T) {
 				}
 			}
 			if flawed != 3 {
-				t.Errorf("%d ways are flawed: %+v", flawed, report.Imports)
+				t.Errorf("%d ways are flawed: %+v", flawed, imports)
 			}
-			for _, v := range append(report.Wraps, report.Uses[:2]...) {
+			for _, v := range append(wraps, uses[:2]...) {
 				if v.Result != None {
 					t.Errorf("%+v", v)
 				}
@@ -97,7 +102,7 @@ func TestRandom(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			token := &Token{ck: &fake{random: test.draw}}
-			if v := token.random(); v.Result != test.want || v.Reason == "" {
+			if v := token.Random(); v.Result != test.want || v.Reason == "" {
 				t.Errorf("%+v", v)
 			}
 		})

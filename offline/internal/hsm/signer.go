@@ -59,9 +59,8 @@ func (t *Token) makeSigner(label string, id []byte, kind SignerKind, stored bool
 	default:
 		return control.HSMSigner.Refuse("there is no signing key of kind %s, only %s and %s", control.Quote(string(kind)), RSA3072, ECDSAP256)
 	}
-	named := template{attr(pkcs11.CKA_TOKEN, stored), attr(pkcs11.CKA_LABEL, label)}
 	var last error
-	for _, name := range []template{append(slices.Clone(named), attr(pkcs11.CKA_ID, id)), append(slices.Clone(named), attr(pkcs11.CKA_ID, label)), named} {
+	for _, name := range names(stored, label, id) {
 		private := slices.Concat(name, template{attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_SENSITIVE, true), attr(pkcs11.CKA_EXTRACTABLE, false), attr(pkcs11.CKA_SIGN, true)})
 		for _, public := range []template{slices.Concat(name, of, template{attr(pkcs11.CKA_VERIFY, true)}), slices.Concat(name, of, template{attr(pkcs11.CKA_VERIFY, true), attr(pkcs11.CKA_PRIVATE, true)})} {
 			err := t.asOfficer(func() error {
@@ -72,7 +71,7 @@ func (t *Token) makeSigner(label string, id []byte, kind SignerKind, stored bool
 				return t.alone(label)
 			}
 			// A NetHSM says that it failed, of a name that it does not take and of an answer that was lost.
-			if !declines(err) && !is(err, pkcs11.CKR_FUNCTION_FAILED) {
+			if !Declines(err) && !is(err, pkcs11.CKR_FUNCTION_FAILED) {
 				return t.halfMade(err)
 			}
 			t.listed = false
@@ -265,9 +264,9 @@ func (s *sessionSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts)
 	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:])})
 }
 
-// trySigner makes a throw-away signing key, of the session where the token has such,
+// TrySigner makes a throw-away signing key, of the session where the token has such,
 // signs with it, and removes it.
-func (t *Token) trySigner(stored bool) (err error) {
+func (t *Token) TrySigner(stored bool) (err error) {
 	if err := t.interrupted(); err != nil {
 		return err
 	}

@@ -3,7 +3,10 @@
 package hsm
 
 import (
+	"bytes"
 	"crypto/rsa"
+	"fmt"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 
@@ -21,29 +24,59 @@ type StoredKey struct {
 	handle pkcs11.ObjectHandle
 }
 
-// Stored finds the private key with the label, whose public half is to be
+// Name is how a private key is named in the token: by its label, its CKA_ID, or both.
+type Name struct {
+	Label string
+	ID    []byte
+}
+
+func (n Name) fits(o object) bool {
+	return (n.Label == "" || n.Label == o.label) && (len(n.ID) == 0 || bytes.Equal(n.ID, o.id))
+}
+
+func (n Name) String() string {
+	var words []string
+	if n.Label != "" {
+		words = append(words, "labelled "+control.Quote(n.Label))
+	}
+	if len(n.ID) > 0 {
+		words = append(words, fmt.Sprintf("with CKA_ID %x", n.ID))
+	}
+	return strings.Join(words, " ")
+}
+
+// Stored finds the private key of the name, whose public half is to be
 // public. Refuses when there is none, another or more than one (KF-HSM-STORED),
 // and one that the token doesn't protect (KF-HSM-ATTRIBUTES). It changes nothing.
-func (t *Token) Stored(label string, public *rsa.PublicKey) (*StoredKey, error) {
+func (t *Token) Stored(name Name, public *rsa.PublicKey) (*StoredKey, error) {
 	if err := t.list(); err != nil {
 		return nil, err
 	}
-	var found []object
+	var named []object
 	for _, o := range t.objects {
-		if o.class == pkcs11.CKO_PRIVATE_KEY && o.label == label {
-			found = append(found, o)
+		if o.class == pkcs11.CKO_PRIVATE_KEY && name.fits(o) {
+			named = append(named, o)
 		}
 	}
-	if len(found) != 1 {
-		return nil, control.HSMStored.Refuse("the token has %d private keys labelled %s, not one", len(found), control.Quote(label))
+	if len(named) != 1 {
+		refusal := control.HSMStored.Refuse("the token has %d private keys %s, not one", len(named), name)
+		if len(named) > 1 {
+			return nil, refusal.WithHint("tell them apart by --hsm-key-id, or by --hsm-label and --hsm-key-id")
+		}
+		for _, o := range t.objects { // the vendor's tools may have named it
+			if stored, err := t.publicKey(o.handle); err == nil && o.class == pkcs11.CKO_PRIVATE_KEY && sameKey(stored, public) {
+				refusal.WithHint("the token has this very key under another name: give --hsm-label %s or --hsm-key-id %x", control.Quote(o.label), o.id)
+			}
+		}
+		return nil, refusal
 	}
-	key := &StoredKey{Label: label, ID: found[0].id, token: t, handle: found[0].handle}
+	key := &StoredKey{Label: named[0].label, ID: named[0].id, token: t, handle: named[0].handle}
 	stored, err := t.publicKey(key.handle)
 	if err != nil {
 		return nil, failed("read a public key", err)
 	}
 	if !sameKey(stored, public) {
-		return nil, control.HSMStored.Refuse("the token's key labelled %s is not the key of the certificate", control.Quote(label))
+		return nil, control.HSMStored.Refuse("the token's key %s is not the key of the certificate", name)
 	}
 	if key.Attributes, err = t.inspect(key.handle, protection{token: true, extractable: true}); err != nil {
 		return nil, err

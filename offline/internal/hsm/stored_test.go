@@ -22,7 +22,7 @@ func TestHardenRefuses(t *testing.T) {
 	if _, err := imported(t, token, key).Keep(KeepOptions{Label: "contoso", RetainExtractable: true}); err != nil {
 		t.Fatal(err)
 	}
-	stored, err := token.Stored("contoso", &key.PublicKey)
+	stored, err := token.Stored(Name{Label: "contoso"}, &key.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestHardenRefuses(t *testing.T) {
 	token.ck = &fake{cryptoki: mended, setAttribute: func() error { return nil }}
 	refused(t, stored.Harden(), control.HSMAttributes)
 	token.ck = mended
-	if stored, err = token.Stored("contoso", &key.PublicKey); err != nil {
+	if stored, err = token.Stored(Name{Label: "contoso"}, &key.PublicKey); err != nil {
 		t.Fatal(err)
 	}
 	if err := stored.Harden(); err != nil {
@@ -46,7 +46,7 @@ func TestHardenRefuses(t *testing.T) {
 // runWrapStored wraps a stored key, writes down that it has, and only then makes
 // it non-extractable, as the offline side does.
 func runWrapStored(token *Token, j *journal, key, kek *rsa.PrivateKey) error {
-	stored, err := token.Stored(testKey, &key.PublicKey)
+	stored, err := token.Stored(Name{Label: testKey}, &key.PublicKey)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func TestFaultsOfStored(t *testing.T) {
 			name, _, err := run(t, &j, at, how)
 			about := fmt.Sprintf("call %d, %s, %s", at, name, how)
 			token := b.open(t)
-			if before, err := token.Stored(testKey, &b.key.PublicKey); err != nil {
+			if before, err := token.Stored(Name{Label: testKey}, &b.key.PublicKey); err != nil {
 				t.Fatalf("%s: %v", about, err)
 			} else if !before.Attributes.Extractable && j.wrapped == nil {
 				t.Errorf("%s: the key can't leave and has not left", about)

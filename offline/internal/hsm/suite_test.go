@@ -175,11 +175,17 @@ func (s *suite) login(t *testing.T) {
 }
 
 func (s *suite) probe(t *testing.T, token *Token) {
-	report, err := token.Probe(false)
+	imports, wraps, uses, err := token.TryAll()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range report.Imports {
+	uses = append(uses, token.Random())
+	signs := token.TrySigner(false)
+	library, mechanisms, err := token.Module().Describe(token.Slot().ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range imports {
 		want := None
 		switch {
 		case slices.Contains(s.want.imports, v.Mechanism):
@@ -191,7 +197,7 @@ func (s *suite) probe(t *testing.T, token *Token) {
 			t.Errorf("import: %+v, want %s", v, want)
 		}
 	}
-	for _, v := range report.Wraps {
+	for _, v := range wraps {
 		want := s.want.wraps[v.Mechanism]
 		if want == "" {
 			want = None
@@ -200,16 +206,16 @@ func (s *suite) probe(t *testing.T, token *Token) {
 			t.Errorf("wrap: %+v, want %s", v, want)
 		}
 	}
-	for i, v := range report.Uses {
+	for i, v := range uses {
 		if v.Result != s.want.uses[i] {
 			t.Errorf("use: %+v, want %s", v, s.want.uses[i])
 		}
 	}
-	if len(report.Imports) != len(importWays) || len(report.Wraps) != len(wrapMechanisms) || len(report.Uses) != 4 || len(report.Mechanisms) == 0 || report.Library.Description == "" {
-		t.Errorf("the report is not whole: %+v", report)
+	if len(imports) != len(importWays) || len(wraps) != len(wrapMechanisms) || len(uses) != 4 || len(mechanisms) == 0 || library.Description == "" {
+		t.Errorf("not all was tried: %+v, %+v, %+v, %+v", imports, wraps, uses, library)
 	}
-	if len(report.Unproven) == 0 && (report.NoSigner == "") != (len(s.want.signers) > 0 && !s.want.noTrial) {
-		t.Errorf("no signer: %q", report.NoSigner)
+	if !Declines(signs) && (signs == nil) != (len(s.want.signers) > 0 && !s.want.noTrial) {
+		t.Errorf("the signer: %v", signs)
 	}
 }
 
@@ -295,7 +301,7 @@ func (s *suite) wrap(t *testing.T, token *Token) {
 
 func (s *suite) stored(t *testing.T, token *Token) {
 	key, kek := vectorKey(t, "contoso-mode2"), vectorKey(t, "contoso-anyone")
-	_, err := token.Stored("contoso", &key.PublicKey)
+	_, err := token.Stored(Name{Label: "contoso"}, &key.PublicKey)
 	refused(t, err, control.HSMStored)
 	proven := s.in(t, token, key)
 	if proven == nil {
@@ -306,9 +312,9 @@ func (s *suite) stored(t *testing.T, token *Token) {
 		t.Fatal(err)
 	}
 	token.listed = false // as a later run would
-	_, err = token.Stored("contoso", &kek.PublicKey)
+	_, err = token.Stored(Name{Label: "contoso"}, &kek.PublicKey)
 	refused(t, err, control.HSMStored)
-	stored, err := token.Stored("contoso", &key.PublicKey)
+	stored, err := token.Stored(Name{Label: "contoso"}, &key.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +338,7 @@ func (s *suite) stored(t *testing.T, token *Token) {
 			t.Fatalf("made non-extractable: %+v, %v", stored.Attributes, err)
 		}
 	}
-	if stored, err = token.Stored("contoso", &key.PublicKey); err != nil {
+	if stored, err = token.Stored(Name{Label: "contoso"}, &key.PublicKey); err != nil {
 		t.Fatal(err)
 	}
 	_, err = stored.Prove(&key.PublicKey)

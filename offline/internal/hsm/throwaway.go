@@ -3,10 +3,13 @@
 package hsm
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/miekg/pkcs11"
@@ -63,7 +66,7 @@ func (t *Token) Sweep() (swept int, err error) {
 // TryStore brings a throw-away key into a token that keeps all it is given, by the
 // way that Store takes, and removes it again: name, proof, public half, removal.
 func (t *Token) TryStore() (verdict Verdict, err error) {
-	verdict = Verdict{Mechanism: storedWay, Result: None}
+	verdict = Verdict{Mechanism: StoredWay, Result: None}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return verdict, err
@@ -89,4 +92,70 @@ func (t *Token) TryStore() (verdict Verdict, err error) {
 	}
 	verdict.Result = Exact
 	return verdict, nil
+}
+
+// What a key that came in is used for, as verdicts name it.
+const (
+	SignUse    = "C_Sign, PKCS#1 v1.5 with SHA-256"
+	DecryptUse = "C_Decrypt, OAEP with SHA-1"
+	KeepUse    = "storing: copy, name, public half, removal"
+)
+
+// Untried are the verdicts of the mechanisms out and of the uses where none was tried.
+func Untried(result Result, reason string) (wraps, uses []Verdict) {
+	for _, m := range wrapMechanisms {
+		wraps = append(wraps, Verdict{m.name, m.number(), result, reason})
+	}
+	for _, use := range []string{SignUse, DecryptUse, KeepUse} {
+		uses = append(uses, Verdict{Mechanism: use, Result: result, Reason: reason})
+	}
+	return wraps, uses
+}
+
+// NoKey is the reason where no key came in that could be tried.
+const NoKey = "no key came in to try it on"
+
+// TryAll has a token with session objects do with a throw-away key all that an import
+// does: each way in, each mechanism out, storing. Nothing is stored. What the token
+// can't do is a verdict, not an error.
+func (t *Token) TryAll() (imports, wraps, uses []Verdict, err error) {
+	for i := range importWays {
+		if _, err := t.proveWay(i); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	imports = slices.Clone(t.ways) // Import forgets them if all fail
+	session, err := t.Import(t.trial.key)
+	if control.Is(err, control.HSMImport) {
+		wraps, uses = Untried(None, NoKey)
+		return imports, wraps, uses, nil
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer t.destroy(session.handle, &err)
+	_, wraps = t.tryWraps(session.handle)
+	_, uses = Untried(Exact, "") // the way in has shown that it signs and decrypts
+	proven := &ProvenKey{token: t, handle: session.handle, public: &t.trial.key.PublicKey, session: session}
+	if err := proven.RehearseKeep(false); err != nil {
+		uses[2].Result, uses[2].Reason = None, err.Error()
+	}
+	return imports, wraps, uses, nil
+}
+
+// Random draws random numbers twice.
+func (t *Token) Random() Verdict {
+	v := Verdict{Mechanism: "C_GenerateRandom", Result: Exact}
+	var draws [2][]byte
+	for i := range draws {
+		var err error
+		if draws[i], err = t.ck.GenerateRandom(t.session, 32); err != nil {
+			v.Result, v.Reason = None, err.Error()
+			return v
+		}
+	}
+	if len(draws[0]) != 32 || bytes.Equal(draws[0], draws[1]) {
+		v.Result, v.Reason = Flawed, fmt.Sprintf("two draws of 32 bytes gave %d bytes, the same ones: %t", len(draws[0]), bytes.Equal(draws[0], draws[1]))
+	}
+	return v
 }

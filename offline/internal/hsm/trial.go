@@ -3,16 +3,9 @@
 package hsm
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
 	"crypto/x509"
-	"encoding/asn1"
-	"errors"
-	"fmt"
-
-	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
 
 	"keyferry/pkg/byok"
 )
@@ -82,12 +75,10 @@ func newTrial(draw func() (*rsa.PrivateKey, error)) (*trial, error) {
 // judge opens what a mechanism made, strictly, and says how it is flawed.
 func (tr *trial) judge(ciphertext []byte) (Result, string) {
 	key, err := byok.Unwrap(ciphertext, tr.kek)
-	switch {
-	case errors.Is(err, byok.ErrStray):
-		return Flawed, tr.stray(ciphertext)
-	case err != nil:
+	if err != nil {
 		return Flawed, err.Error()
-	case !equal(key, tr.key):
+	}
+	if !equal(key, tr.key) {
 		return Flawed, "it wraps another key"
 	}
 	return Exact, ""
@@ -102,31 +93,4 @@ func equal(a, b *rsa.PrivateKey) bool {
 	}
 	return a.Primes[0].Cmp(b.Primes[0]) == 0 && a.Primes[1].Cmp(b.Primes[1]) == 0 ||
 		a.Primes[0].Cmp(b.Primes[1]) == 0 && a.Primes[1].Cmp(b.Primes[0]) == 0
-}
-
-// stray counts the bytes that follow the PKCS#8 document. byok.Unwrap has
-// opened the ciphertext before.
-func (tr *trial) stray(ciphertext []byte) string {
-	head := tr.kek.Size()
-	aes, err := rsa.DecryptOAEP(sha1.New(), nil, tr.kek, ciphertext[:head], nil)
-	if err != nil {
-		return err.Error()
-	}
-	kwp, err := subtle.NewKWP(aes)
-	if err != nil {
-		return err.Error()
-	}
-	opened, err := kwp.Unwrap(ciphertext[head:])
-	if err != nil {
-		return err.Error()
-	}
-	stray, err := asn1.Unmarshal(opened, new(asn1.RawValue))
-	if err != nil {
-		return err.Error()
-	}
-	kind := "stray"
-	if len(bytes.Trim(stray, "\x00")) == 0 {
-		kind = "zero"
-	}
-	return fmt.Sprintf("%d %s bytes follow the PKCS#8 document of %d bytes", len(stray), kind, len(opened)-len(stray))
 }

@@ -36,7 +36,7 @@ func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) 
 		if err != nil {
 			return nil, nil, err
 		}
-		return nil, nil, control.HSMWrapUnproven.Refuse("the token %s %s", control.Quote(t.found.Label), nothingLeaves).
+		return nil, nil, control.HSMWrapUnproven.Refuse("the token %s %s", control.Quote(t.found.Label), NothingLeaves).
 			WithHint("choose --wrap software: the key is wrapped at the moment of its import, which the ceremony records")
 	}
 	trial, err := t.trialKeys()
@@ -55,8 +55,8 @@ func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) 
 	return proven, verdicts, nil
 }
 
-// nothingLeaves says why no key goes out of a token that keeps all it is given.
-const nothingLeaves = "keeps all it is given, the KEK included, and can't be shown to wrap without storing more than the key: here a key goes out in software"
+// NothingLeaves says why no key goes out of a token that keeps all it is given.
+const NothingLeaves = "keeps all it is given, the KEK included, and can't be shown to wrap without storing more than the key: here a key goes out in software"
 
 // tryWraps tries every wrap mechanism on the throw-away key, which h is.
 func (t *Token) tryWraps(h pkcs11.ObjectHandle) (proven *ProvenWrap, verdicts []Verdict) {
