@@ -200,7 +200,7 @@ func (d *doctor) lookAtTenant(ctx context.Context, s *state.State, c ceremony.Cl
 			"a person takes the kit to one, which cannot be seen from here")
 	}
 	if d.way != ceremony.ByPractice {
-		d.warn("right of Azure RMS on the keys", strings.Join(c.Vault.GrantCommands(tenant.ServicePrincipal, "NAME"), "; or "),
+		d.warn("right of Azure RMS on the keys", strings.Join(c.Vault.GrantCommands(tenant.ServicePrincipal, "NAME"), "; "),
 			"that it may get, decrypt and sign cannot be seen from here")
 	}
 }

@@ -36,6 +36,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"keyferry/test/entra"
 )
 
 // Password is that of most vectors. No command may ever print it.
@@ -57,9 +59,10 @@ func Run(t *testing.T, state string) {
 			"ceremony": ceremony, "world": world, "ownkek": ownKEK, "refused": refused, "unchanged": unchanged, "tree": tree, "json": jsonSays,
 			"token": token, "typed": typed, "sum": sum, "flip": flip, "cut": cut, "fulldisk": fullDisk, "killed": killed,
 			"failed": failed,
-			"result": result,
+			"result": result, "azure": azure,
 		},
 		Setup: func(env *testscript.Env) error {
+			env.Values[azureAt{}] = new(*entra.Azure)
 			env.Setenv("V", vectors)
 			env.Setenv("MODULE", Module)
 			env.Setenv("NSS", NSS())

@@ -59,6 +59,9 @@ var (
 	guides = regexp.MustCompile(`\.?\s*To (troubleshoot|mitigate this issue), (visit|please refer to)\S*[^.]*https://aka\.ms/\S+`)
 )
 
+// elsewhere is how the SDK says that the vault's tenant is not the one it was given.
+var elsewhere = regexp.MustCompile(`isn't configured to acquire tokens for tenant "([0-9A-Za-z.-]+)"`)
+
 // shown makes one line of a text from elsewhere, without tokens.
 func shown(text string) string {
 	return control.Line(tokens.ReplaceAllString(guides.ReplaceAllString(text, ""), "(a token, not shown)"))
@@ -81,20 +84,23 @@ func signInFailed(err error) *control.Refusal {
 			Error       string `json:"error"`
 			Description string `json:"error_description"`
 		}
-		if !errors.As(one, &answered) || answered.RawResponse == nil {
+		if chain := attempts(one); !errors.As(one, &answered) || answered.RawResponse == nil || len(chain) > 0 {
 			what, itsHint := between(one)
+			if vaults := elsewhere.FindStringSubmatch(what); vaults != nil {
+				what, itsHint = "the vault sends to the tenant "+vaults[1]+" for the sign-in, and --azure-tenant names another", "give --azure-tenant "+vaults[1]+", or compare the vault's URL"
+			}
 			if itsHint == betweenHint {
 				itsHint = ""
 			}
-			for line := range strings.SplitSeq(what, "\n") {
-				line = shown(line)
-				switch {
-				case line == "" || strings.HasSuffix(line, "Attempted credentials:") || strings.HasPrefix(line, "---"):
-				case strings.HasPrefix(line, "ManagedIdentityCredential") && !strings.Contains(line, "timed out") && !strings.Contains(line, "no route"):
-					add(line, "sign in with `az login`, or choose with --credential: something may answer on this machine for a managed identity that is none")
-				default:
-					add(line, cmp.Or(entraHints[entraCode.FindString(line)], itsHint))
+			if len(chain) == 0 {
+				chain = []string{what}
+			}
+			for _, line := range chain {
+				aHint := cmp.Or(entraHints[entraCode.FindString(line)], itsHint)
+				if strings.HasPrefix(line, "ManagedIdentityCredential authentication failed") {
+					aHint = "sign in with `az login`, or choose with --credential: something answers on this machine for a managed identity, and it may be none"
 				}
+				add(shown(line), aHint)
 			}
 			continue
 		}
@@ -120,6 +126,19 @@ func signInFailed(err error) *control.Refusal {
 	}
 	return refusal
 }
+
+// attempts are the credentials that the SDK's own chain has tried, each with what it
+// failed with; none of another error.
+func attempts(err error) []string {
+	_, list, isChain := strings.Cut(err.Error(), "Attempted credentials:\n\t")
+	if !isChain {
+		return nil
+	}
+	return strings.Split(rules.ReplaceAllString(strings.ReplaceAll(list, "\n\t\t", " "), ""), "\n\t")
+}
+
+// rules are lines that the SDK draws.
+var rules = regexp.MustCompile(`-{10,}`)
 
 // apart takes joined errors apart.
 func apart(err error) []error {

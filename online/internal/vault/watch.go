@@ -44,6 +44,9 @@ func (w watch) Do(request *policy.Request) (*http.Response, error) {
 	answer, err := request.Next()
 	if err != nil {
 		w.trouble("no answer from the vault: %s", control.Quote(err.Error()))
+		if _, hint := between(err); hint != betweenHint { // no further try mends that
+			err = final{err}
+		}
 		return answer, err
 	}
 	tenant := ""
