@@ -27,6 +27,7 @@ var app = &cli.App{
 		approveCommand,
 		receiptCommand,
 		statusCommand,
+		nextCommand,
 		fingerprints.Show(),
 		runSheets.Write(),
 		transcript.Show(),

@@ -134,23 +134,20 @@ func approve(io *cli.IO, s *state.State, request string, signatures []string) er
 			}
 		}
 	}
-	return reportApprovals(io, w, b, m, w.Who(all))
+	return reportApprovals(io, s, w, b, m, w.Who(all))
 }
 
-func reportApprovals(io *cli.IO, w *trust.World, b ceremony.Sealed, m bundle.Manifest, who []trust.Approver) error {
+func reportApprovals(io *cli.IO, s *state.State, w *trust.World, b ceremony.Sealed, m bundle.Manifest, who []trust.Approver) error {
 	lines := append(describeManifest(m), "The manifest's fingerprint:", b.Manifest.Spoken())
 	for _, a := range who {
 		lines = append(lines, "Approved by "+a.String())
 	}
 	lines = append(lines, fmt.Sprintf("Approvals: %d of the %d that the security world asks for", len(who), w.Threshold))
-	switch {
-	case len(who) < w.Threshold:
+	if len(who) < w.Threshold {
 		lines = append(lines, w.ApprovalRule())
-	case b.HeldBack:
-		lines = append(lines, "Next: offline seal --out DIR, which lets the bundle out")
 	}
 	doc := map[string]any{"sequence": b.Sequence, "manifest": b.Manifest, "request": m, "approved_by": who, "threshold": w.Threshold, "held_back": b.HeldBack}
-	return io.Result(doc, strings.Join(lines, "\n"))
+	return result(io, s, doc, strings.Join(lines, "\n"))
 }
 
 // describeManifest says what a person approves.

@@ -22,7 +22,8 @@ type carrier struct {
 	state    *state.State
 	token    *hsm.Token // nil where no key goes into it
 	kek      *trust.VerifiedKEK
-	kekKnown bool // to the ledger
+	kekKnown bool   // to the ledger
+	kekPath  string // absolute
 	retain   bool
 	wrap     *hsm.ProvenWrap // nil: in software
 	verdicts []hsm.Verdict

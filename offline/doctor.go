@@ -125,6 +125,9 @@ func (o *doctorOptions) lookAround(ctx context.Context, io *cli.IO) error {
 		}
 	}
 	doc["problems"] = problems
+	if o.state != nil && len(failures) == 0 {
+		return result(io, o.state, doc, text.String())
+	}
 	return errors.Join(io.Result(doc, text.String()), errors.Join(failures...))
 }
 

@@ -127,3 +127,5 @@ func describeVerdicts(w *strings.Builder, title string, verdicts []hsm.Verdict) 
 		}
 	}
 }
+
+func dash(s string) string { return cmp.Or(s, "-") }

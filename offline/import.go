@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -79,6 +80,7 @@ Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		o := &importOptions{}
 		flags.StringVar(&o.wrap, "wrap", "", "")
+		flags.StringArrayVar(&o.again, "again", nil, "")
 		flags.BoolVar(&o.microsoftManaged, "microsoft-managed", false, "")
 		flags.StringArrayVar(&o.pems, "key-pem", nil, "")
 		return o.setup(flags)
@@ -126,6 +128,7 @@ func (o *importOptions) setup(flags *pflag.FlagSet) cli.Run {
 
 type importOptions struct {
 	stored                bool // wrap: the keys are in the token already
+	again                 []string
 	tpds, ids, pems       []string
 	labels, keyIDs        []string            // wrap: how the HSM names the keys
 	names                 map[string]hsm.Name // the same, by key identifier
@@ -171,6 +174,12 @@ func (o *importOptions) check() error {
 			return control.CommandLine.Refuse("the key identifier %s is taken", id)
 		}
 		seen[id] = true
+	}
+	for _, id := range o.again {
+		if !seen[id] || id == signerLabel {
+			return control.CommandLine.Refuse("--again %s names no key of this import", control.Quote(id)).
+				WithHint("give its TPD too: --tpd-file-path TPD --key-identifier %s", control.Plain(id))
+		}
 	}
 	if o.wrap != "" && o.wrap != wrapHSM && o.wrap != wrapSoftware {
 		return control.CommandLine.Refuse("--wrap is hsm or software, not %s", control.Quote(o.wrap))
@@ -228,7 +237,11 @@ func (o *importOptions) run(ctx context.Context, io *cli.IO, s *state.State) (er
 	if err := checkRoom(s, todo); err != nil {
 		return err
 	}
-	c := &carrier{io: io, state: s, kek: kek, kekKnown: known, retain: o.retain, around: around}
+	kekPath, err := filepath.Abs(o.kek)
+	if err != nil {
+		return err
+	}
+	c := &carrier{io: io, state: s, kek: kek, kekPath: kekPath, kekKnown: known, retain: o.retain, around: around}
 	if slices.ContainsFunc(todo, func(e *export) bool { return !e.managed }) {
 		if err := o.openToken(ctx, c); err != nil {
 			return err
@@ -263,6 +276,9 @@ func checkRoom(s *state.State, exports []*export) error {
 }
 
 func (o *importOptions) carryAll(c *carrier, todo []*export) error {
+	if len(todo) == 0 {
+		return nil
+	}
 	if o.stored {
 		return o.wrapAll(c, todo)
 	}
@@ -334,10 +350,18 @@ func (o *importOptions) tryStored(c *carrier) error {
 
 // finish reports, and seals if asked to.
 func (o *importOptions) finish(ctx context.Context, c *carrier, done []*export) error {
-	if o.out != "" && !o.dryRun {
+	h, err := ceremony.ReadJournal(c.state.Ledger)
+	if err != nil {
+		return err
+	}
+	toSeal := slices.ContainsFunc(o.ids, func(id string) bool { // one of them waits for it, or for its bundle to be written again
+		k := h.Key(id)
+		return k != nil && (k.Stage == ceremony.Staged || h.SealedLast(k))
+	})
+	if o.out != "" && !o.dryRun && toSeal {
 		return (&sealOptions{out: o.out, secrets: o.secrets, token: c.token}).run(ctx, c.io, c.state)
 	}
-	var records []keyRecord
+	records := []keyRecord{}
 	var text strings.Builder
 	for _, e := range done {
 		records = append(records, e.record)
@@ -347,45 +371,46 @@ func (o *importOptions) finish(ctx context.Context, c *carrier, done []*export) 
 		}
 		fmt.Fprintf(&text, "%s: RSA-%d key of SLC %s, %s\n", e.id, e.Public().N.BitLen(), e.GUID(), way)
 	}
-	if o.dryRun {
+	switch {
+	case o.dryRun:
 		text.WriteString("Dry run: every check holds, nothing was changed")
-	} else {
-		text.WriteString("Staged in the outbox; seal the bundle with: offline seal --out DIR")
+	case len(done) == 0:
+		text.WriteString("An earlier run has done it: nothing is left to do")
+	default:
+		text.WriteString("Staged in the outbox")
 	}
-	return c.io.Result(map[string]any{"dry_run": o.dryRun, "keys": records}, text.String())
+	return result(c.io, c.state, map[string]any{"dry_run": o.dryRun, "keys": records}, text.String())
 }
 
-// remaining leaves out what an interrupted run of the same command has staged
-// already, and refuses what the ledger knows otherwise. Nothing left to do is a
-// refusal as well, unless it is to be sealed: the keys are there already.
+// remaining leaves out what an earlier run of the same command has done, and
+// refuses what the ledger knows otherwise.
 func (o *importOptions) remaining(h *ceremony.Journal, exports []*export, kek string) ([]*export, error) {
 	var todo []*export
-	var staged error
 	open := ceremony.Begun
 	if o.stored {
 		open = ceremony.Wrapped
 	}
 	for _, e := range exports {
 		k := h.Key(e.id)
+		again := slices.Contains(o.again, e.id)
 		switch {
 		case k == nil, o.stored && k.Key == e.fingerprint && k.Bundle > 0: // it has left before, for this KEK or another
 			todo = append(todo, e)
-		case k.Key == e.fingerprint && k.Stage == open:
-			e.resume = true
-			todo = append(todo, e)
-		case k.Key == e.fingerprint && (k.KEK == kek || e.managed) && (k.Stage == ceremony.Staged || o.out != "" && h.SealedLast(k)):
-			staged = control.ImportExists.Refuse("the key %s is %s already", e.id, k.Stage)
-		default:
+		case k.Key != e.fingerprint:
 			return nil, control.ImportExists.Refuse("the key identifier %s is taken by an earlier import (%s)", e.id, k.Stage)
+		case k.Stage == open, again && (k.Stage == ceremony.Staged || k.Stage == ceremony.InBundle || k.Stage == ceremony.Returned):
+			e.resume = true // an earlier run has brought it into the token
+			todo = append(todo, e)
+		case again:
+			return nil, control.ImportExists.Refuse("the key %s can't be carried again: it is %s", e.id, k.Stage)
+		case (k.Stage == ceremony.Begun || k.Stage == ceremony.Wrapped), o.stored && !k.Stored:
+			return nil, control.ImportExists.Refuse("the key identifier %s is taken by an earlier import (%s)", e.id, k.Stage)
+		case k.KEK != kek && !e.managed:
+			return nil, control.ImportExists.Refuse("an earlier import has wrapped the key %s for another KEK (%s)", e.id, k.Stage).
+				WithHint("if it has not arrived, wrap it for this one with --again %s", e.id)
 		}
 	}
-	if err := checkOthers(h, todo); err != nil {
-		return nil, err
-	}
-	if len(todo) == 0 && (o.out == "" || o.dryRun) {
-		return nil, staged
-	}
-	return todo, nil
+	return todo, checkOthers(h, todo)
 }
 
 // checkOthers refuses keys that the ledger knows under another identifier, and

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
@@ -159,10 +160,9 @@ func (o *initOptions) report(io *cli.IO, dir string, file []byte) error {
 		"state": dir, "kind": state.KindName(o.rehearsal), "name": o.name, "card": path, "fingerprint": print,
 		"signer": card.Signer, "signer_fingerprint": card.Signer.Fingerprint(), "recipient": card.Recipient,
 	}
-	return io.Result(doc, fmt.Sprintf(`The state directory (%s) is %s
+	return io.ResultNext(doc, fmt.Sprintf(`The state directory (%s) is %s
 The offline card is %s
 Its fingerprint, to be read aloud at "online trust":
 %s
-%s
-Next: online trust %s`, state.KindName(o.rehearsal), dir, path, print, print.Spoken(), path))
+%s`, state.KindName(o.rehearsal), dir, path, print, print.Spoken()), ceremony.Stand(nil, &ceremony.Journal{}, nil, path, ""))
 }

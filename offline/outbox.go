@@ -82,7 +82,7 @@ func (e *export) writeInto(dir string) error {
 // is wrapped or retained there.
 func (c *carrier) staged(e *export) ceremony.Imported {
 	record := ceremony.Imported{
-		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, KEK: e.record.KID,
+		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, Package: c.kekPath, KEK: e.record.KID,
 		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings,
 	}
 	if !e.managed {

@@ -19,7 +19,6 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
 )
@@ -71,7 +70,7 @@ func takeReceipt(io *cli.IO, s *state.State, path string) error {
 			return err
 		}
 	}
-	return io.Result(map[string]any{"answers": text.Answers, "keys": text.Keys, "again": v.Again}, describeReceipt(text))
+	return result(io, s, map[string]any{"answers": text.Answers, "keys": text.Keys, "again": v.Again}, describeReceipt(text))
 }
 
 func describeReceipt(r *bundle.ReceiptText) string {
@@ -175,7 +174,7 @@ func compare(h *ceremony.Journal, r *bundle.ReceiptText) error {
 // works with that one, its vault and its approvals, and the vault keeps in an HSM
 // what was sent.
 func holdsPins(w *trust.World, pin fingerprint.Fingerprint, h *ceremony.Journal, r *bundle.ReceiptText) error {
-	switch approved := w.Who(keysOf(r.Approved)); {
+	switch approved := w.Who(ceremony.ApproverKeys(r.Approved)); {
 	case r.World != pin || r.Threshold != w.Threshold:
 		return control.ReceiptPins.Refuse("the connected side took the bundle under the security world %s with the threshold %d; pinned here is %s with %d", r.World, r.Threshold, pin, w.Threshold)
 	case len(approved) < w.Threshold:
@@ -201,12 +200,3 @@ func holdsPins(w *trust.World, pin fingerprint.Fingerprint, h *ceremony.Journal,
 
 // softwarePlatform is the hsmPlatform of a key that a vault keeps in software.
 const softwarePlatform = "0"
-
-func keysOf(approvers []trust.Approver) (keys []sshsig.PublicKey) {
-	for _, a := range approvers {
-		if !slices.ContainsFunc(keys, a.Key.Equal) {
-			keys = append(keys, a.Key)
-		}
-	}
-	return keys
-}

@@ -146,3 +146,10 @@ func numbers(positions []int) string {
 	}
 	return strings.Join(texts, ", ")
 }
+
+func number(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}

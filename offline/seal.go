@@ -103,11 +103,15 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 		}
 		return o.again(io, s, w, last)
 	}
+	out, err := filepath.Abs(o.out)
+	if err != nil {
+		return err
+	}
 	path, done, err := dispatch.Dispatch[ceremony.Sealed]{
 		State: s, Out: o.out, Sequence: last.Sequence + 1, Event: ceremony.EventSealed, Withhold: w.Threshold > 0,
 		Letter: func() (bundle.Letter, func() error, error) { return o.letter(ctx, io, s, h, staged) },
 		Record: func(b *bundle.Sealed) ceremony.Sealed {
-			return ceremony.Sealed{Bundle: b.Manifest.ID, Sequence: b.Manifest.Sequence, Manifest: b.Digest, Keys: staged, HeldBack: w.Threshold > 0}
+			return ceremony.Sealed{Bundle: b.Manifest.ID, Sequence: b.Manifest.Sequence, Manifest: b.Digest, Keys: staged, HeldBack: w.Threshold > 0, Out: out}
 		},
 	}.Send()
 	if err != nil {
@@ -120,7 +124,7 @@ func (o *sealOptions) run(ctx context.Context, io *cli.IO, s *state.State) error
 	if len(left) > 0 { // it had no room, or was sealed before they were staged by a run that was stopped
 		io.Warn("not in this bundle: %s; run offline seal again", strings.Join(left, ", "))
 	}
-	return o.report(io, w, path, done, nil, false)
+	return o.report(io, s, w, path, done, nil, false)
 }
 
 // again hands out the last bundle, from the copy in the state directory: one that
@@ -145,7 +149,7 @@ func (o *sealOptions) again(io *cli.IO, s *state.State, w *trust.World, last cer
 			return err
 		}
 		last.HeldBack = true
-		return o.report(io, w, path, last, approved, true)
+		return o.report(io, s, w, path, last, approved, true)
 	}
 	path, err := dispatch.Deliver(s, last.Sequence, o.out)
 	if err != nil {
@@ -157,7 +161,7 @@ func (o *sealOptions) again(io *cli.IO, s *state.State, w *trust.World, last cer
 		}
 		last.HeldBack = false
 	}
-	return o.report(io, w, path, last, approved, true)
+	return o.report(io, s, w, path, last, approved, true)
 }
 
 // letter gathers what is sealed. release lets the signing key go.
@@ -197,7 +201,7 @@ func (o *sealOptions) letter(ctx context.Context, io *cli.IO, s *state.State, h 
 }
 
 // report says what was sealed, and what has left.
-func (o *sealOptions) report(io *cli.IO, w *trust.World, path string, done ceremony.Sealed, approved []trust.Approver, again bool) error {
+func (o *sealOptions) report(io *cli.IO, s *state.State, w *trust.World, path string, done ceremony.Sealed, approved []trust.Approver, again bool) error {
 	doc := map[string]any{
 		"id": done.Bundle, "sequence": done.Sequence, "manifest": done.Manifest, "keys": done.Keys, "held_back": done.HeldBack,
 		"threshold": w.Threshold, "approved_by": append([]trust.Approver{}, approved...), "again": again,
@@ -220,16 +224,7 @@ func (o *sealOptions) report(io *cli.IO, w *trust.World, path string, done cerem
 		lines = append(lines, "Approved by "+a.String())
 	}
 	if done.HeldBack {
-		lines = append(lines, w.ApprovalRule(), approvalSteps(path, o.out))
+		lines = append(lines, w.ApprovalRule())
 	}
-	return io.Result(doc, strings.Join(append(lines, "The copy was read back and compared. The stick may be pulled."), "\n"))
-}
-
-// approvalSteps says how a request is approved.
-func approvalSteps(request, out string) string {
-	return fmt.Sprintf(`Next: each approver reads the request and signs it on a machine of their own,
-  ssh-keygen -Y sign -f KEY -n %s %s
-which writes %s.sig; then here
-  offline approve --signature %s.sig
-  offline seal --out %s`, bundle.Namespace, filepath.Base(request), filepath.Base(request), cli.Quote(request), cli.Quote(out))
+	return result(io, s, doc, strings.Join(append(lines, "The copy was read back and compared. The stick may be pulled."), "\n"))
 }

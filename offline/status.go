@@ -3,17 +3,16 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
@@ -26,8 +25,9 @@ var statusCommand = cli.Command{
 	Usage: `
 Usage: offline status
 
-Shows each key that the ledger knows: begun (a run was stopped while it changed
-the token: run the same import again), wrapped (in the outbox, but not yet made
+Shows this side's pins and, in a block each, the keys and bundles that the ledger
+knows, and what comes next. A key is begun (a run was stopped while it changed the
+token: run the same import again), wrapped (in the outbox, but not yet made
 non-extractable in the token: run the same wrap again), staged, sealed, arrived,
 or refused.
 
@@ -44,56 +44,97 @@ Example: offline status --json
 }
 
 func showStatus(io *cli.IO, s *state.State) error {
-	h, err := ceremony.ReadJournal(s.Ledger)
+	text, doc, err := describeState(s)
 	if err != nil {
 		return err
 	}
-	keys := append([]*ceremony.Key{}, h.Keys...)
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s (%s), records in the ledger: %d, head %s\n", s.Name, s.Kind(), len(s.Ledger.Entries()), s.Ledger.Head())
-	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "KEY\tSTAGE\tSLC\tBUNDLE\tTENANT\tKEY URL")
-	for _, k := range keys {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Stage, dash(k.SLC), dash(number(k.Bundle)), dash(sheet.Tenant(k.Tenant, k.TenantBy)), dash(k.KeyURL))
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	bundles := []map[string]any{}
-	w, _, err := pinnedWorld(s)
-	if control.Is(err, control.TrustNone) {
-		w, err = &trust.World{}, nil
-	}
-	if err != nil {
-		return err
-	}
-	threshold := w.Threshold
-	for _, b := range h.Bundles {
-		who := w.Who(keysOf(h.Approvers(b))) // those who count under the security world that is pinned now
-		bundles = append(bundles, map[string]any{"sequence": b.Sequence, "manifest": b.Manifest, "keys": b.Keys, "held_back": b.HeldBack, "approved_by": who, "threshold": threshold})
-		if threshold == 0 && len(who) == 0 {
-			continue
-		}
-		fmt.Fprintf(&text, "bundle %d: approvals: %d of %d", b.Sequence, len(who), threshold)
-		if b.HeldBack {
-			text.WriteString(", held back")
-		}
-		text.WriteString("\n")
-		for _, a := range who {
-			fmt.Fprintf(&text, "  approved by %s\n", a)
-		}
-	}
-	doc := map[string]any{"bundles": bundles, "threshold": threshold, "name": s.Name, "kind": s.Kind(), "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(), "keys": keys}
-	return io.Result(doc, text.String())
+	return result(io, s, doc, text)
 }
 
-func dash(s string) string { return cmp.Or(s, "-") }
-
-func number(n uint64) string {
-	if n == 0 {
-		return ""
+// describeState says where this side stands: its pins, each key in a block of its
+// own, and its bundles, in 80 columns.
+func describeState(s *state.State) (string, map[string]any, error) {
+	h, err := ceremony.ReadJournal(s.Ledger)
+	if err != nil {
+		return "", nil, err
 	}
-	return fmt.Sprint(n)
+	w, pin, err := pinnedWorld(s)
+	if control.Is(err, control.TrustNone) {
+		w, err = nil, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	_, file, err := ownCard(s)
+	if err != nil {
+		return "", nil, err
+	}
+	lines := []string{fmt.Sprintf("%s (%s)", s.Name, s.Kind())}
+	line := func(label, value string) {
+		if value != "" {
+			lines = append(lines, cli.Block(label, value)...)
+		}
+	}
+	title := func(text string) { lines = append(lines, "", text) }
+	line("state", s.Dir)
+	line("ledger", fmt.Sprintf("%d records, head", len(s.Ledger.Entries())))
+	line("", s.Ledger.Head().String())
+	line("card", fingerprint.Of(file).String())
+	doc := map[string]any{"name": s.Name, "kind": s.Kind(), "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(), "card": fingerprint.Of(file), "world": nil, "threshold": 0}
+	if w == nil {
+		line("world", "no security world is pinned")
+		w = &trust.World{}
+	} else {
+		line("world", fmt.Sprintf("of %s, number %d, region %s, vault %s", w.Name, w.Number, w.Region, w.Vault))
+		line("", pin.String())
+		rule, _, _ := strings.Cut(w.ApprovalRule(), "\n")
+		line("approval", rule)
+		doc["world"], doc["threshold"] = worldDoc(w, pin), w.Threshold
+	}
+	for _, k := range h.Keys {
+		title("Key " + k.ID)
+		line("stage", stageText(k))
+		line("SLC", k.SLC)
+		line("public", k.Key.String())
+		line("KEK", k.KEK)
+		line("wrapped", k.WrappedBy)
+		if k.Bundle > 0 {
+			line("bundle", fmt.Sprint(k.Bundle))
+		}
+		line("vault", k.KeyURL)
+		line("tenant", sheet.Tenant(k.Tenant, k.TenantBy))
+		if k.Answer != nil {
+			line("refused", k.Answer.Refused)
+		}
+	}
+	bundles := []map[string]any{}
+	for _, b := range h.Bundles {
+		who := w.Who(ceremony.ApproverKeys(h.Approvers(b))) // those who count under the security world that is pinned now
+		bundles = append(bundles, map[string]any{"sequence": b.Sequence, "manifest": b.Manifest, "keys": b.Keys, "held_back": b.HeldBack, "approved_by": who, "threshold": w.Threshold})
+		title(fmt.Sprintf("Bundle %d", b.Sequence))
+		if b.HeldBack {
+			line("stage", "held back until it is approved")
+		}
+		line("manifest", b.Manifest.String())
+		line("keys", strings.Join(b.Keys, ", "))
+		if w.Threshold > 0 || len(who) > 0 {
+			line("approved", fmt.Sprintf("by %d of %d", len(who), w.Threshold))
+		}
+		for _, a := range who {
+			line("", a.String())
+		}
+	}
+	doc["bundles"], doc["keys"] = bundles, append([]*ceremony.Key{}, h.Keys...)
+	return strings.Join(append(lines, "", ""), "\n"), doc, nil
+}
+
+// stageText says of a key how far it is.
+func stageText(k *ceremony.Key) string {
+	says := map[ceremony.Stage]string{
+		ceremony.Begun: "its import was stopped: run it again", ceremony.Wrapped: "its wrap was stopped: run it again",
+		ceremony.Staged: "in the outbox", ceremony.InBundle: "no receipt yet", ceremony.Arrived: "the receipt says so", ceremony.Returned: "did not arrive",
+	}[k.Stage]
+	return fmt.Sprintf("%s (%s)", k.Stage, says)
 }
 
 // transcript shows the ledger.

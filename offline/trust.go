@@ -61,16 +61,20 @@ func pinWorld(io *cli.IO, s *state.State, path, given string, bothScreens bool) 
 	if err != nil {
 		return err
 	}
+	where, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
 	pin := cli.Pin{
 		What: "security world", Path: path, File: file, Rehearsal: w.Rehearsal, Keep: worldFile,
 		Replaces: func(pinned []byte) bool { return succeeds(io, w, pinned) },
-		Given:    given, BothScreens: bothScreens, Event: ceremony.EventTrust, Data: ceremony.WorldPinned{World: fingerprint.Of(file), Name: w.Name, Region: w.Region, Vault: w.Vault, Number: w.Number, Approvers: w.Approvers, Threshold: w.Threshold},
+		Given:    given, BothScreens: bothScreens, Event: ceremony.EventTrust, Data: ceremony.WorldPinned{World: fingerprint.Of(file), Name: w.Name, Region: w.Region, Vault: w.Vault, Path: where, Number: w.Number, Approvers: w.Approvers, Threshold: w.Threshold},
 	}
 	io.Note("security world of %s, region %s, vault %s\n%s", w.Name, w.Region, w.Vault, w.ApprovalRule())
 	if err := io.Pin(s, pin); err != nil {
 		return err
 	}
-	return io.Result(worldDoc(w, pin.Fingerprint()), fmt.Sprintf("Pinned: the security world of %s, region %s, vault %s\nNext: offline import", w.Name, w.Region, w.Vault))
+	return result(io, s, worldDoc(w, pin.Fingerprint()), fmt.Sprintf("Pinned: the security world of %s, region %s, vault %s", w.Name, w.Region, w.Vault))
 }
 
 // succeeds reports whether w is a newer security world of the pinned one's side,
@@ -127,14 +131,14 @@ Example: offline packages verify -k BYOK-KEK-pkg-NA-1 -w BYOK-SecurityWorld-pkg-
 				if err != nil {
 					return err
 				}
-				return reportKEK(io, v, *attestation)
+				return reportKEK(io, s, v, *kek, *attestation)
 			})
 		}
 	},
 }
 
-// reportKEK shows the KEK of packages that hold.
-func reportKEK(io *cli.IO, v *trust.VerifiedKEK, attestationFile string) error {
+// reportKEK shows the KEK of packages that hold, of which path is one.
+func reportKEK(io *cli.IO, s *state.State, v *trust.VerifiedKEK, path, attestationFile string) error {
 	expires, attested := "does not expire", "without an attestation"
 	if v.Expires() != nil {
 		expires = "expires " + v.Expires().Format("2006-01-02 15:04 MST")
@@ -155,8 +159,16 @@ func reportKEK(io *cli.IO, v *trust.VerifiedKEK, attestationFile string) error {
 		"result": "SUCCESS", "kid": v.KID(), "number": v.Number(), "bits": v.Public().N.BitLen(), "expires": v.Expires(),
 		"kek_fingerprint": v.Fingerprint(), "attested": v.Attestation() != nil,
 	}
-	return io.Result(doc, fmt.Sprintf("KEK: %s, RSA-%d, import only\nIt %s; %s.\nIts fingerprint, %s:\n%s\nResult: SUCCESS",
-		v.KID(), v.Public().N.BitLen(), expires, attested, kekWhere, v.Fingerprint().Spoken()))
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	stand, err := standing(s, path)
+	if err != nil {
+		return err
+	}
+	return io.Result(doc, fmt.Sprintf("KEK: %s, RSA-%d, import only\nIt %s; %s.\nIts fingerprint, %s:\n%s\n%s\nResult: SUCCESS",
+		v.KID(), v.Public().N.BitLen(), expires, attested, kekWhere, v.Fingerprint().Spoken(), io.NextLines(doc, stand)))
 }
 
 // kekPackageName is the form that a KEK package's file name has.

@@ -107,8 +107,10 @@ func (o *initOptions) run(io *cli.IO) error {
 		"signer": world.Signer, "signer_fingerprint": world.Signer.Fingerprint(), "recipient": world.Recipient,
 		"approvers": world.Approvers, "threshold": world.Threshold,
 	}
-	return io.Result(doc, fmt.Sprintf("The state directory (%s) is %s\nIts vault is %s\n%s\nNext: %s",
-		state.KindName(o.rehearsal), dir, world.Vault, world.ApprovalRule(), io.Line("online", "kek", "create", "--out", "DIR")))
+	var stand cli.Standing
+	stand.Next("DIR is where the stick is", "online", "kek", "create", "--out", "DIR")
+	return io.ResultNext(doc, fmt.Sprintf("The state directory (%s) is %s\nIts vault is %s\n%s",
+		state.KindName(o.rehearsal), dir, world.Vault, world.ApprovalRule()), &stand)
 }
 
 // check completes the options, and refuses those that don't go together.

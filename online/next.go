@@ -10,6 +10,7 @@ import (
 
 	"keyferry/online/internal/ceremony"
 	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
 	"keyferry/pkg/state"
 )
 
@@ -31,7 +32,7 @@ Example: online next
 			if err := io.NoArguments(args); err != nil {
 				return err
 			}
-			return withJournal(io, func(s *state.State, j *ceremony.Journal) error {
+			err := withJournal(io, func(s *state.State, j *ceremony.Journal) error {
 				lines, doc, err := standing(io, s, j)
 				if err != nil {
 					return err
@@ -49,6 +50,10 @@ Example: online next
 				doc["remains"] = append([]string{}, stand.Remains...)
 				return result(io, s, nil, doc, strings.Join(lines, "\n")+"\n")
 			})
+			if control.Is(err, control.StateMissing) {
+				return io.ShowBeginning([]string{"init", "--rehearsal"}, []string{"init", "--vault-url", "https://VAULT.vault.azure.net"})
+			}
+			return err
 		}
 	},
 }
@@ -64,10 +69,5 @@ func result(io *cli.IO, s *state.State, hand *ceremony.Received, doc map[string]
 	if err != nil {
 		return err
 	}
-	steps := []map[string]any{}
-	for _, step := range stand.Steps {
-		steps = append(steps, map[string]any{"program": step.Program, "command": io.Line(step.Program, step.Words...), "note": step.Note})
-	}
-	doc["carry"], doc["next"] = append([]string{}, stand.Carry...), steps
-	return io.Result(doc, strings.TrimSuffix(text, "\n")+"\n"+strings.Join(stand.Lines(io.Line), "\n"))
+	return io.ResultNext(doc, text, stand)
 }

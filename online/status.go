@@ -44,19 +44,19 @@ Example: online status --json
 				}
 				for _, a := range j.Bundles {
 					lines = append(lines, "", fmt.Sprintf("Bundle %d", a.Sequence))
-					lines = append(lines, block("keys", strings.Join(a.Keys, ", "))...)
+					lines = append(lines, cli.Block("keys", strings.Join(a.Keys, ", "))...)
 					for _, who := range a.Approved {
-						lines = append(lines, block("approved", "by "+sheet.Approver(who))...)
+						lines = append(lines, cli.Block("approved", "by "+sheet.Approver(who))...)
 					}
-					lines = append(lines, block("receipt", receiptNumber(j.LastReceipt(a.Manifest)))...)
+					lines = append(lines, cli.Block("receipt", receiptNumber(j.LastReceipt(a.Manifest)))...)
 				}
 				keys := j.All()
 				for _, k := range keys {
 					lines = append(lines, "", "Key "+k.ID)
-					lines = append(lines, block("vault", cmp.Or(k.KeyURL, "-"))...)
-					lines = append(lines, block("tenant", cmp.Or(tenantOf(j, k), "-"))...)
+					lines = append(lines, cli.Block("vault", cmp.Or(k.KeyURL, "-"))...)
+					lines = append(lines, cli.Block("tenant", cmp.Or(tenantOf(j, k), "-"))...)
 					if k.Refused != "" {
-						lines = append(lines, block("refused", k.Refused)...)
+						lines = append(lines, cli.Block("refused", k.Refused)...)
 					}
 				}
 				doc["records"], doc["head"] = len(s.Ledger.Entries()), s.Ledger.Head()
@@ -77,7 +77,7 @@ func standing(io *cli.IO, s *state.State, j *ceremony.Journal) (lines []string, 
 	if err != nil && !control.Is(err, control.TrustNone) {
 		return nil, nil, err
 	}
-	add := func(label, value string) { lines = append(lines, block(label, value)...) }
+	add := func(label, value string) { lines = append(lines, cli.Block(label, value)...) }
 	lines = append(lines, fmt.Sprintf("%s (%s)", s.Name, s.Kind()))
 	add("ledger", fmt.Sprintf("%d records, head", len(s.Ledger.Entries())))
 	add("", s.Ledger.Head().String())
@@ -98,19 +98,6 @@ func standing(io *cli.IO, s *state.State, j *ceremony.Journal) (lines []string, 
 	}
 	doc["keks"] = append([]ceremony.KEKPackaged{}, j.KEKs...)
 	return lines, doc, nil
-}
-
-// labelWidth is where the values of a block begin: a fingerprint fits behind it.
-const labelWidth = 9
-
-// block is a label and its value, in lines of 80 columns.
-func block(label, value string) []string {
-	var lines []string
-	for line := range strings.SplitSeq(sheet.Wrap(control.Plain(value), 80-labelWidth), "\n") {
-		lines = append(lines, fmt.Sprintf("%-*s%s", labelWidth, label, line))
-		label = ""
-	}
-	return lines
 }
 
 // tenantOf says what is known of a key in the tenant.

@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -82,8 +81,8 @@ func (a *App) run(ctx context.Context, io *IO, args []string) error {
 		return err
 	}
 	switch {
-	case len(args) == 0 && a.underWay() != nil:
-		args = a.underWay()
+	case a.standing(args) != nil:
+		args = a.standing(args)
 	case len(args) == 0:
 		fmt.Fprint(io.stderr, a.help())
 		return control.CommandLine.Refuse("no command was given")
@@ -104,26 +103,6 @@ func (a *App) run(ctx context.Context, io *IO, args []string) error {
 		return a.unknown(args)
 	}
 	return a.runCommand(ctx, io, cmd, seed, rest)
-}
-
-// underWay is the command line that shows where the ceremony stands: that of the
-// real one, if there is one, else that of the rehearsal; nil if none was begun.
-func (a *App) underWay() []string {
-	if cmd, _ := a.find([]string{"next"}); cmd == nil {
-		return nil
-	}
-	for _, rehearsal := range []bool{false, true} {
-		dir, err := defaultState(a.Name, rehearsal)
-		if err != nil {
-			return nil
-		}
-		if _, err := os.Stat(dir); err == nil && rehearsal {
-			return []string{"next", "--rehearsal"}
-		} else if err == nil {
-			return []string{"next"}
-		}
-	}
-	return nil
 }
 
 // unknown refuses what is no command. Of a flag only the name is shown: it may

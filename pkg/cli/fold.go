@@ -2,7 +2,13 @@
 
 package cli
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+
+	"keyferry/pkg/control"
+	"keyferry/pkg/sheet"
+)
 
 // Width is that of what people read on a terminal, in columns.
 const Width = 80
@@ -20,6 +26,18 @@ func Fold(text string, indent int) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Block is a label and its value, in lines of 80 columns: a fingerprint fits beside
+// the label, and a longer word is broken.
+func Block(label, value string) []string {
+	const labelWidth = 9
+	var lines []string
+	for line := range strings.SplitSeq(sheet.Wrap(control.Plain(value), Width-labelWidth), "\n") {
+		lines = append(lines, fmt.Sprintf("%-*s%s", labelWidth, label, line))
+		label = ""
+	}
+	return lines
 }
 
 // SetIn is Fold for a text whose first line stands behind that many columns: the

@@ -9,6 +9,7 @@
 package ceremony
 
 import (
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/ledger"
+	"keyferry/pkg/sshsig"
 	"keyferry/pkg/trust"
 )
 
@@ -43,6 +45,7 @@ type WorldPinned struct {
 	Region string                  `json:"region"`
 	Vault  string                  `json:"vault"`
 
+	Path      string           `json:"path"` // where the package was read
 	Number    int              `json:"number"`
 	Approvers []trust.Approver `json:"approvers"`
 	Threshold int              `json:"threshold"`
@@ -69,8 +72,9 @@ type Imported struct {
 	Disposition string                  `json:"disposition"` // bundle.Disposition…
 	Key         fingerprint.Fingerprint `json:"key"`
 	SLC         string                  `json:"slc"`
-	TPD         fingerprint.Fingerprint `json:"tpd"` // of the export's bytes
-	KEK         string                  `json:"kek"` // its kid; "" for a Microsoft-managed key, as are the next two
+	TPD         fingerprint.Fingerprint `json:"tpd"`     // of the export's bytes
+	Package     string                  `json:"package"` // where the KEK package was read
+	KEK         string                  `json:"kek"`     // its kid; "" for a Microsoft-managed key, as are the next two
 	WrappedBy   string                  `json:"wrapped_by"`
 	Mechanism   string                  `json:"mechanism"`
 	Wrapped     fingerprint.Fingerprint `json:"wrapped"` // of the ciphertext
@@ -94,6 +98,7 @@ type Sealed struct {
 	Manifest fingerprint.Fingerprint `json:"manifest"`
 	Keys     []string                `json:"keys"`
 	HeldBack bool                    `json:"held_back"` // only the request for approvals has left
+	Out      string                  `json:"out"`       // directory that it was written to
 }
 
 // Released tells that a bundle has left that was held back.
@@ -172,6 +177,8 @@ type Journal struct {
 	Keys      []*Key       // oldest first
 	Bundles   []Sealed     // oldest first; the last one may be held back still
 	Receipts  []bundle.Taken
+	Stick     string                                 // directory that the stick had last; "" if none is known
+	Package   string                                 // where the KEK package was read last; "" if none was
 	Approvals map[fingerprint.Fingerprint][]Approval // of bundles, by manifest
 }
 
@@ -185,7 +192,9 @@ func (j *Journal) take(e ledger.Entry) error {
 	switch e.Event {
 	case EventTrust:
 		j.World = &WorldPinned{}
-		return e.Read(j.World)
+		err := e.Read(j.World)
+		j.Stick = filepath.Dir(j.World.Path)
+		return err
 
 	case EventKEK:
 		var d KEKTaken
@@ -215,6 +224,7 @@ func (j *Journal) take(e ledger.Entry) error {
 		if err := e.Read(&d); err != nil {
 			return err
 		}
+		j.Package = d.Package
 		k := j.Key(d.ID)
 		if k == nil {
 			k = &Key{}
@@ -243,7 +253,7 @@ func (j *Journal) take(e ledger.Entry) error {
 		if err := e.Read(&d); err != nil {
 			return err
 		}
-		j.Bundles = append(j.Bundles, d)
+		j.Bundles, j.Stick = append(j.Bundles, d), d.Out
 		for _, id := range d.Keys {
 			if k := j.Key(id); k != nil {
 				k.Stage, k.Bundle, k.Sealed, k.SealedAt = InBundle, d.Sequence, d, e.Time
@@ -369,4 +379,14 @@ func (j *Journal) Approvers(b Sealed) []trust.Approver {
 		who = append(who, a.By)
 	}
 	return who
+}
+
+// ApproverKeys are the keys of approvers, each once.
+func ApproverKeys(approvers []trust.Approver) (keys []sshsig.PublicKey) {
+	for _, a := range approvers {
+		if !slices.ContainsFunc(keys, a.Key.Equal) {
+			keys = append(keys, a.Key)
+		}
+	}
+	return keys
 }

@@ -3,7 +3,6 @@
 package ceremony
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"keyferry/bundle"
 	"keyferry/online/internal/tenant"
 	"keyferry/online/internal/vault"
+	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/fingerprint"
@@ -19,23 +19,9 @@ import (
 	"keyferry/pkg/trust"
 )
 
-// Step is something to be done next.
-type Step struct {
-	Program string   // online, or offline for the other side
-	Words   []string // its command line
-	Note    string   // a person has to know, or to do first; may be empty
-}
-
-// Standing is where this side is in the ceremony.
-type Standing struct {
-	Carry   []string // files to be carried to the other side now
-	Steps   []Step   // the first is next
-	Remains []string // to be done in the tenant by other means, once keys are there
-}
-
 // Stand says where this side stands by its ledger, what comes next, and what is to be
 // carried. The bundle that is in hand, if one is, may be unknown to the ledger yet.
-func Stand(s *state.State, j *Journal, hand *Received) (*Standing, error) {
+func Stand(s *state.State, j *Journal, hand *Received) (*cli.Standing, error) {
 	w, _, err := OwnWorld(s)
 	if err != nil {
 		return nil, err
@@ -44,10 +30,8 @@ func Stand(s *state.State, j *Journal, hand *Received) (*Standing, error) {
 	if err != nil && !control.Is(err, control.TrustNone) {
 		return nil, err
 	}
-	stand := &Standing{Remains: j.remains()}
-	next := func(note, program string, words ...string) {
-		stand.Steps = append(stand.Steps, Step{program, words, note})
-	}
+	stand := &cli.Standing{Remains: j.remains()}
+	next := stand.Next
 	stick := j.Stick
 	if stick == "" || stick == "." {
 		stick = "DIR"
@@ -143,8 +127,8 @@ func vaultKeys(keys []bundle.Key) (ids []string) {
 }
 
 // upload is the step that brings a bundle into the vault and the tenant.
-func (j *Journal) upload(a Accepted, candidates []string) Step {
-	step := Step{Program: "online", Words: []string{"upload", a.Path}}
+func (j *Journal) upload(a Accepted, candidates []string) cli.Step {
+	step := cli.Step{Program: "online", Words: []string{"upload", a.Path}}
 	if a.Sequence < j.LastAccepted() && !j.IsAccepted(a.Manifest) {
 		step.Words = append(step.Words, "--out-of-order")
 	}
@@ -163,8 +147,8 @@ func (j *Journal) upload(a Accepted, candidates []string) Step {
 }
 
 // result is the step that takes what the kit's script wrote.
-func (h *HandedOver) result() Step {
-	return Step{
+func (h *HandedOver) result() cli.Step {
+	return cli.Step{
 		Program: "online", Words: append(slices.Clone(h.Again), "--result", filepath.Join(h.Dir, tenant.ResultFile)),
 		Note: "first a person runs the kit's " + tenant.KitScript + " on a Windows machine and brings " + tenant.ResultFile + " back; the kit is in " + h.Dir,
 	}
@@ -271,22 +255,3 @@ func licensingURLs(r *tpd.Report) []string {
 
 // maxURLs bounds the licensing URLs of one TPD. A cluster has one or two.
 const maxURLs = 16
-
-// Lines are what comes next, for people, with each command line made by line.
-func (s *Standing) Lines(line func(program string, words ...string) string) []string {
-	var lines []string
-	for _, file := range s.Carry {
-		lines = append(lines, "Carry on the stick: "+file)
-	}
-	for _, step := range s.Steps {
-		where := "Next"
-		if step.Program != "online" {
-			where = "Next, on the disconnected side"
-		}
-		if step.Note != "" {
-			lines = append(lines, fmt.Sprintf("(%s)", step.Note))
-		}
-		lines = append(lines, where+": "+line(step.Program, step.Words...))
-	}
-	return lines
-}
