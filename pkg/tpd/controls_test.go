@@ -149,6 +149,8 @@ func TestTPDDocument(t *testing.T) {
 		"two GUIDs":           {"<strID>", "<strID>x</strID><strID>"},
 		"CSP type in words":   {"<nCSPType>24<", "<nCSPType>AES<"},
 		"key number too long": {"<nKeyNumber>1<", "<nKeyNumber>99999999999<"},
+		"another type of key": {"<m_ttdki>", `<m_ttdki xsi:type="x">`},
+		"a null list":         {"<ArrayOfAnyType ", `<ArrayOfAnyType xsi:nil="true" `},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := takeApart(t, v)
@@ -241,8 +243,9 @@ var changes = map[string]change{
 	"key with both, by legacy": {change: func(t *testing.T, d *draft) {
 		d.blob[2], d.blob[11], d.keyKDF = 1, '1', legacyKey
 	}, refused: list(control.TPDKeyBlob), warned: list(control.TPDLegacyKDF)},
-	"prefixed, public magic": {change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...); d.blob[12+11] = '1' }, refused: list(control.TPDKeyBlob)},
-	"key behind a prefix":    {change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...) }},
+	"prefixed, public magic":  {change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...); d.blob[12+11] = '1' }, refused: list(control.TPDKeyBlob)},
+	"key behind a prefix":     {change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...) }},
+	"key of mode 1, prefixed": {vector: "contoso-mode1", change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...) }, refused: list(control.TPDKeyBlob, control.TPDMode1)},
 
 	"certificate is no XrML": {change: func(t *testing.T, d *draft) { d.chain[2] = "<x/>" }, refused: list(control.TPDCertificate)},
 	"no XrML, SLC is changed": {change: func(t *testing.T, d *draft) {

@@ -56,6 +56,9 @@ func (l layer) readArray(data []byte, extra *extras) (*xmltree.Node, error) {
 		extra.note(passed)
 	}
 	root := doc.Root
+	if err := l.checkNull(root); err != nil {
+		return nil, err
+	}
 	if root.Name != "ArrayOfAnyType" {
 		return nil, l.format.Refuse("%s is not what AD RMS writes: its root element is %s, expected ArrayOfAnyType", l.what, control.Quote(root.Name))
 	}
@@ -157,6 +160,11 @@ func (d *Domain) readDocument(plain []byte) error {
 func (d *Domain) readKeyInfo(n *xmltree.Node) error {
 	if err := innerLayer.checkShape(n, &d.extra, "strID", "strIDType", "nCSPType", "strCSPName", "strKeyContainerName", "nKeyNumber", "strEncryptedPrivateKey"); err != nil {
 		return err
+	}
+	for _, a := range n.Attrs {
+		if a.Space == schemaInstance && a.Name == "type" && a.Value != "KeyInformation" {
+			return control.TPDDocument.Refuse("m_ttdki of the TPD export is of the type %s, expected KeyInformation: no service reads it so", control.Quote(a.Value))
+		}
 	}
 	cspType, err := readNumber(n, "nCSPType")
 	if err != nil {

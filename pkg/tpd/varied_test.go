@@ -29,7 +29,7 @@ func randomStyle(r *rand.Rand) style {
 	}
 	declared := map[string]string{
 		"utf-8": "utf-8", "bom": "UTF-8",
-		"utf-16le": pick(r, "utf-16", "utf-16LE", "Unicode", "ISO-10646-UCS-2"), "utf-16be": pick(r, "utf-16", "utf-16BE", "unicode", "iso-10646-ucs-2"),
+		"utf-16le": pick(r, "utf-16", "utf-16LE", "Unicode", "ISO-10646-UCS-2"), "utf-16be": pick(r, "utf-16", "utf-16BE"),
 	}[s.encoding]
 	s.declaration = pick(r, "", `<?xml version="1.0"?>`, `<?xml version="1.0" encoding="`+declared+`"?>`, `<?xml version="1.0" encoding="`+declared+`" standalone="yes" ?>`)
 	s.noMark = s.declaration != "" && r.IntN(4) == 0 // without a mark, it begins with <
@@ -53,6 +53,7 @@ func randomSpec(r *rand.Rand) *spec {
 		strongName: yes(), signatureKey: yes(), mode1: r.IntN(4) == 0, guid: randomGUID(r),
 		strID: guidForm{yes(), yes()}, slcID: guidForm{yes(), yes()}, preProduction: r.IntN(4) == 0, selfEnrolled: yes(), digestLast: yes(),
 	}
+	s.strongName = s.strongName && !s.mode1 // else its TPD travels as it is
 	for i := range r.IntN(4) {
 		t := templateSpec{guid: randomGUID(r), principals: r.IntN(3), anyone: r.IntN(6) == 0, rights: pick(r, []string{"VIEW"}, []string{"OWNER", "VIEW", "EDIT"}, nil)}
 		for range 1 + r.IntN(3) {

@@ -52,6 +52,7 @@ const (
 	strongNamePrefix = 12
 	exponent         = 65537
 	minBits          = 1024 // below it crypto/rsa does not work
+	vaultBits        = 2048 // a smaller one travels in its TPD
 	maxBits          = 4096
 )
 
@@ -105,6 +106,9 @@ func Parse(blob []byte) (*rsa.PrivateKey, Algorithm, error) {
 	}
 	if want := BlobSize(bits); len(b) != want {
 		return nil, 0, control.TPDKeyBlob.Refuse("the key blob has %d bytes, expected %d for a key of %d bits", len(b), want, bits)
+	}
+	if bits < vaultBits && len(b) < len(blob) {
+		return nil, 0, control.TPDKeyBlob.Refuse("a strong-name header stands before the key blob: a key of %d bits travels in its TPD, and no service reads it so", bits)
 	}
 	if e := binary.LittleEndian.Uint32(b[16:]); e != exponent {
 		return nil, 0, control.TPDKeyBlob.Refuse("the key has the public exponent %d: AD RMS makes keys with %d only", e, exponent).

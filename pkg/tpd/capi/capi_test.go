@@ -206,7 +206,7 @@ func TestClearWipesTheKey(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	key := testKey(f)
 	small := vectors.OneTPD(f, "contoso-mode1").Key
-	for _, blob := range [][]byte{encode(key, KeyExchange, nil), encode(small, Signature, nil), append(make([]byte, 12), encode(small, KeyExchange, nil)...)} {
+	for _, blob := range [][]byte{encode(key, KeyExchange, nil), encode(small, Signature, nil), append(make([]byte, 12), encode(key, KeyExchange, nil)...)} {
 		if _, _, err := Parse(blob); err != nil {
 			f.Fatalf("a seed is refused: %v", err)
 		}

@@ -50,15 +50,15 @@ func decode(data []byte) (string, error) {
 }
 
 // checkEncoding compares the declared encoding, "" for none, with the one that
-// the bytes are in. .NET has several names for UTF-16, with the byte order in
-// them or without. Pure ASCII is what it is under each name below.
+// the bytes are in. .NET has several names for UTF-16, of which only utf-16
+// itself leaves the byte order open. Pure ASCII is what it is under each name
+// below.
 func checkEncoding(declared, written string, ascii bool) error {
 	name := strings.ToLower(declared)
 	wide := strings.HasPrefix(written, "utf-16")
+	little := slices.Contains([]string{"unicode", "iso-10646-ucs-2", "ucs-2"}, name)
 	switch {
-	case name == "" || name == written:
-		return nil
-	case wide && slices.Contains([]string{"utf-16", "unicode", "iso-10646-ucs-2", "ucs-2"}, name):
+	case name == "" || name == written || wide && name == "utf-16" || little && written == "utf-16le":
 		return nil
 	case wide:
 		return fmt.Errorf("it declares the encoding %s but is written in %s", control.Quote(declared), written)
@@ -67,7 +67,7 @@ func checkEncoding(declared, written string, ascii bool) error {
 			return nil
 		}
 		return fmt.Errorf("it declares the encoding %s and has letters outside of ASCII: only UTF-8 and UTF-16 are read here", control.Quote(declared))
-	case strings.HasPrefix(name, "utf-16") || name == "unicode" || name == "ucs-2" || name == "iso-10646-ucs-2":
+	case little || strings.HasPrefix(name, "utf-16"):
 		return fmt.Errorf("it declares the encoding %s but its bytes are not of that encoding", control.Quote(declared))
 	}
 	return fmt.Errorf("it declares the encoding %s: only UTF-8 and UTF-16 are read here", control.Quote(declared))

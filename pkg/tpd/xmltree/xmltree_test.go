@@ -39,7 +39,7 @@ func TestParseAccepts(t *testing.T) {
 		"UTF-16LE with its order":   toUTF16(le, `<?xml version="1.0" encoding="utf-16le"?>`+doc),
 		"its order without mark":    toUTF16(be, `<?xml version="1.0" encoding="UTF-16BE"?>`+doc)[2:],
 		"Unicode":                   toUTF16(le, `<?xml version="1.0" encoding="Unicode"?>`+doc),
-		"ISO-10646-UCS-2":           toUTF16(be, `<?xml version="1.0" encoding="ISO-10646-UCS-2"?>`+doc),
+		"ISO-10646-UCS-2":           toUTF16(le, `<?xml version="1.0" encoding="ISO-10646-UCS-2"?>`+doc),
 		"UCS-2":                     toUTF16(le, `<?xml version="1.0" encoding="ucs-2"?>`+doc),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -247,6 +247,7 @@ var refused = map[string]struct{ doc, because string }{
 	"UTF-16 declares utf-8":   {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-8"?><a/>`)), "declares the encoding"},
 	"LE declares utf-16be":    {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-16BE"?><a/>`)), "but is written in utf-16le"},
 	"BE declares utf-16le":    {string(toUTF16(binary.BigEndian, `<?xml version="1.0" encoding="utf-16le"?><a/>`)[2:]), "but is written in utf-16be"},
+	"BE declares unicode":     {string(toUTF16(binary.BigEndian, `<?xml version="1.0" encoding="unicode"?><a/>`)), "but is written in utf-16be"},
 	"UTF-8 declares unicode":  {`<?xml version="1.0" encoding="unicode"?><a/>`, "not of that encoding"},
 	"odd UTF-16":              {"\xff\xfe<\x00a", "odd number"},
 	"lone surrogate":          {loneSurrogate(), "surrogate"},
