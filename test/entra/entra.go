@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -71,12 +72,25 @@ func Start() (*Azure, error) {
 		return nil, err
 	}
 	a.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.ca.certificate.Raw})
+	return a, a.listen()
+}
+
+func (a *Azure) listen() (err error) {
 	if a.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		return nil, err
+		return err
 	}
 	a.Proxy = "http://" + a.listener.Addr().String()
 	go (&http.Server{Handler: http.HandlerFunc(a.connect), ErrorLog: log.New(io.Discard, "", 0)}).Serve(a.listener) // ends with Close
-	return a, nil
+	return nil
+}
+
+// Fork is another proxy with the same CA, before a vault with the keys that this one
+// has now.
+func (a *Azure) Fork() (*Azure, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f := &Azure{CA: a.CA, ca: a.ca, other: a.other, tokens: map[string]string{}, keys: maps.Clone(a.keys)}
+	return f, f.listen()
 }
 
 // Close ends the proxy.

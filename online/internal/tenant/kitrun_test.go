@@ -3,20 +3,15 @@
 package tenant_test
 
 import (
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"keyferry/online/internal/tenant"
 	"keyferry/pkg/fingerprint"
 	"keyferry/test/aipservice"
-	"keyferry/test/scripttest"
 )
 
 // kitRun is a kit on its Windows machine.
@@ -52,56 +47,15 @@ func newKitRun(t *testing.T) *kitRun {
 	return k
 }
 
-var prompt = regexp.MustCompile(`(?:Password of|type that of) (\S+?\.xml)`)
-
 // run runs the script on a terminal, and returns what that shows.
 func (k *kitRun) run(t *testing.T, settings ...string) (shown string, code int) {
 	t.Helper()
-	person, terminal, err := scripttest.OpenTerminal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer person.Close()
-	cmd := exec.CommandContext(t.Context(), k.module.Path(settings...), "-NoProfile", "-ExecutionPolicy", "RemoteSigned", "-File", filepath.Join(k.dir, tenant.KitScript))
-	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "TERM=dumb", "TMPDIR="+t.TempDir())
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	terminal.Close()
-	hangs := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
-	defer hangs.Stop()
-	// The terminal answers where its cursor is, each time that it is asked; a
-	// password is typed once the script asks so behind its prompt, for only then
-	// does it read without an echo.
-	const whereIs, here = "\x1b[6n", "\x1b[1;1R"
-	answered, typed := 0, 0
-	for buf := make([]byte, 1024); ; {
-		n, err := person.Read(buf)
-		shown += string(buf[:n])
-		for ; err == nil && answered < strings.Count(shown, whereIs); answered++ {
-			_, err = person.WriteString(here)
+	return k.module.RunKit(k.dir, func(file string) (answer string) {
+		if left := k.passwords[file]; len(left) > 0 {
+			answer, k.passwords[file] = left[0], left[1:]
 		}
-		asked := prompt.FindAllStringSubmatchIndex(shown, -1)
-		if err == nil && len(asked) > typed && strings.Contains(shown[asked[typed][1]:], whereIs) {
-			file := shown[asked[typed][2]:asked[typed][3]]
-			answer, left := "", k.passwords[file]
-			if len(left) > 0 {
-				answer, k.passwords[file] = left[0], left[1:]
-			}
-			_, err = person.WriteString(answer + "\r")
-			typed++
-		}
-		if err != nil { // EIO: nobody has the terminal open any more
-			break
-		}
-	}
-	exit := new(exec.ExitError)
-	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return strings.ReplaceAll(shown, "\r", ""), cmd.ProcessState.ExitCode()
+		return answer
+	}, settings...)
 }
 
 // TestKitRuns on the Windows machine, in full and in constrained language, from a

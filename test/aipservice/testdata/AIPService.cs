@@ -83,6 +83,7 @@ public abstract class Call : PSCmdlet {
                 case "slow": Standin.Note("slow " + Environment.ProcessId); Thread.Sleep(int.Parse(o[2])); break;
                 case "child": Process.Start(new ProcessStartInfo("sleep", o[2]) { UseShellExecute = false }); break;
                 case "hold": Directory.CreateDirectory(Path.Combine(Path.GetDirectoryName(file), "held", "open")); held.Add(File.OpenRead(file)); break;
+                case "kill": KillWhoDrives(); break;
                 case "crash": Environment.FailFast(o[2]); break;
                 case "once": if (Standin.Read("calls.txt").Count(c => c[0].StartsWith(call + " ") || c[0] == call) == 1) Fail("", o[2]); break;
                 default: Fail(o[1], o[2]); break;
@@ -91,6 +92,13 @@ public abstract class Call : PSCmdlet {
         if (call == "connect") signedIn = true;
         else if (!signedIn) Fail("", "You must call the Connect-AipService cmdlet before calling any other cmdlet.");
         if (call == "disconnect") signedIn = false;
+    }
+    // Kills the program that runs this PowerShell, which must die with it.
+    protected static void KillWhoDrives() {
+        var stat = File.ReadAllText("/proc/self/stat");
+        Process.GetProcessById(int.Parse(stat.Substring(stat.LastIndexOf(')') + 1).Split(' ')[2])).Kill();
+        Thread.Sleep(3000);
+        Standin.Note("goes on behind the back");
     }
     protected void Fail(string kind, string text) {
         var e = Standin.Make(kind, text);
@@ -151,7 +159,10 @@ public class ImportTpd : Call {
         keys.Add(new[] { "{" + tpd[1].ToUpperInvariant() + "}", "Archived", own ? "Microsoft-managed" : "Customer-managed (BYOK)", own ? "" : tpd[3],
             new DateTime(2026, 1, 2, 3, 4, 5, DateTimeKind.Utc).AddSeconds(keys.Count).Ticks.ToString(CultureInfo.InvariantCulture), FriendlyName });
         Standin.Write("keys.txt", keys);
-        foreach (var o in Standin.Orders("imported")) Fail(o[1], o[2]);
+        foreach (var o in Standin.Orders("imported")) {
+            if (o[1] == "kill") KillWhoDrives();
+            else Fail(o[1], o[2]);
+        }
     }
 }
 
