@@ -105,7 +105,7 @@ func parseRoots(texts []string) ([]fingerprint.Fingerprint, error) {
 // run reports on every file. Its error is those of all files that must not be
 // used; a key that can only be Microsoft-managed is none.
 func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) error {
-	passwords, err := o.password.Read(ctx, io, len(paths))
+	passwords, err := passwordsOf(ctx, io, o.password, paths)
 	if err != nil {
 		return err
 	}
