@@ -39,7 +39,7 @@ func (c *carrier) chooseWrap(asked string) error {
 	}
 	var err error
 	c.wrap, c.verdicts, err = c.token.ProveWrap()
-	if control.Is(err, control.HSMWrapUnproven) && c.state.Rehearsal && asked == "" {
+	if control.Is(err, control.HSMWrapUnproven) && isPractice(c.state) && asked == "" {
 		for _, v := range c.verdicts {
 			c.io.Detail("wrap mechanism %s: %s, %s", v.Mechanism, v.Result, v.Reason)
 		}

@@ -135,7 +135,7 @@ func (o *doctorOptions) lookAround(ctx context.Context, io *cli.IO) error {
 func (o *doctorOptions) lookAtMachine(_ context.Context, io *cli.IO, w *strings.Builder) (any, error) {
 	found := append([]machine.Finding{}, machine.Look()...)
 	describeMachine(w, found)
-	_, err := tolerate(io, machine.Refuse(found), o.state != nil && o.state.Rehearsal)
+	_, err := tolerate(io, machine.Refuse(found), o.state != nil && isPractice(o.state))
 	return found, err
 }
 

@@ -25,11 +25,12 @@ var initCommand = cli.Command{
 	Summary: "make this side's identities and state directory",
 	Usage: `
 Usage: offline init --rehearsal [flags]
-       offline init --hsm-module PATH --hsm-token LABEL [flags]
+       offline init [--rehearsal] --hsm-module PATH --hsm-token LABEL [flags]
 
 Makes the state directory with the identities of the disconnected side, and the
 offline card, which the connected side pins with "online trust". A rehearsal
-gets a private SoftHSM 2 token; a real ceremony names the token of its HSM.
+gets a private SoftHSM 2 token; a real ceremony names the token of its HSM, and a
+rehearsal in dress a spare one, with the real prompts and refusals.
 
   --rehearsal            a rehearsal: never mixes with a real ceremony
   --name NAME            heads this side's bundles: lower-case letters, digits,
@@ -59,6 +60,9 @@ type initOptions struct {
 	token              *tokenFlags
 }
 
+// practice reports whether the token is a rehearsal's own.
+func (o *initOptions) practice() bool { return o.rehearsal && o.token.onlyModule() }
+
 func (o *initOptions) run(ctx context.Context, io *cli.IO, args []string) error {
 	o.rehearsal = io.Rehearsal
 	if err := io.NoArguments(args); err != nil {
@@ -84,7 +88,7 @@ func (o *initOptions) run(ctx context.Context, io *cli.IO, args []string) error 
 func (o *initOptions) check() error {
 	if o.signer == "" {
 		o.signer = signerHSM
-		if o.rehearsal {
+		if o.practice() {
 			o.signer = signerFile
 		}
 	}
@@ -94,11 +98,9 @@ func (o *initOptions) check() error {
 	switch {
 	case o.signer != signerFile && o.signer != signerHSM:
 		return control.CommandLine.Refuse("--signer is file or hsm, not %s", control.Quote(o.signer))
-	case o.rehearsal && !o.token.onlyModule():
-		return control.CommandLine.Refuse("a rehearsal has a token and a PIN of its own: of the --hsm flags, only --hsm-module goes with it")
-	case !o.rehearsal && (!o.token.choose() || o.token.chosen.Module == ""):
-		return control.CommandLine.Refuse("a real ceremony needs its HSM: --hsm-module, and --hsm-token, --hsm-serial or --hsm-uri").
-			WithHint("for a rehearsal, which needs neither, add --rehearsal")
+	case !o.practice() && (!o.token.choose() || o.token.chosen.Module == ""):
+		return control.CommandLine.Refuse("a real ceremony, or a rehearsal with a real token, needs its HSM: --hsm-module, and --hsm-token, --hsm-serial or --hsm-uri").
+			WithHint("a rehearsal that has a token and a PIN of its own needs --rehearsal alone")
 	case o.out != "":
 		return durable.CheckDir(o.out)
 	}
@@ -135,7 +137,7 @@ func (r *initRun) fill(ctx context.Context, s *state.State) (err error) {
 	if err := durable.Create(s.Path(trust.CardName(s.Name)), card, 0o644); err != nil {
 		return err
 	}
-	if s.Rehearsal {
+	if settings.Practice {
 		if err := writeSoftHSMConf(s.Dir, r.dir); err != nil {
 			return err
 		}

@@ -28,7 +28,7 @@ type surroundings struct {
 
 // preflight is what comes before every import and wrap, and before their
 // secrets: it refuses a program that computes wrongly, and a machine that is
-// connected; of that, a rehearsal is only warned.
+// connected; of that, a rehearsal with its own token is only warned.
 func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 	if _, err := selftest.Run(); err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 	for _, f := range around.Machine {
 		io.Detail("machine: %s", f.Text)
 	}
-	overridden, err := tolerate(io, machine.Refuse(around.Machine), s.Rehearsal)
+	overridden, err := tolerate(io, machine.Refuse(around.Machine), isPractice(s))
 	if err != nil {
 		return nil, err
 	}
@@ -56,13 +56,13 @@ func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 
 // tolerate makes a warning of a connected machine where the operator overrides
 // the refusal, or in a rehearsal.
-func tolerate(io *cli.IO, connected error, rehearsal bool) (overridden bool, err error) {
+func tolerate(io *cli.IO, connected error, practice bool) (overridden bool, err error) {
 	switch {
 	case connected == nil:
 	case process.networkPresent:
 		io.Warn("%v; accepted by --unsafe-network-present", connected)
 		return true, nil
-	case rehearsal:
+	case practice:
 		io.Warn("%v; a real ceremony would stop here", connected)
 	default:
 		return false, connected

@@ -27,7 +27,7 @@ var runSheets = cli.RunSheets{Program: "offline", InState: withState, Day: func(
 	}
 	last := j.LastBundle()
 	day := &sheet.Day{Offline: s.Name, Module: token.Module, Token: token.Label, Card: fingerprint.Of(card), Bundle: last.Sequence, Manifest: last.Manifest}
-	if token.Label == rehearsalLabel && s.Rehearsal {
+	if token.Practice {
 		day.Module, day.Token = "", ""
 	}
 	w, print, err := pinnedWorld(s)
@@ -40,7 +40,7 @@ var runSheets = cli.RunSheets{Program: "offline", InState: withState, Day: func(
 	}
 	for _, k := range j.Keys {
 		day.Keys = append(day.Keys, sheet.DayKey{ID: k.ID, Managed: k.Managed()})
-		day.SoftwareWrap = day.SoftwareWrap || k.WrappedBy == wrapSoftware && !s.Rehearsal
+		day.SoftwareWrap = day.SoftwareWrap || k.WrappedBy == wrapSoftware && !token.Practice
 		if k.Tenant == "Active" {
 			day.Active = k.ID
 		}

@@ -28,9 +28,6 @@ const (
 	signerHSM  = "hsm"
 )
 
-// rehearsalLabel is that of a rehearsal's own token.
-const rehearsalLabel = "keyferry-rehearsal"
-
 // signerLabel is the label of the signing key in the token.
 const signerLabel = "keyferry-bundle-signer"
 
@@ -52,6 +49,7 @@ type tokenSettings struct {
 	Parameters string `json:"parameters"` // of C_Initialize
 	PINPad     bool   `json:"pin_pad"`    // the PIN is entered there
 	Signer     string `json:"signer"`     // file or hsm
+	Practice   bool   `json:"practice"`   // a rehearsal's own, made beside it
 
 	Sandbox sandboxNeeds `json:"sandbox"`
 }
@@ -65,8 +63,8 @@ func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings tok
 	if settings.Module, err = module.Find(settings.Module); err != nil {
 		return settings, nil, nil, err
 	}
-	if s.Rehearsal {
-		settings.Label = rehearsalLabel
+	if settings.Practice = r.practice(); settings.Practice {
+		settings.Label = "keyferry-rehearsal"
 		if err := createRehearsalToken(s, settings); err != nil {
 			return settings, nil, nil, err
 		}
@@ -81,7 +79,7 @@ func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings tok
 		return settings, nil, nil, errors.Join(control.HSMTokenLabel.Refuse("the label of the token %s is not UTF-8, so that it can't be kept", control.Quote(settings.Label)).
 			WithHint("give the token a label of letters and digits with the HSM's own tools"), release())
 	}
-	if settings.Signer == signerHSM && !s.Rehearsal {
+	if settings.Signer == signerHSM && !settings.Practice {
 		r.hsm, release = token, func() error { return nil } // where the key outlives a run that fails
 	}
 	id, err := r.begin(token, settings)
@@ -157,10 +155,17 @@ func addTokenSecrets(flags *pflag.FlagSet) tokenSecrets {
 	}
 }
 
-// open logs in to the token of a state directory. A rehearsal's PIN is there
-// too, unless another is given.
+// isPractice reports whether a side has a rehearsal's own token. A rehearsal in dress,
+// with a real token, asks and refuses as the real ceremony does.
+func isPractice(s *state.State) bool {
+	settings, err := readTokenSettings(s)
+	return err == nil && settings.Practice
+}
+
+// open logs in to the token of a state directory. The PIN of a rehearsal's own is
+// there too, unless another is given.
 func (t tokenSettings) open(ctx context.Context, io *cli.IO, s *state.State, secrets tokenSecrets) (*hsm.Token, error) {
-	if s.Rehearsal {
+	if t.Practice {
 		if err := useSoftHSMConf(s); err != nil {
 			return nil, err
 		}

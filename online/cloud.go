@@ -95,14 +95,14 @@ func (s *signIn) client(ctx context.Context, io *cli.IO, url string) (*vault.Cli
 	return vault.New(url, credential, nil)
 }
 
-// withCloud runs f against the state directory's cloud: in a rehearsal the
-// practice cloud, served for as long as f runs, else Azure.
+// withCloud runs f against the state directory's cloud: the practice cloud,
+// served for as long as f runs, where the vault is its, else Azure.
 func withCloud(ctx context.Context, io *cli.IO, s *state.State, in *signIn, f func(c ceremony.Cloud) error) error {
 	w, _, err := ceremony.OwnWorld(s)
 	if err != nil {
 		return err
 	}
-	if s.Rehearsal {
+	if w.Vault == practice.URL {
 		return withPractice(io, s, w.Vault, f)
 	}
 	client, err := in.client(ctx, io, w.Vault)

@@ -28,11 +28,12 @@ var initCommand = cli.Command{
 	Summary: "make this side's identities, security world and state directory",
 	Usage: `
 Usage: online init --rehearsal [flags]
-       online init --vault-url URL [flags]
+       online init [--rehearsal] --vault-url URL [flags]
 
 Makes the state directory with the identities of the connected side and its
 security world, which the offline side pins. A rehearsal gets a practice cloud
-(key vault and tenant) inside the state directory.
+(key vault and tenant) inside the state directory; a rehearsal in dress names a
+throw-away vault, and its hand-over kit imports nothing anywhere.
 
   --rehearsal           a rehearsal: never mixes with a real ceremony
   --name NAME           heads this side's receipts: lower-case letters, digits,
@@ -123,10 +124,12 @@ func (o *initOptions) check() error {
 		return err
 	}
 	switch {
-	case o.rehearsal && o.vault != "":
-		return control.CommandLine.Refuse("a rehearsal has a practice vault of its own: --vault-url does not go with it")
-	case o.rehearsal:
+	case o.rehearsal && o.vault == "":
 		o.vault = practice.URL
+	case o.rehearsal && o.tenant == "":
+		o.way = ceremony.ByKit
+	case o.rehearsal && o.way == ceremony.ByPractice:
+		return control.CommandLine.Refuse("the practice tenant goes with the practice vault: with --vault-url a rehearsal has --tenant kit")
 	case o.vault == "":
 		return control.CommandLine.Refuse("a real ceremony needs its vault: --vault-url").
 			WithHint("for a rehearsal, which needs none, add --rehearsal")

@@ -225,6 +225,11 @@ func (j *Journal) remains() []string {
 	if !active {
 		lines = append(lines, "make a key active: `online upload` with --active ID")
 	}
+	if weak := j.find(func(k *Key) bool {
+		return k.Tenant == StatusActive && slices.Contains(k.Warnings, control.RMSActive1024.ID)
+	}); weak != nil {
+		lines = append(lines, "rekey once the migration is complete: make a key of 2048 bits the active one, which archives "+weak.ID)
+	}
 	lines = append(lines,
 		"publish the imported templates, which arrive archived: Set-AipServiceTemplateProperty -TemplateId ID -Status Published",
 		"activate the service, unless it is: Enable-AipService",

@@ -139,7 +139,7 @@ func Upload(ctx context.Context, io *cli.IO, s *state.State, j *Journal, r Uploa
 		case problems != nil:
 			return errors.Join(problems, u.bookForeseen())
 		}
-		if !s.Rehearsal {
+		if c.Azure != "" {
 			if err := io.Confirm("Carry this plan out?"); err != nil {
 				return err
 			}
