@@ -4,6 +4,7 @@ package scripttest
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,11 +20,18 @@ func result(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: result KIT FILE STATUS")
 	}
-	script := ts.ReadFile(filepath.Join(args[0], "import-tpds.ps1"))
+	doc, err := KitResult(ts.ReadFile(filepath.Join(args[0], "import-tpds.ps1")), args[2])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), doc, 0o600))
+}
+
+// KitResult is what a kit's script writes after the tenant took every TPD and gave
+// the first key the status.
+func KitResult(script, status string) ([]byte, error) {
 	kit := regexp.MustCompile(`\$kit = '(\w+)'`).FindStringSubmatch(script)
 	tpds := regexp.MustCompile(`KeyIdentifier = '(\S+)'\s+FriendlyName  = '(.*)'\s+KeyUrl        = '(\S*)'`).FindAllStringSubmatch(script, -1)
 	if kit == nil || len(tpds) == 0 || !strings.HasPrefix(script, "\ufeff#") {
-		ts.Fatalf("%s holds no script of a kit", args[0])
+		return nil, errors.New("this is no script of a kit")
 	}
 	keys := []map[string]string{}
 	for i, tpd := range tpds {
@@ -32,17 +40,15 @@ func result(ts *testscript.TestScript, neg bool, args []string) {
 			"public_key": "", "creation_time": "2026-01-01T00:00:00Z",
 		}
 		if i == 0 {
-			key["status"] = args[2]
+			key["status"] = status
 		}
 		if tpd[3] == "" {
 			key["key_type"] = "MicrosoftManaged"
 		}
 		keys = append(keys, key)
 	}
-	doc, err := json.Marshal(map[string]any{
+	return json.Marshal(map[string]any{
 		"format": "keyferry-rms-result-v2", "kit": kit[1], "tenant_keys": keys,
 		"versions": map[string]any{"powershell": "5.1.19041.4291", "edition": "Desktop", "framework": 528372, "module": "3.0.0.1"},
 	})
-	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), doc, 0o600))
 }
