@@ -25,6 +25,9 @@ import (
 const sandboxHelp = `
   --hsm-writes PATH[:PATH…]  where the HSM's module writes files of its own, and
                            the devices in /dev that it talks to; kept by init
+                           (on Windows, ; stands between paths)
+  --hsm-dll-dir DIR[;DIR…] where Windows looks for what the HSM's module needs,
+                           beside its own directory and System32; kept by init
   --hsm-abstract-sockets   leave unix sockets with abstract names open to the
                            HSM's module; kept by init
   --unsafe-hsm-network     leave network sockets open to the HSM's module, for
@@ -54,6 +57,7 @@ type sandboxNeeds struct {
 	Writes          string `json:"writes"`  // files, directories and devices, separated as in PATH
 	Network         bool   `json:"network"` // network sockets
 	AbstractSockets bool   `json:"abstract_sockets"`
+	DLLDirs         string `json:"dll_dirs"` // where Windows looks for DLLs, too; separated as in PATH
 }
 
 // inSandbox has every command run in the sandbox of package sandbox, and without
@@ -61,6 +65,7 @@ type sandboxNeeds struct {
 func inSandbox(flags *pflag.FlagSet) func(*cli.IO, func() error) error {
 	needs := &process.needs
 	flags.StringVar(&needs.Writes, "hsm-writes", "", "")
+	flags.StringVar(&needs.DLLDirs, "hsm-dll-dir", "", "")
 	flags.BoolVar(&needs.AbstractSockets, "hsm-abstract-sockets", false, "")
 	flags.BoolVar(&needs.Network, "unsafe-hsm-network", false, "")
 	flags.BoolVar(&process.networkPresent, "unsafe-network-present", false, "")
@@ -124,6 +129,12 @@ func (n *sandboxNeeds) complete(state string, flags *pflag.FlagSet) ([]string, e
 	}
 	if n.Writes == "" {
 		n.Writes = kept.Sandbox.Writes
+	}
+	if n.DLLDirs == "" {
+		n.DLLDirs = kept.Sandbox.DLLDirs
+	}
+	if err := module.SearchIn(filepath.SplitList(n.DLLDirs)); err != nil {
+		return nil, err
 	}
 	n.Network = n.Network || kept.Sandbox.Network
 	n.AbstractSockets = n.AbstractSockets || kept.Sandbox.AbstractSockets

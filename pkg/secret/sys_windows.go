@@ -21,10 +21,14 @@ const allowed = windows.SYNCHRONIZE | windows.PROCESS_QUERY_LIMITED_INFORMATION 
 // Harden forbids other processes of the same user to read this one's memory, and
 // the crash dialogue and the crash report with their dumps. The entry for OWNER
 // RIGHTS takes from the owner the right that Windows gives by itself, to write
-// another access list. Nothing forbids dumps that an administrator has set up
+// another access list. No DLL is taken from the current directory or PATH, which
+// may be on a stick. Nothing forbids dumps that an administrator has set up
 // (LocalDumps), nor keeps out an administrator with the right to debug. It is
 // called before the first secret is read.
 func Harden() error {
+	if err := windows.SetDefaultDllDirectories(windows.LOAD_LIBRARY_SEARCH_SYSTEM32 | windows.LOAD_LIBRARY_SEARCH_USER_DIRS); err != nil {
+		return fmt.Errorf("forbid DLLs from elsewhere: %w", err)
+	}
 	windows.SetErrorMode(windows.SEM_FAILCRITICALERRORS | windows.SEM_NOGPFAULTERRORBOX)
 	access, err := windows.SecurityDescriptorFromString(fmt.Sprintf("D:P(A;;%#x;;;OW)(A;;%#x;;;WD)", windows.READ_CONTROL, allowed))
 	if err != nil {

@@ -153,7 +153,7 @@ type Found struct {
 // in vain. Where signs is true the token is to sign bundles.
 func Find(cfg Config, signs bool) (found *Found, err error) {
 	f := &Found{cfg: cfg}
-	if fault := module.Fault(cfg.Module); fault == "" && signs && cfg.Parameters == "" {
+	if _, fault := module.Open(cfg.Module); fault == "" && signs && cfg.Parameters == "" {
 		f.crypto11 = share(&cfg) // first: it insists on initialising the module
 	}
 	if f.module, err = module.Load(cfg.Module, cfg.Parameters); err != nil {
@@ -180,7 +180,7 @@ func share(cfg *Config) (shared *crypto11.Context) {
 	if cfg.TokenURI != nil {
 		label = cmp.Or(label, cfg.TokenURI.Token)
 	}
-	choice := crypto11.Config{Path: cfg.Module, TokenLabel: label, MaxSessions: 2, LoginNotSupported: true}
+	choice := crypto11.Config{Path: module.Loaded(cfg.Module), TokenLabel: label, MaxSessions: 2, LoginNotSupported: true}
 	if serial := told(cfg.TokenSerial); serial != "" {
 		choice.TokenLabel, choice.TokenSerial = "", serial
 	}

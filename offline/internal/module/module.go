@@ -9,25 +9,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/miekg/pkcs11"
 
 	"keyferry/pkg/control"
 )
-
-// usualPlaces is where Debian, Ubuntu, Fedora and a build from source put
-// SoftHSM 2. Absolute, so that the loader searches nothing by itself.
-var usualPlaces = []string{
-	"/usr/lib/softhsm/libsofthsm2.so",
-	"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-	"/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
-	"/usr/lib64/pkcs11/libsofthsm2.so",
-	"/usr/lib64/softhsm/libsofthsm2.so",
-	"/usr/lib/pkcs11/libsofthsm2.so",
-	"/usr/local/lib/softhsm/libsofthsm2.so",
-}
 
 // Find returns the absolute path of the PKCS#11 module: the explicit one,
 // or else SoftHSM 2 in its usual places. Refuses (KF-HSM-MODULE) when there is
@@ -53,18 +40,16 @@ func Find(explicit string) (string, error) {
 // Load loads a module and initialises it, for the whole run. One that is
 // initialised already, since something in the process keeps it so, serves too.
 func Load(path, parameters string) (*Module, error) {
-	if fault := Fault(path); fault != "" {
-		hint := "name the HSM's PKCS#11 module with --hsm-module, and install what it needs itself"
-		if runtime.GOOS == "linux" {
-			hint += ": `ldd " + path + "` names what is missing"
-		}
-		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be loaded: %s", path, fault).WithHint("%s", hint)
+	library, fault := Open(path)
+	var ctx *pkcs11.Ctx
+	if fault == "" {
+		ctx, fault = pkcs11.New(Loaded(path)), "it was loaded, and is not found again by its name"
 	}
-	ctx := pkcs11.New(path)
 	if ctx == nil {
-		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be loaded", path)
+		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be loaded: %s", path, fault).
+			WithHint("name the HSM's PKCS#11 module with --hsm-module, and install what it needs itself: %s", missing(path))
 	}
-	m := &Module{Ctx: ctx, Path: path}
+	m := &Module{Ctx: ctx, library: library}
 	if err := m.Start(parameters); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
 		ctx.Destroy()
 		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be initialised: %w", path, err).

@@ -141,7 +141,7 @@ func TestURI(t *testing.T) {
 }
 
 func TestCallWithoutModule(t *testing.T) {
-	m := &Module{Path: "/nowhere"}
+	m := &Module{}
 	no := pkcs11.Error(pkcs11.CKR_FUNCTION_NOT_SUPPORTED)
 	if err := m.LoginAtPad(0); !errors.Is(err, no) {
 		t.Error(err)

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package module
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/windows"
+
+	"keyferry/pkg/control"
+)
+
+// usualPlaces is where the installers of SoftHSM 2 put it. Absolute, so that
+// Windows searches nothing by itself.
+var usualPlaces = []string{
+	`C:\SoftHSM2\lib\softhsm2-x64.dll`,
+	`C:\Program Files\SoftHSM2\lib\softhsm2-x64.dll`,
+	`C:\Program Files\SoftHSM2\lib\softhsm2.dll`,
+}
+
+// loadLibrary loads a DLL by its full path; what it needs itself, from its own
+// directory, from System32, and from those of [SearchIn], never from the current
+// directory or PATH.
+func loadLibrary(path string) (library uintptr, fault string) {
+	for _, r := range filepath.Base(path) {
+		if r > 0x7E { // crypto11 and miekg/pkcs11 pass the name as bytes in a code page
+			return 0, "its file name holds letters outside of ASCII: copy it under another name; those of its directory don't matter"
+		}
+	}
+	err := SearchIn([]string{filepath.Dir(path)}) // also for what it loads itself, later
+	if err == nil {
+		const from = windows.LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | windows.LOAD_LIBRARY_SEARCH_SYSTEM32 | windows.LOAD_LIBRARY_SEARCH_USER_DIRS
+		var handle windows.Handle
+		if handle, err = windows.LoadLibraryEx(path, 0, from); err == nil {
+			return uintptr(handle), ""
+		}
+	}
+	var code windows.Errno
+	switch {
+	case errors.Is(err, windows.ERROR_BAD_EXE_FORMAT) && is32Bit(path):
+		return 0, "it is a DLL for programs of 32 bits, and this is one of 64: name the vendor's module of 64 bits"
+	case errors.As(err, &code):
+		return 0, fmt.Sprintf("Windows says error %d: %v", uint32(code), code)
+	}
+	return 0, err.Error()
+}
+
+// is32Bit reads the machine in a DLL's head: at 0x3C is the place of PE, two zeros
+// and the machine.
+func is32Bit(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var at [4]byte
+	var head [6]byte
+	_, err = f.ReadAt(at[:], 0x3C)
+	if err == nil {
+		_, err = io.ReadFull(io.NewSectionReader(f, int64(binary.LittleEndian.Uint32(at[:])), 6), head[:])
+	}
+	const i386 = "PE\x00\x00\x4C\x01"
+	return err == nil && string(head[:]) == i386
+}
+
+// Loaded is the name under which Windows knows a DLL that it has loaded, whatever
+// letters are in its path.
+func Loaded(path string) string { return filepath.Base(path) }
+
+// missing is how a person learns what a DLL lacks.
+func missing(string) string {
+	return "Windows does not name what is missing, and looks for it only beside the module and in System32: the vendor's client, the Visual C++ runtime, or DLLs in a directory to be named with --hsm-dll-dir"
+}
+
+// SearchIn has Windows look for DLLs in directories, too.
+func SearchIn(dirs []string) error {
+	for _, dir := range dirs {
+		dir, err := filepath.Abs(dir)
+		var name *uint16
+		if err == nil {
+			name, err = windows.UTF16PtrFromString(dir)
+		}
+		if err == nil {
+			_, err = windows.AddDllDirectory(name)
+		}
+		if err != nil {
+			return control.InputFile.Refuse("Windows can't look for DLLs in %s: %w", dir, err)
+		}
+	}
+	return nil
+}
