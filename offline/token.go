@@ -120,7 +120,7 @@ var softHSMConf = filepath.Join("token", "softhsm2.conf")
 // paths, and a state directory may be moved.
 func writeSoftHSMConf(dir, final string) error {
 	path := filepath.Join(dir, softHSMConf)
-	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", filepath.Join(final, "token", "tokens"))
+	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", cPath(filepath.Join(final, "token", "tokens")))
 	if is, err := os.ReadFile(path); err == nil && string(is) == conf {
 		return nil
 	}
@@ -233,7 +233,7 @@ func (t tokenSettings) login(ctx context.Context, io *cli.IO, secrets tokenSecre
 // may be why: the modules of most HSMs talk to a service or over a network.
 func sandboxInTheWay(err error) error {
 	var refusal *control.Refusal
-	if process.needs.Network || !errors.As(err, &refusal) {
+	if process.needs.Network || process.held.Open() || !errors.As(err, &refusal) {
 		return err
 	}
 	switch refusal.Control.ID {

@@ -43,6 +43,16 @@ func Harden() error {
 	if err != nil {
 		return fmt.Errorf("forbid the reading of memory: %w", err)
 	}
+	// Neither other programs' hooks nor images from shares are loaded.
+	policies := []struct{ policy, flags uint32 }{
+		{6, 1},      // ProcessExtensionPointDisablePolicy
+		{10, 1 | 4}, // ProcessImageLoadPolicy: NoRemoteImages, PreferSystem32Images
+	}
+	for _, p := range policies {
+		if ok, _, err := windows.NewLazySystemDLL("kernel32.dll").NewProc("SetProcessMitigationPolicy").Call(uintptr(p.policy), uintptr(unsafe.Pointer(&p.flags)), 4); ok == 0 {
+			return fmt.Errorf("set mitigation policy %d: %w", p.policy, err)
+		}
+	}
 	// Of no memory of this process, error reporting makes a dump. It answers where
 	// its service runs; where it does not, there is no report.
 	const noHeap, noUI = 0x1, 0x20 // WER_FAULT_REPORTING_FLAG_NOHEAP, WER_FAULT_REPORTING_NO_UI

@@ -54,11 +54,16 @@ type Held struct {
 	AbstractSockets bool     `json:"abstract_sockets"`  // as asked for, or with an ABI below 6
 	LandlockABI     int      `json:"landlock_abi"`      // 0: files can be written anywhere
 	Writable        []string `json:"writable"`          // absolute, links resolved; nil with ABI 0
+	OnlyProcess     bool     `json:"only_process"`      // no other process can be started; on Windows
 }
 
 // Whole reports whether nothing is open that the limits wanted shut, and all is
 // shut that can be.
 func (h Held) Whole() bool { return h.OnlyUnixSockets && h.LandlockABI > 0 }
+
+// Open reports whether the HSM's module may open sockets and write files as it
+// likes.
+func (h Held) Open() bool { return !h.OnlyUnixSockets && h.LandlockABI == 0 }
 
 // String is what holds, for people, a line each.
 func (h Held) String() string {
@@ -72,6 +77,9 @@ func (h Held) String() string {
 	}
 	if h.OnlyUnixSockets && h.AbstractSockets {
 		sockets += ", unix sockets with abstract names among them"
+	}
+	if h.OnlyProcess {
+		files += "\nprocesses: none can be started (job object)"
 	}
 	return sockets + "\n" + files
 }
