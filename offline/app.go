@@ -28,6 +28,7 @@ var app = &cli.App{
 		receiptCommand,
 		statusCommand,
 		nextCommand,
+		rehearsalCommand,
 		fingerprints.Show(),
 		runSheets.Write(),
 		transcript.Show(),

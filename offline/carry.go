@@ -31,7 +31,7 @@ type carrier struct {
 }
 
 // chooseWrap settles where keys are wrapped. In the token, if that is proven;
-// in software only by the operator's word, or in a rehearsal.
+// in software only by the operator's word, or where a rehearsal's own token can't.
 func (c *carrier) chooseWrap(asked string) error {
 	if asked == wrapSoftware {
 		c.io.Warn("the keys are wrapped in software, as asked with --wrap software; this is recorded")
@@ -43,8 +43,7 @@ func (c *carrier) chooseWrap(asked string) error {
 		for _, v := range c.verdicts {
 			c.io.Detail("wrap mechanism %s: %s, %s", v.Mechanism, v.Result, v.Reason)
 		}
-		c.io.Warn("this token is not proven to wrap as the vault asks (--verbose says why) [%s]", control.HSMWrapUnproven.ID)
-		c.io.Warn("this is a rehearsal, so the keys are wrapped in software; a real ceremony would stop here")
+		c.io.Warn("the rehearsal's token does not wrap exactly as the vault asks, so the keys are wrapped in software; a real ceremony would stop here [%s]", control.HSMWrapUnproven.ID)
 		return nil
 	}
 	return err

@@ -194,6 +194,78 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+// TestDeviceRehearsals goes a whole dress rehearsal with vendors' own modules: from doctor
+// to the receipt that closes the ledger, and back to the token as it was.
+func TestDeviceRehearsals(t *testing.T) {
+	for _, test := range []struct {
+		kind, signer string
+		keys         []string
+	}{
+		{"nethsm", signerHSM, []string{"contoso-mode2", "contoso-legacy-kdf"}},
+		{"nethsm", signerFile, []string{"contoso-mode2"}},
+		{"yubihsm", signerHSM, []string{"contoso-mode2", "contoso-legacy-kdf"}},
+		{"yubihsm", signerFile, []string{"contoso-mode2"}},
+	} {
+		t.Run(test.kind+" "+test.signer, func(t *testing.T) {
+			t.Parallel()
+			d := startDevice(t, test.kind, foreign[test.kind]...)
+			before := d.keys()
+			online := func(args ...string) {
+				t.Helper()
+				cmd := exec.Command("online", append(args, "--state", filepath.Join(d.dir, "online"))...)
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("online %q: %v\n%s", args, err, out)
+				}
+			}
+			print := func(name string) []string {
+				data, err := os.ReadFile(filepath.Join(d.dir, name))
+				d.must(err)
+				return []string{filepath.Join(d.dir, name), "--fingerprint", fingerprint.Of(data).String()}
+			}
+			stick := filepath.Join(d.dir, "stick")
+			d.must(os.Mkdir(stick, 0o755))
+			d.wants(0, append([]string{"doctor"}, d.chosen()...)...)
+			d.wants(0, append([]string{"init", "--rehearsal", "--signer", test.signer, "--out", stick}, d.chosen()...)...)
+			online("init", "--rehearsal")
+			online("kek", "create", "--size", "3072", "--out", stick)
+			online(append([]string{"trust"}, print("stick/offline-card-offline.json")...)...)
+			d.wants(0, append([]string{"trust"}, print("stick/BYOK-SecurityWorld-pkg-NA-1")...)...)
+			carry := []string{"import", "--wrap", "software", "--exchange-key-package", filepath.Join(stick, "BYOK-KEK-pkg-NA-1"), "--hsm-pin-file", d.pin}
+			upload := []string{"upload", filepath.Join(stick, "keyferry-offline-1.kfb"), "--active", test.keys[0]}
+			for _, name := range test.keys {
+				v := vectors.OneTPD(t, name)
+				file, password := d.write(name+".xml", v.XML), d.write(name+".pw", append(bytes.Clone(v.Password), '\n'))
+				carry = append(carry, "--tpd-file-path", file, "--key-identifier", name, "--protection-password-file", password)
+				upload = append(upload, "--protection-password-file", password)
+			}
+			d.wants(0, append(carry, "--dry-run", "--hsm-try-store")...)
+			d.wants(0, append(carry, "--out", stick)...)
+			online("verify", filepath.Join(stick, "keyferry-offline-1.kfb"))
+			online(upload...)
+			online("receipt", filepath.Join(stick, "keyferry-offline-1.kfb"), "--out", stick)
+			d.wants(0, "receipt", filepath.Join(stick, "keyferry-online-1.kfb"))
+			d.wants(0, "transcript", "verify")
+			status := d.wants(0, "status", "--json")
+			if got := strings.Count(status, `"stage": "arrived"`) + strings.Count(status, `"stage":"arrived"`); got != len(test.keys) {
+				t.Errorf("%d keys have arrived, of %d:\n%s", got, len(test.keys), status)
+			}
+			held := test.keys
+			if test.signer == signerHSM {
+				held = append([]string{signerLabel}, held...)
+			}
+			d.wantKeys("rehearsal", before, held...)
+			if out := d.wants(0, "rehearsal", "clean", "--keep", "--hsm-pin-file", d.pin); !strings.Contains(out, test.keys[0]) {
+				t.Errorf("what is stored is not listed:\n%s", out)
+			}
+			d.wantKeys("rehearsal clean --keep", before, held...)
+			d.wants(3, "rehearsal", "clean", "--hsm-pin-file", d.pin) // nobody answers
+			d.wantKeys("rehearsal clean without an answer", before, held...)
+			d.wants(0, "rehearsal", "clean", "--yes", "--hsm-pin-file", d.pin)
+			d.wantKeys("rehearsal clean", before)
+		})
+	}
+}
+
 // TestDeviceFaults has each request of the device that an import makes go wrong:
 // refused, cut off before and after it was done, hung so and then killed. Then the same
 // command runs again: the key is there once, and nothing else. The default run takes

@@ -30,14 +30,15 @@ Usage: offline init --rehearsal [flags]
 Makes the state directory with the identities of the disconnected side, and the
 offline card, which the connected side pins with "online trust". A rehearsal
 gets a private SoftHSM 2 token; a real ceremony names the token of its HSM, and a
-rehearsal in dress a spare one, with the real prompts and refusals.
+rehearsal in dress a spare one, with the real prompts and refusals; "offline
+rehearsal clean" removes then what it stored there.
 
   --rehearsal            a rehearsal: never mixes with a real ceremony
   --name NAME            heads this side's bundles: lower-case letters, digits,
                          dashes (default: offline)
   --out DIR              write the offline card to DIR as well
-` + tokenUsage + `  --signer file|hsm      where the key that signs bundles lives
-                         (default: hsm; in a rehearsal: file)
+` + tokenUsage + `  --signer file|hsm      where the key that signs bundles lives (default: hsm;
+                         in a rehearsal with a token of its own: file)
   --classic-recipient    an X25519 age identity instead of the post-quantum
                          hybrid, for stock age before 1.3
 

@@ -51,6 +51,7 @@ type Command struct {
 
 	Stateless bool // needs no state directory, nor a home to look for it
 	Shows     bool // changes nothing: to print is all that it is for
+	Rehearsal bool // is about a rehearsal: without --state, that one's
 }
 
 // Run carries a command out. args are its positional arguments.
@@ -161,7 +162,7 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, 
 	io.stateGiven = io.State != ""
 	if io.State == "" {
 		var err error
-		if io.State, err = defaultState(a.Name, io.Rehearsal); err != nil && !cmd.Stateless {
+		if io.State, err = defaultState(a.Name, io.Rehearsal || cmd.Rehearsal); err != nil && !cmd.Stateless {
 			return err
 		}
 	}

@@ -36,6 +36,7 @@ const (
 	EventApproved     = "approved"      // Approved
 	EventReleased     = "released"      // Released: a bundle that was held back for approvals has left
 	EventReceipt      = "receipt"       // Received
+	EventCleaned      = "cleaned"       // Cleaned: what a dress rehearsal stored is taken out of the token
 )
 
 // WorldPinned tells whose security world was pinned.
@@ -105,6 +106,11 @@ type Sealed struct {
 type Released struct {
 	Manifest fingerprint.Fingerprint `json:"manifest"`
 	Approved []trust.Approver        `json:"approved"`
+}
+
+// Cleaned tells what is about to be removed from the token of a dress rehearsal.
+type Cleaned struct {
+	Objects []string `json:"objects"`
 }
 
 // Approved tells of an approver's signature.

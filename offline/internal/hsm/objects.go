@@ -4,6 +4,7 @@ package hsm
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -156,6 +157,57 @@ func (t *Token) CheckUnchanged(kept ...*Kept) error {
 	}
 	return control.HSMLeftover.Refuse("the token has keys that it had not before this run: %s", strings.Join(more, "; ")).
 		WithHint("look whether another program made them meanwhile; else remove them with the HSM's own tools: nothing needs them")
+}
+
+// Labelled lists the stored halves of the key with a label, whose public key fits; of a half
+// that does not show it, the other half speaks.
+func (t *Token) Labelled(label string, fits func(crypto.PublicKey) bool) (found Objects, err error) {
+	if err := t.list(); err != nil {
+		return nil, err
+	}
+	private, public := t.labelled(label)
+	for _, o := range append(private, public...) {
+		switch shown := t.signingKey(o.handle); {
+		case shown == nil:
+			found = append(found, o)
+		case !fits(shown):
+			return nil, control.HSMExists.Refuse("the token has another key labelled %s now", control.Quote(label))
+		default:
+			found = append(found, o)
+		}
+	}
+	return found, nil
+}
+
+// Objects are stored in the token.
+type Objects []object
+
+func (os Objects) Strings() (texts []string) {
+	for _, o := range os {
+		texts = append(texts, o.String())
+	}
+	return texts
+}
+
+// Remove destroys stored objects, and refuses (KF-HSM-LEFTOVER) one that the token still
+// lists then.
+func (t *Token) Remove(os Objects) error {
+	t.next("remove keys")
+	if err := t.remove(os); err != nil {
+		return err
+	}
+	t.listed = false
+	if err := t.list(); err != nil {
+		return err
+	}
+	for _, o := range t.objects {
+		if slices.ContainsFunc(os, func(gone object) bool {
+			return gone.class == o.class && gone.handle == o.handle && gone.label == o.label
+		}) {
+			return control.HSMLeftover.Refuse("the token keeps %s, though it says that it was removed", o)
+		}
+	}
+	return nil
 }
 
 // CheckLabel refuses (KF-HSM-EXISTS) a label in use, for a signing key.

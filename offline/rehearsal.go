@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keyferry/offline/internal/ceremony"
+	"keyferry/offline/internal/hsm"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/sshsig"
+	"keyferry/pkg/state"
+)
+
+var rehearsalCommand = cli.Command{
+	Name:      "rehearsal clean",
+	Summary:   "list what a dress rehearsal stored in the HSM, and remove it",
+	Rehearsal: true,
+	Usage: `
+Usage: offline rehearsal clean [flags]
+
+Lists what a dress rehearsal ("offline init --rehearsal" with a token of an HSM)
+stored there: the imported keys, and the key that signs bundles. After an exact
+Yes they are removed; any other answer, or --keep, leaves them. Of the token
+nothing else is touched: a key is the rehearsal's by its label and its public key.
+
+A rehearsal with a token of its own stored nothing elsewhere: to remove its state
+directory is enough.
+
+  --keep                   list, and remove nothing
+  --hsm-pin-file PATH      the HSM's PIN (or --hsm-pin-fd N)
+  --hsm-so-pin-file PATH   the secret of its administrator, of an HSM that wants
+                           it to destroy keys (or --hsm-so-pin-fd N)
+
+Example: offline rehearsal clean --hsm-pin-file pin
+`,
+	Setup: func(flags *pflag.FlagSet) cli.Run {
+		secrets := addTokenSecrets(flags)
+		keep := flags.Bool("keep", false, "")
+		return func(ctx context.Context, io *cli.IO, args []string) error {
+			if err := io.NoArguments(args); err != nil {
+				return err
+			}
+			return withState(io, func(s *state.State) error { return cleanRehearsal(ctx, io, s, secrets, *keep) })
+		}
+	},
+}
+
+func cleanRehearsal(ctx context.Context, io *cli.IO, s *state.State, secrets tokenSecrets, keep bool) (err error) {
+	if !s.Rehearsal {
+		return control.TrustRehearsal.Refuse("%s is the state directory of a real ceremony: nothing of it is cleaned away", s.Dir)
+	}
+	settings, err := readTokenSettings(s)
+	if err != nil {
+		return err
+	}
+	if settings.Practice {
+		return io.Result(map[string]any{"objects": []string{}, "removed": false}, "This rehearsal has a token of its own: nothing of it is in an HSM. To end it, remove "+s.Dir)
+	}
+	j, err := ceremony.ReadJournal(s.Ledger)
+	if err != nil {
+		return err
+	}
+	token, err := settings.open(ctx, io, s, secrets)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, token.Close()) }()
+	stored, err := ofRehearsal(s, j, token)
+	if err != nil {
+		return err
+	}
+	texts := append([]string{}, stored.Strings()...)
+	list := "In the token " + control.Quote(token.Info().Label) + " there is nothing of this rehearsal"
+	if len(texts) > 0 {
+		list = fmt.Sprintf("In the token %s there are of this rehearsal:\n  %s", control.Quote(token.Info().Label), strings.Join(texts, "\n  "))
+	}
+	if keep || len(texts) == 0 {
+		return io.Result(map[string]any{"objects": texts, "removed": false}, list)
+	}
+	if err := io.Confirm(list + "\nRemove them? The rehearsal can't be gone on with then."); err != nil {
+		return err
+	}
+	if err := s.Ledger.Append(time.Now(), ceremony.EventCleaned, ceremony.Cleaned{Objects: texts}); err != nil {
+		return err
+	}
+	signHead(io, s, token) // with the key that goes
+	if err := token.Remove(stored); err != nil {
+		return err
+	}
+	return io.Result(map[string]any{"objects": texts, "removed": true}, fmt.Sprintf("Removed: %s\nTo end the rehearsal, remove %s", strings.Join(texts, "\n         "), s.Dir))
+}
+
+// ofRehearsal finds what the rehearsal has stored: the journal's keys, and its own
+// signing key.
+func ofRehearsal(s *state.State, j *ceremony.Journal, token *hsm.Token) (stored hsm.Objects, err error) {
+	for _, k := range j.Keys {
+		if k.Managed() || k.Stored {
+			continue
+		}
+		found, err := token.Labelled(k.ID, func(public crypto.PublicKey) bool {
+			key, isRSA := public.(*rsa.PublicKey)
+			return isRSA && fingerprint.OfKey(key) == k.Key
+		})
+		if err != nil {
+			return nil, err
+		}
+		stored = append(stored, found...)
+	}
+	own, err := ownKey(s)
+	if err != nil || !s.SignerElsewhere {
+		return stored, err
+	}
+	found, err := token.Labelled(signerLabel, func(public crypto.PublicKey) bool {
+		key, err := sshsig.NewPublicKey(public)
+		return err == nil && key.Fingerprint() == own.Fingerprint()
+	})
+	return append(stored, found...), err
+}
