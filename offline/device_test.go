@@ -420,3 +420,124 @@ func (d *device) killed(command []string) {
 	_ = cmd.Wait()
 	timer.Stop()
 }
+
+// TestDeviceMessages has each state of a device told in its own sentence, with what to do.
+func TestDeviceMessages(t *testing.T) {
+	type message struct {
+		name, knobs, pin string
+		flags, env       []string
+		says             []string
+	}
+	const needsNoTwoTries = "was tried once"
+	for kind, messages := range map[string][]message{
+		"yubihsm": {
+			{name: "form", pin: "1password", says: []string{"KF-HSM-PIN", "takes no PIN of this form, and tried none", "0001password"}},
+			{name: "short", pin: "0001short", says: []string{"tried none", "8 to 64 characters"}},
+			{name: "number", pin: "0009password", says: []string{"KF-HSM-PIN", "no authentication key of the number", "tried none"}},
+			{name: "refused", pin: "0001passwords", says: []string{"KF-HSM-PIN", needsNoTwoTries}},
+			{name: "no device", knobs: "YH_NODEVICE=1", says: []string{"KF-HSM-NO-TOKEN", "connect the HSM", "a connector"}},
+			{name: "full", knobs: "YH_RECORDS=2", flags: []string{"--hsm-try-store"}, says: []string{"KF-HSM-IMPORT", "storage is full", "remove what is no longer needed"}},
+			{name: "debug", env: []string{"YUBIHSM_PKCS11_CONF=libdebug"}, says: []string{"KF-HSM-MODULE", "libdebug", "in the clear"}},
+			{name: "unreachable", env: []string{"YUBIHSM_PKCS11_CONF=dead"}, says: []string{"KF-HSM-NO-TOKEN", "see that what stands between"}},
+			{name: "proxy", env: []string{"HTTPS_PROXY=http://proxy.example:3128"}, says: []string{"HTTPS_PROXY", "proxy.example:3128"}},
+		},
+		"nethsm": {
+			{name: "refused", pin: "wrong-passphrase", says: []string{"KF-HSM-PIN", needsNoTwoTries, "wait a second"}},
+			{name: "locked", knobs: "state=Locked", says: []string{"provisioned", "unlocked"}},
+			{name: "unprovisioned", knobs: "state=Unprovisioned", says: []string{"provisioned"}},
+			{name: "proxy", env: []string{"HTTPS_PROXY=http://proxy.example:3128"}, says: []string{"HTTPS_PROXY", "proxy.example:3128"}},
+			{name: "certificate", env: []string{"P11NETHSM_CONFIG_FILE=certificate"}, says: []string{"KF-HSM-NO-TOKEN", "trusts its certificate"}},
+			{name: "unreachable", env: []string{"P11NETHSM_CONFIG_FILE=dead"}, says: []string{"KF-HSM-NO-TOKEN", "address in the module's configuration"}},
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			d := startDevice(t, kind, "NETHSM_THROTTLE=0")
+			for _, m := range messages {
+				args := append([]string{"doctor"}, d.chosen()[:4]...)
+				pin := d.pin
+				if m.pin != "" {
+					pin = d.write("pin "+m.name, []byte(m.pin+"\n"))
+				}
+				env := d.env
+				for _, v := range m.env {
+					name, value, _ := strings.Cut(v, "=")
+					if strings.HasSuffix(name, "_CONF") || strings.HasSuffix(name, "_FILE") { // the module's configuration, otherwise
+						data, err := os.ReadFile(d.value(name))
+						d.must(err)
+						text := string(data)
+						switch value {
+						case "libdebug":
+							text += "\nlibdebug\n"
+						case "dead":
+							text = strings.ReplaceAll(text, d.address, "127.0.0.1:1")
+						case "certificate":
+							text = strings.ReplaceAll(text, "danger_insecure_cert: true", "danger_insecure_cert: false")
+						}
+						v = name + "=" + d.write("configuration "+m.name, []byte(text))
+					}
+					env = append(slices.Clone(env), v)
+				}
+				if m.knobs != "" {
+					d.set(m.knobs)
+				}
+				cmd := exec.Command("offline", slices.Concat(args, m.flags, []string{"--hsm-pin-file", pin, "--unsafe-hsm-network"})...)
+				cmd.Env = append(os.Environ(), env...)
+				out, _ := cmd.CombinedOutput()
+				flat := strings.Join(strings.Fields(strings.ReplaceAll(string(out), "offline: ", "")), " ")
+				for _, says := range m.says {
+					if !strings.Contains(flat, says) {
+						t.Errorf("%s does not say %q:\n%s", m.name, says, out)
+					}
+				}
+				switch {
+				case m.knobs == "":
+				case kind == "nethsm":
+					d.set("state=Operational")
+				default:
+					d.set("YH_NODEVICE=&YH_RECORDS=256")
+				}
+			}
+			without := exec.Command("offline", append([]string{"doctor"}, d.chosen()...)...)
+			without.Env = append(os.Environ(), d.env...)
+			if out, _ := without.CombinedOutput(); !strings.Contains(string(out), "--unsafe-hsm-network") {
+				t.Errorf("the sandbox is not named:\n%s", out)
+			}
+			if kind == "yubihsm" { // a stick as working directory
+				d.write("yubihsm_pkcs11.conf", []byte("connector = http://127.0.0.1:1\n"))
+				here := exec.Command("offline", append([]string{"doctor"}, d.chosen()...)...)
+				here.Env, here.Dir = append(os.Environ(), d.env...), d.dir
+				if out, _ := here.CombinedOutput(); !strings.Contains(string(out), "would choose the connector") {
+					t.Errorf("the configuration in the working directory is not refused:\n%s", out)
+				}
+			}
+			d.wantKeys("messages", nil)
+		})
+	}
+}
+
+// TestDeviceRoles has a NetHSM whose administrator's passphrase is not in the module's
+// configuration.
+func TestDeviceRoles(t *testing.T) {
+	d := startDevice(t, "nethsm", "NETHSM_THROTTLE=0")
+	const name = "P11NETHSM_CONFIG_FILE"
+	conf, err := os.ReadFile(d.value(name))
+	d.must(err)
+	d.env = slices.DeleteFunc(d.env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	d.env = append(d.env, name+"="+d.write("conf", []byte(strings.ReplaceAll(string(conf), "      password: adminadmin\n", ""))))
+	doctor := append([]string{"doctor", "--hsm-try-store"}, d.chosen()...)
+	for _, test := range []struct {
+		secret string
+		code   int
+		says   string
+	}{{"wrong-secret", 3, "does not accept the secret of its administrator"}, {"adminadmin", 0, ""}} {
+		file := d.write("so "+test.secret, []byte(test.secret+"\n"))
+		if out := d.wants(test.code, append(doctor, "--hsm-so-pin-file", file)...); !strings.Contains(strings.Join(strings.Fields(out), " "), test.says) {
+			t.Errorf("%s does not say %q:\n%s", test.secret, test.says, out)
+		}
+		d.wantKeys(test.secret, nil)
+	}
+	if out := d.wants(3, doctor...); !strings.Contains(out, "administrator") { // nobody is there to type it
+		t.Errorf("the role is not named:\n%s", out)
+	}
+}

@@ -210,6 +210,48 @@ func TestPersonalities(t *testing.T) {
 	}
 }
 
+// TestDressRehearsal goes a rehearsal in a token that is not its own: the real refusals and
+// prompts are played, the receipt closes the ledger, and what was stored is cleaned away.
+func TestDressRehearsal(t *testing.T) {
+	p := newPersonality(t, "")
+	online := func(args ...string) {
+		t.Helper()
+		p.tool("online", append(args, "--state", filepath.Join(p.dir, "online"))...)
+	}
+	pins := func(name string) []string {
+		data, err := os.ReadFile(filepath.Join(p.dir, name))
+		p.must(err)
+		return []string{filepath.Join(p.dir, name), "--fingerprint", fingerprint.Of(data).String()}
+	}
+	before := p.keys()
+	chosen := p.chosen()
+	p.wants(3, "KF-RUN-TERMINAL", append([]string{"init", "--rehearsal"}, chosen[:4]...)...) // the PIN is asked for
+	p.holds("init without a PIN", before)
+	p.wants(0, "", append([]string{"init", "--rehearsal", "--out", p.dir}, chosen...)...)
+	online("init", "--rehearsal")
+	online("kek", "create", "--size", "3072", "--out", p.dir)
+	online(append([]string{"trust"}, pins("offline-card-offline.json")...)...)
+	p.wants(0, "", append([]string{"trust"}, pins("BYOK-SecurityWorld-pkg-NA-1")...)...)
+	v := vectors.OneTPD(t, "contoso-mode2")
+	password := p.write("password", append(bytes.Clone(v.Password), '\n'))
+	carry := []string{"import", "--tpd-file-path", p.write("tpd.xml", v.XML), "--key-identifier", "contoso", "--protection-password-file", password,
+		"--exchange-key-package", filepath.Join(p.dir, "BYOK-KEK-pkg-NA-1"), "--hsm-pin-file", p.pin}
+	p.wants(3, "KF-HSM-WRAP-UNPROVEN", carry...) // as a real ceremony is
+	p.wants(0, "", append(carry, "--wrap", "software", "--out", p.dir)...)
+	bundle := filepath.Join(p.dir, "keyferry-offline-1.kfb")
+	online("upload", bundle, "--active", "contoso", "--protection-password-file", password)
+	online("receipt", bundle, "--out", p.dir)
+	p.wants(0, "", "receipt", filepath.Join(p.dir, "keyferry-online-1.kfb"))
+	p.holds("rehearsal", before, "contoso", signerLabel)
+	p.wants(0, "a private key labelled \"contoso\"", "rehearsal", "clean", "--keep", "--hsm-pin-file", p.pin)
+	p.wants(3, "KF-RUN-TERMINAL", "rehearsal", "clean", "--hsm-pin-file", p.pin)
+	p.holds("rehearsal clean without an answer", before, "contoso", signerLabel)
+	p.wants(0, "Removed", "rehearsal", "clean", "--yes", "--hsm-pin-file", p.pin)
+	p.holds("rehearsal clean", before)
+	p.wants(0, "there is nothing of this rehearsal", "rehearsal", "clean", "--yes", "--hsm-pin-file", p.pin)
+	p.wants(0, "", "transcript", "verify")
+}
+
 // TestPlainRefusals has each documented refusal told in its own sentence, with what to do.
 func TestPlainRefusals(t *testing.T) {
 	p := newPersonality(t, "")

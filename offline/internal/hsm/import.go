@@ -131,10 +131,18 @@ func checkSize(key *rsa.PrivateKey) error {
 	return control.HSMKeySize.Refuse("the key is RSA of %d bits with %d primes, not of 2048, 3072 or 4096 bits with two", key.N.BitLen(), len(key.Primes))
 }
 
-// NoWay is the refusal of a token that takes no key in: a table of the reasons, each with its ways.
+// NoWay is the refusal of a token that takes no key in: a table of the reasons, each
+// with its ways. The hint is that of the first answer that has one of its own.
 func NoWay(ways []Verdict) *control.Refusal {
+	hint := "what stands beside each way says why: allow the import of private keys in the HSM's security policy where that forbids it, or use another HSM"
 	var reasons []string
 	tried := map[string][]string{}
+	for i := len(ways) - 1; i >= 0; i-- {
+		var code pkcs11.Error
+		if errors.As(ways[i].cause, &code) {
+			hint = cmp.Or(hints[code], hint)
+		}
+	}
 	for _, v := range ways {
 		if tried[v.Reason] == nil {
 			reasons = append(reasons, v.Reason)
@@ -145,8 +153,7 @@ func NoWay(ways []Verdict) *control.Refusal {
 	for _, reason := range reasons {
 		fmt.Fprintf(&table, "\n  %s:\n    %s", reason, strings.Join(tried[reason], "\n    "))
 	}
-	return control.HSMImport.Refuse("the token takes a private key in none of %d ways:%s", len(ways), table.String()).
-		WithHint("what stands beside each way says why: allow the import of private keys in the HSM's security policy where that forbids it, or use another HSM")
+	return control.HSMImport.Refuse("the token takes no private key in, by none of the ways tried:%s", table.String()).WithHint("%s", hint)
 }
 
 // proveWay tries importWays[i] on the throw-away key, once: it comes in, is
@@ -166,7 +173,7 @@ func (t *Token) proveWay(i int) (verdict Verdict, err error) {
 	t.next("try " + way.name)
 	verdict = Verdict{Mechanism: way.name, ID: way.number}
 	if handle, err := t.brief(way.bring(t, trial.key, privateTemplate())); err != nil {
-		verdict.Result, verdict.Reason = None, err.Error()
+		verdict.Result, verdict.Reason, verdict.cause = None, err.Error(), err
 	} else {
 		verdict.Result, verdict.Reason = t.judgeImport(handle, &trial.key.PublicKey)
 		delete(t.temporary, handle)

@@ -188,12 +188,12 @@ func TestWrapUnproven(t *testing.T) {
 	}
 	invalid := "pkcs11: 0x70: CKR_MECHANISM_INVALID"
 	want := []Verdict{
-		{"CKM_RSA_AES_KEY_WRAP", "0x00001054", None, invalid},
-		{"CKM_AES_KEY_WRAP_KWP", "0x0000210B", None, invalid},
-		{"CKM_AES_KWP (Luna)", "0x80000171", None, invalid},
-		{"CKM_CLOUDHSM_AES_KEY_WRAP_ZERO_PAD", "0x8000216F", None, invalid},
-		{"CKM_WRAP_RSA_CRT_COMPONENTS (nShield)", "0xDE436973", None, invalid},
-		{"CKM_AES_KEY_WRAP_PAD", "0x0000210A", Flawed, fmt.Sprintf("%d zero bytes follow the PKCS#8 document of %d bytes", 8-len(trial.der)%8, len(trial.der))},
+		{Mechanism: "CKM_RSA_AES_KEY_WRAP", ID: "0x00001054", Result: None, Reason: invalid},
+		{Mechanism: "CKM_AES_KEY_WRAP_KWP", ID: "0x0000210B", Result: None, Reason: invalid},
+		{Mechanism: "CKM_AES_KWP (Luna)", ID: "0x80000171", Result: None, Reason: invalid},
+		{Mechanism: "CKM_CLOUDHSM_AES_KEY_WRAP_ZERO_PAD", ID: "0x8000216F", Result: None, Reason: invalid},
+		{Mechanism: "CKM_WRAP_RSA_CRT_COMPONENTS (nShield)", ID: "0xDE436973", Result: None, Reason: invalid},
+		{Mechanism: "CKM_AES_KEY_WRAP_PAD", ID: "0x0000210A", Result: Flawed, Reason: fmt.Sprintf("%d zero bytes follow the PKCS#8 document of %d bytes", 8-len(trial.der)%8, len(trial.der))},
 	}
 	for i, v := range verdicts {
 		if v != want[i] {

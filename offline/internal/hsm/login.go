@@ -80,7 +80,7 @@ func choose(ck cryptoki, cfg *Config) (slot uint, info pkcs11.TokenInfo, err err
 	}
 	switch {
 	case len(there)+len(mute) == 0:
-		return 0, info, control.HSMNoToken.Refuse("the PKCS#11 module has no initialised token in its %d slots", len(slots)).
+		return 0, info, control.HSMNoToken.Refuse("the PKCS#11 module has no initialised token in its slots, %d of them", len(slots)).
 			WithHint("connect the HSM, see that what stands between it and the module runs (a connector, a service, an address that the module's configuration names), and initialise its token; then run the same command again")
 	case len(there) == 0:
 		return 0, info, control.HSMNoToken.Refuse("the PKCS#11 module does not reach its HSM; there is %s", strings.Join(mute, ", ")).

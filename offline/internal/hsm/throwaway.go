@@ -79,11 +79,7 @@ func (t *Token) TryStore() (verdict Verdict, err error) {
 		verdict.Result, verdict.Reason = Flawed, err.Error()
 		return verdict, nil
 	case err != nil:
-		verdict.Reason = err.Error()
-		var refusal *control.Refusal
-		if errors.As(err, &refusal) && refusal.Hint != refusal.Control.Hint {
-			verdict.Reason += ": " + refusal.Hint
-		}
+		verdict.Reason, verdict.cause = err.Error(), err
 		return verdict, err
 	}
 	if err := errors.Join(kept.Remove(), t.CheckUnchanged()); err != nil {
@@ -104,7 +100,7 @@ const (
 // Untried are the verdicts of the mechanisms out and of the uses where none was tried.
 func Untried(result Result, reason string) (wraps, uses []Verdict) {
 	for _, m := range wrapMechanisms {
-		wraps = append(wraps, Verdict{m.name, m.number(), result, reason})
+		wraps = append(wraps, Verdict{Mechanism: m.name, ID: m.number(), Result: result, Reason: reason})
 	}
 	for _, use := range []string{SignUse, DecryptUse, KeepUse} {
 		uses = append(uses, Verdict{Mechanism: use, Result: result, Reason: reason})

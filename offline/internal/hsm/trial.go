@@ -27,6 +27,8 @@ type Verdict struct {
 	ID        string `json:"id"`        // the mechanism's number, as 0x0000210A
 	Result    Result `json:"result"`
 	Reason    string `json:"reason"` // how it is flawed, or why there is none
+
+	cause error // what the token answered
 }
 
 // trialKeys draws the throw-away keys at their first use: two RSA keys are made
