@@ -227,10 +227,10 @@ func TestDeviceRehearsals(t *testing.T) {
 			d.wants(0, append([]string{"doctor"}, d.chosen()...)...)
 			d.wants(0, append([]string{"init", "--rehearsal", "--signer", test.signer, "--out", stick}, d.chosen()...)...)
 			online("init", "--rehearsal")
-			online("kek", "create", "--size", "3072", "--out", stick)
+			kek := d.kekOf(filepath.Join(d.dir, "online"), stick)
 			online(append([]string{"trust"}, print("stick/offline-card-offline.json")...)...)
 			d.wants(0, append([]string{"trust"}, print("stick/BYOK-SecurityWorld-pkg-NA-1")...)...)
-			carry := []string{"import", "--wrap", "software", "--exchange-key-package", filepath.Join(stick, "BYOK-KEK-pkg-NA-1"), "--hsm-pin-file", d.pin}
+			carry := []string{"import", "--wrap", "software", "--exchange-key-package", filepath.Join(stick, "BYOK-KEK-pkg-NA-1"), "--kek-fingerprint", kek, "--hsm-pin-file", d.pin}
 			upload := []string{"upload", filepath.Join(stick, "keyferry-offline-1.kfb"), "--active", test.keys[0]}
 			for _, name := range test.keys {
 				v := vectors.OneTPD(t, name)

@@ -210,6 +210,19 @@ func TestPersonalities(t *testing.T) {
 	}
 }
 
+// kekOf makes the KEK of a rehearsal and returns its fingerprint, as a second person
+// reads it from the vault.
+func (r *realSide) kekOf(online, out string) string {
+	r.t.Helper()
+	text, err := exec.Command("online", "kek", "create", "--size", "3072", "--out", out, "--state", online, "--json").Output()
+	r.must(err)
+	var doc struct {
+		KEK string `json:"kek_fingerprint"`
+	}
+	r.must(json.Unmarshal(text, &doc))
+	return doc.KEK
+}
+
 // TestDressRehearsal goes a rehearsal in a token that is not its own: the real refusals and
 // prompts are played, the receipt closes the ledger, and what was stored is cleaned away.
 func TestDressRehearsal(t *testing.T) {
@@ -229,13 +242,13 @@ func TestDressRehearsal(t *testing.T) {
 	p.holds("init without a PIN", before)
 	p.wants(0, "", append([]string{"init", "--rehearsal", "--out", p.dir}, chosen...)...)
 	online("init", "--rehearsal")
-	online("kek", "create", "--size", "3072", "--out", p.dir)
+	kek := p.kekOf(filepath.Join(p.dir, "online"), p.dir)
 	online(append([]string{"trust"}, pins("offline-card-offline.json")...)...)
 	p.wants(0, "", append([]string{"trust"}, pins("BYOK-SecurityWorld-pkg-NA-1")...)...)
 	v := vectors.OneTPD(t, "contoso-mode2")
 	password := p.write("password", append(bytes.Clone(v.Password), '\n'))
 	carry := []string{"import", "--tpd-file-path", p.write("tpd.xml", v.XML), "--key-identifier", "contoso", "--protection-password-file", password,
-		"--exchange-key-package", filepath.Join(p.dir, "BYOK-KEK-pkg-NA-1"), "--hsm-pin-file", p.pin}
+		"--exchange-key-package", filepath.Join(p.dir, "BYOK-KEK-pkg-NA-1"), "--kek-fingerprint", kek, "--hsm-pin-file", p.pin}
 	p.wants(3, "KF-HSM-WRAP-UNPROVEN", carry...) // as a real ceremony is
 	p.wants(0, "", append(carry, "--wrap", "software", "--out", p.dir)...)
 	bundle := filepath.Join(p.dir, "keyferry-offline-1.kfb")
