@@ -193,7 +193,7 @@ func clearAll(exports []*export) {
 // newRecord is the record before the token has to do with the key.
 func (e *export) newRecord() keyRecord {
 	return keyRecord{
-		Format: "keyferry-key-v1", ID: e.id, Disposition: e.disposition(), Time: time.Now().UTC().Truncate(time.Second),
+		Format: "keyferry-key-v2", Tool: "keyferry offline, " + version, ID: e.id, Disposition: e.disposition(), Time: time.Now().UTC().Truncate(time.Second),
 		Report: e.Report(), Verdicts: []hsm.Verdict{}, OneTimePassword: e.oneTime != nil, Warnings: e.warnings(),
 	}
 }

@@ -433,6 +433,7 @@ func checkOthers(h *ceremony.Journal, exports []*export) error {
 // it is secret.
 type keyRecord struct {
 	Format      string         `json:"format"`
+	Tool        string         `json:"tool"` // and its version
 	ID          string         `json:"id"`
 	Disposition string         `json:"disposition"` // a Microsoft-managed key has neither token nor KEK
 	Time        time.Time      `json:"time"`

@@ -82,6 +82,9 @@ func beginReal(t *testing.T, way string) *real {
 	}
 	r.do("offline", append(carry, "--protection-password-file", "pw")...)
 	r.do("online", "package", "--state", "T", "stick/keyferry-offline-1.kfb", "--out", "transfer")
+	if byok := r.read("transfer", "KeyTransferPackage-"+r.keys[0].Name+".byok"); !regexp.MustCompile(`"generator": "keyferry offline, \S.*; source HSM: SoftHSM project SoftHSM v2, firmware [0-9.]+"`).Match(byok) {
+		t.Errorf("the generator in %s", byok)
+	}
 	for i, v := range r.keys {
 		public, err := x509.MarshalPKIXPublicKey(&v.Key.PublicKey)
 		if err != nil {
@@ -188,7 +191,15 @@ func TestRealByKit(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("the kit ends with %d:\n%s", code, shown)
 	}
-	r.do("online", "upload", "--state", "T", "stick/keyferry-offline-1.kfb", "--active", r.keys[0].Name, "--result", "the kit [1] é/keyferry-result.json", "--yes")
+	digest := ""
+	for _, row := range regexp.MustCompile(`(?m)^ +\d+   ((?:[0-9a-f]{2} ){8})`).FindAllStringSubmatch(shown, -1) {
+		digest += row[1]
+	}
+	take := []string{"upload", "--state", "T", "stick/keyferry-offline-1.kfb", "--active", r.keys[0].Name, "--result", "the kit [1] é/keyferry-result.json", "--result-digest"}
+	if said, code := r.try("online", append(take, strings.Repeat("0", 64))...); code != 1 || !strings.Contains(said, "KF-RMS-RESULT") {
+		t.Errorf("another digest: exit code %d\n%s", code, said)
+	}
+	r.do("online", append(take, digest)...)
 	r.end()
 }
 

@@ -27,7 +27,7 @@ func TestNoTraceOnDisk(t *testing.T) {
 	s.run("online upload --state T stick/keyferry-offline-1.kfb --active key --protection-password-file pw")
 	s.run("online receipt --state T stick/keyferry-offline-1.kfb --out stick")
 	written = append(written, s.trace("write", "offline receipt --state S stick/keyferry-online-1.kfb")...)
-	if !bytes.Contains(written, []byte(`"event":"receipt"`)) || !bytes.Contains(written, []byte("keyferry-key-v1")) {
+	if !bytes.Contains(written, []byte(`"event":"receipt"`)) || !bytes.Contains(written, []byte("keyferry-key-v2")) {
 		t.Fatalf("the ceremony is not in the %d bytes that were recorded", len(written))
 	}
 	for _, name := range found(written, needles(s.v, s.pin())) {

@@ -154,8 +154,13 @@ func (u *upload) instructions(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	handed, kit, err := u.kit()
+	if err != nil {
+		return "", err
+	}
 	steps := []string{
-		"take the folder to a Windows machine with the AIPService module; there, in Windows PowerShell 5.1: powershell.exe -ExecutionPolicy RemoteSigned -File " + tenant.KitScript,
+		"take the folder to a Windows machine with the AIPService module; there, in Windows PowerShell 5.1, in that folder, this line, which compares the script and then runs it:\n" + kit.Command(),
+		"by hand that is: powershell.exe -NoProfile -ExecutionPolicy RemoteSigned -File " + tenant.KitScript + ", once Get-FileHash gives for it " + handed.Script.String(),
 		"bring back " + tenant.ResultFile + ", which it writes beside itself, and run here: " + u.io.Line("online", append(again, "--result", tenant.ResultFile)...),
 	}
 	if slices.ContainsFunc(u.steps, func(s *step) bool { return s.OneTime != nil }) {

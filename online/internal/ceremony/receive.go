@@ -5,6 +5,8 @@ package ceremony
 import (
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -158,8 +160,24 @@ type Transfer struct {
 	Foreign    *Foreign                // where no bundle says which key this is
 }
 
-// generator names what made a transfer blob, inside it.
-const generator = "Keyferry"
+// generatorOf names in a transfer blob what made it: tool and version, then the HSM that
+// the key comes from, by the record that travels with it. It is for people; nothing
+// depends on it.
+func generatorOf(record []byte) (string, error) {
+	var made struct {
+		Tool  string `json:"tool"`
+		Token struct {
+			Manufacturer string `json:"manufacturer"`
+			Model        string `json:"model"`
+			Firmware     string `json:"firmware"`
+		} `json:"token"`
+	}
+	if err := json.Unmarshal(record, &made); err != nil {
+		return "", control.BundleContents.Refuse("the record of a key can't be read: %w", err)
+	}
+	text := fmt.Sprintf("%s; source HSM: %s %s, firmware %s", made.Tool, made.Token.Manufacturer, made.Token.Model, made.Token.Firmware)
+	return control.Plain(text[:min(len(text), 400)]), nil
+}
 
 // Transfers takes the keys out of the bundle.
 func (r *Received) Transfers() ([]*Transfer, error) {
@@ -168,7 +186,7 @@ func (r *Received) Transfers() ([]*Transfer, error) {
 	for _, k := range r.Index.Keys {
 		paths = append(paths, path(k, tpdName(k)))
 		if !k.MicrosoftManaged() {
-			paths = append(paths, path(k, bundle.WrappedName))
+			paths = append(paths, path(k, bundle.WrappedName), path(k, bundle.RecordName))
 		}
 		if hasOneTime(k) {
 			paths = append(paths, path(k, bundle.OneTimeName))
@@ -187,6 +205,10 @@ func (r *Received) Transfers() ([]*Transfer, error) {
 		if !k.MicrosoftManaged() {
 			ciphertext := files[path(k, bundle.WrappedName)]
 			t.Ciphertext = fingerprint.Of(ciphertext)
+			generator, err := generatorOf(files[path(k, bundle.RecordName)])
+			if err != nil {
+				return nil, err
+			}
 			if t.BYOK, err = byok.Marshal(k.KID, ciphertext, generator); err != nil {
 				return nil, err
 			}
