@@ -62,10 +62,12 @@ of it in the outbox. Nothing is changed before everything was checked.
                                      exactly, and says so
   --retain-extractable               leave the key in the HSM extractable
   --keyless-element omit|empty       what the keyless TPD has in the key's place
-  --keyless-password keep|fresh      its password: the export's, or a one-time
-                                     password that travels in the bundle, so
-                                     that the export's stays on this side; not
-                                     with --microsoft-managed
+  --keyless-password keep|fresh      its password: the export's, or (recommended)
+                                     a one-time password that travels in the
+                                     bundle, so that the export's stays on this
+                                     side and the upload asks for none; it is
+                                     encrypted anew then, so not byte for byte
+                                     as exported; not with --microsoft-managed
   --hsm-pin-file PATH                the HSM's PIN (or --hsm-pin-fd N)
   --hsm-so-pin-file PATH             the secret of its administrator, of an HSM that
                                      wants it to make keys (or --hsm-so-pin-fd N)
@@ -75,7 +77,7 @@ of it in the outbox. Nothing is changed before everything was checked.
                                      token that keeps all it gets, and remove it
 
 Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
-           --protection-password-file pw --exchange-key-package BYOK-KEK-pkg-NA-1
+           --keyless-password fresh --exchange-key-package BYOK-KEK-pkg-NA-1
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		o := &importOptions{}

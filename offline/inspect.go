@@ -105,24 +105,15 @@ func parseRoots(texts []string) ([]fingerprint.Fingerprint, error) {
 // run reports on every file. Its error is those of all files that must not be
 // used; a key that can only be Microsoft-managed is none.
 func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) error {
-	passwords, err := passwordsOf(ctx, io, o.password, paths)
+	terms := tpd.Terms{Now: time.Now(), PinnedRoots: o.roots, AcceptTemplates: o.accept}
+	files, problems, err := inspect.ReadAll(ctx, io, o.password, paths, terms, false)
 	if err != nil {
 		return err
 	}
-	terms := tpd.Terms{Now: time.Now(), PinnedRoots: o.roots, AcceptTemplates: o.accept}
-	files := make([]inspect.File, len(paths))
-	reports := make([]*tpd.Report, len(paths))
-	var problems []error
-	for i, path := range paths {
-		io.Progress("inspecting", i, len(paths))
-		files[i] = inspect.Read(path, passwords[i], terms, false)
-		clear(passwords[i])
-		reports[i] = files[i].Report
-		if err := files[i].Err; err != nil {
-			problems = append(problems, control.About(inspect.FileName(path), err))
-		}
+	var reports []*tpd.Report
+	for _, f := range files {
+		reports = append(reports, f.Report)
 	}
-	io.Progress("inspecting", len(paths), len(paths))
 	found := survey.New(reports, terms.Now)
 	problems = append(problems, refuseConflicts(files, found)...)
 	var text strings.Builder

@@ -55,8 +55,9 @@ refused at once: --retain-extractable leaves the key as it is.
                                      does not verify, recorded; may be repeated
   --retain-extractable               leave the key in the HSM extractable
   --keyless-element omit|empty       what the keyless TPD has in the key's place
-  --keyless-password keep|fresh      its password: the export's, or a one-time
-                                     password that travels in the bundle
+  --keyless-password keep|fresh      its password: the export's, or (recommended)
+                                     a one-time password that travels in the
+                                     bundle: offline help import has more
   --hsm-pin-file PATH                the HSM's PIN (or --hsm-pin-fd N)
   --hsm-so-pin-file PATH             the secret of its administrator, of an HSM that
                                      wants it to change keys (or --hsm-so-pin-fd N)

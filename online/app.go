@@ -34,6 +34,7 @@ var app = &cli.App{
 		kekFetchCommand,
 		approversCommand,
 		trustCommand,
+		inspectCommand,
 		verifyCommand,
 		packageCommand,
 		uploadCommand,

@@ -28,7 +28,7 @@ var (
 	TPDKeyNumber   = tpd("KF-TPD-KEY-NUMBER", "the key serves all the same; look at the CSP of the AD RMS server if this surprises you")
 	TPDCSPMode     = tpd("KF-TPD-CSP-MODE", "export the domain again from a server whose CSP suits its cryptographic mode: PROV_RSA_AES (24), in mode 1 also PROV_RSA_FULL (1)")
 	TPDMode        = tpd("KF-TPD-MODE", "AD RMS knows RSA-1024 with SHA-1 (mode 1) and RSA-2048 with SHA-256 (mode 2) only")
-	TPDMode1       = tpd("KF-TPD-MODE1", "no vault takes this key: carry it in its TPD with `offline import --microsoft-managed`, to be a Microsoft-managed key in Azure RMS that stays archived")
+	TPDMode1       = tpd("KF-TPD-MODE1", "no vault takes this key: carry it in its TPD with `offline import --microsoft-managed`, to be a Microsoft-managed key in Azure RMS that stays archived; where a cluster has no other key, Microsoft's guide makes it active until the migration is complete, then rekeys the tenant with a key of 2048 bits")
 	TPDKeyInHSM    = tpd("KF-TPD-KEY-IN-HSM", "have the HSM wrap the key where it is: offline wrap")
 	TPDKeyless     = tpd("KF-TPD-KEYLESS", "export the domain again: nobody but a person who had the export's password can have put that there, so find out who had it")
 	TPDKeyPEM      = tpd("KF-TPD-KEY-PEM", "give the PEM file that TpdUtil wrote beside the keyless TPD: one RSA key, as PKCS#8 or PKCS#1, not encrypted")

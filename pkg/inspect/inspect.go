@@ -7,6 +7,7 @@ package inspect
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -32,8 +33,47 @@ type File struct {
 	Err error `json:"-"` // why it must not be used
 }
 
-// Read reads and checks a file: an export, or a keyless TPD.
-func Read(path string, password []byte, terms tpd.Terms, keyless bool) File {
+// ReadAll reads and checks files: exports, or keyless TPDs. It returns an error for
+// each that must not be used.
+func ReadAll(ctx context.Context, io *cli.IO, flags *cli.SecretFlags, paths []string, terms tpd.Terms, keyless bool) (files []File, problems []error, err error) {
+	passwords, err := Passwords(ctx, io, flags, paths)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, path := range paths {
+		io.Progress("inspecting", i, len(paths))
+		f := read(path, passwords[i], terms, keyless)
+		clear(passwords[i])
+		files = append(files, f)
+		if f.Err != nil {
+			problems = append(problems, control.About(FileName(path), f.Err))
+		}
+	}
+	io.Progress("inspecting", len(paths), len(paths))
+	return files, problems, nil
+}
+
+// Passwords reads the passwords of exports. Where they are typed, each file's is asked
+// for by its name and tried at once, unless one that was typed before opens it.
+func Passwords(ctx context.Context, io *cli.IO, flags *cli.SecretFlags, paths []string) ([][]byte, error) {
+	if flags.Given() {
+		return flags.Read(ctx, io, len(paths))
+	}
+	var names []string
+	for _, path := range paths {
+		names = append(names, FileName(path))
+	}
+	return flags.ReadEach(ctx, io, names, func(i int, password []byte) error {
+		f := read(paths[i], password, tpd.Terms{}, false)
+		if f.Control == control.TPDPassword.ID {
+			return f.Err
+		}
+		return nil // what else is wrong with it is told later
+	})
+}
+
+// read reads and checks a file.
+func read(path string, password []byte, terms tpd.Terms, keyless bool) File {
 	f := File{File: path}
 	if err := f.read(password, terms, keyless); err != nil {
 		f.Refuse(cli.Refusals(err)[0])
@@ -143,7 +183,11 @@ func describe(w *strings.Builder, r *tpd.Report, verbose bool) {
 		describeTemplate(w, t, verbose)
 	}
 	for _, f := range r.Findings {
-		Line(w, findingLabel(r, f), "%s", cli.Fold(f.Message+" ["+f.Control+"]", 16))
+		label, text := findingLabel(r, f), f.Message+" ["+f.Control+"]"
+		if label == "limit" {
+			text += ": " + f.Hint
+		}
+		Line(w, label, "%s", cli.Fold(text, 16))
 	}
 }
 

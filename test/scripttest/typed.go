@@ -14,14 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// typed runs a command on a terminal of its own, waits for the prompt, and
-// types the first line of a file, as a person would. It fails when the terminal
-// shows what was typed.
+// typed runs a command on a terminal of its own, waits for each of the prompts,
+// which have | between them, and types the line of a file that is for it, as a
+// person would. It fails when the terminal shows what was typed.
 func typed(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 3 {
-		ts.Fatalf("usage: [!] typed PROMPT FILE COMMAND…")
+		ts.Fatalf("usage: [!] typed PROMPT[|PROMPT…] FILE COMMAND…")
 	}
-	answer := strings.TrimRight(ts.ReadFile(args[1]), "\n")
+	prompts, answers := strings.Split(args[0], "|"), strings.Split(strings.TrimRight(ts.ReadFile(args[1]), "\n"), "\n")
+	if len(prompts) != len(answers) {
+		ts.Fatalf("%d prompts, but %d answers", len(prompts), len(answers))
+	}
 	person, terminal, err := OpenTerminal()
 	ts.Check(err)
 	defer person.Close()
@@ -32,32 +35,35 @@ func typed(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	ts.Check(cmd.Start())
 	terminal.Close()
-	shown := converse(person, args[0], answer)
+	shown := converse(person, prompts, answers)
 	err = cmd.Wait()
 	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
 		ts.Check(err)
 	}
 	ts.Logf("[terminal]\n%s", shown)
-	switch {
-	case strings.Count(shown, args[0]) != 1:
-		ts.Fatalf("the terminal asked %q %d times, want once", args[0], strings.Count(shown, args[0]))
-	case strings.Contains(shown, answer):
-		ts.Fatalf("the terminal shows what was typed")
-	case (err != nil) != neg:
+	for i, prompt := range prompts {
+		if strings.Count(shown, prompt) != 1 {
+			ts.Fatalf("the terminal asked %q %d times, want once", prompt, strings.Count(shown, prompt))
+		}
+		if strings.Contains(shown, answers[i]) {
+			ts.Fatalf("the terminal shows what was typed")
+		}
+	}
+	if (err != nil) != neg {
 		ts.Fatalf("the command ended with: %v", err)
 	}
 }
 
-// converse reads what the terminal shows to its end, and answers the prompt,
-// each time it comes.
-func converse(person *os.File, prompt, answer string) string {
+// converse reads what the terminal shows to its end, and answers each prompt when
+// it comes.
+func converse(person *os.File, prompts, answers []string) string {
 	var shown strings.Builder
 	answered := 0
 	for buf := make([]byte, 1024); ; {
 		n, err := person.Read(buf)
 		shown.Write(buf[:n])
-		for ; err == nil && answered < strings.Count(shown.String(), prompt); answered++ {
-			_, err = person.WriteString(answer + "\n")
+		for ; err == nil && answered < len(prompts) && strings.Contains(shown.String(), prompts[answered]); answered++ {
+			_, err = person.WriteString(answers[answered] + "\n")
 		}
 		if err != nil { // EIO: nobody has the terminal open any more
 			return shown.String()
