@@ -84,6 +84,7 @@ func (c *carrier) staged(e *export) ceremony.Imported {
 	record := ceremony.Imported{
 		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, Package: c.kekPath, KEK: e.record.KID,
 		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings,
+		Accepted: e.Report().Accepted,
 	}
 	if !e.managed {
 		record.Wrapped, record.Retained, record.KEKPrint = fingerprint.Of(e.ciphertext), c.retain, e.record.KEK

@@ -39,7 +39,7 @@ type checker struct {
 func (d *Domain) check(terms Terms, keyless bool) Identity {
 	c := &checker{d: d, terms: terms, keyless: keyless, r: &Report{
 		HasKey: d.hasKeyField, Derivation: Derivations{d.DocumentDerivation, d.KeyDerivation},
-		Templates: []xrml.Template{}, LicensingURLs: []string{}, Findings: []Finding{},
+		Templates: []xrml.Template{}, Accepted: []string{}, LicensingURLs: []string{}, Findings: []Finding{},
 	}}
 	c.readChain()
 	for _, step := range []func(){
@@ -332,6 +332,7 @@ func (c *checker) templates() {
 func (c *checker) refuseTemplate(id string, refusal *control.Refusal) {
 	if slices.Contains(c.terms.AcceptTemplates, id) || slices.Contains(c.terms.AcceptTemplates, AnyTemplate) {
 		refusal.Message += "; it was accepted as " + id
+		c.r.Accepted = append(c.r.Accepted, id)
 		c.r.warn(refusal)
 		return
 	}

@@ -42,7 +42,8 @@ type Report struct {
 	KeyNumber        int             `json:"key_number"`
 	SLC              *xrml.SLC       `json:"slc"`
 	Templates        []xrml.Template `json:"templates"`
-	LicensingURLs    []string        `json:"licensing_urls"` // to which clients may still turn: of the SLC and the templates
+	Accepted         []string        `json:"accepted_templates"` // that do not verify, see [Terms]
+	LicensingURLs    []string        `json:"licensing_urls"`     // to which clients may still turn: of the SLC and the templates
 	Findings         []Finding       `json:"findings"`
 	Verdict          string          `json:"verdict"`
 	Reason           string          `json:"reason"`

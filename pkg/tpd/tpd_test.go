@@ -161,7 +161,7 @@ func TestReportIsStable(t *testing.T) {
 		t.Fatal(err)
 	}
 	onlyFields(t, fields, "key_guid", "fingerprint", "fingerprint_words", "modulus_base64", "bits", "mode", "has_key", "derivation", "csp_type", "csp_name", "key_container", "key_number",
-		"slc", "templates", "licensing_urls", "findings", "verdict", "reason")
+		"slc", "templates", "accepted_templates", "licensing_urls", "findings", "verdict", "reason")
 	onlyFields(t, fields["slc"], "server_name", "server_url", "issued", "valid_from", "valid_until", "issuing_from", "issuing_until", "digest_algorithm",
 		"issuer_name", "self_enrolled", "chain_length", "hierarchy", "root_fingerprint", "root_pinned")
 	onlyFields(t, fields["templates"].([]any)[0], "guid", "issued", "names", "ambiguous_names", "distribution_points", "rights", "anyone")

@@ -81,7 +81,7 @@ func (s *spec) expected() *Report {
 			DigestAlgorithm: "SHA-256", IssuerName: parties[1].name, SelfEnrolled: s.selfEnrolled, ChainLength: 4,
 			Hierarchy: xrml.Production, RootFingerprint: xrml.Fingerprint(parties[4].key),
 		},
-		Templates: []xrml.Template{}, Verdict: VerdictHSM,
+		Templates: []xrml.Template{}, Accepted: []string{}, Verdict: VerdictHSM,
 	}
 	r.FingerprintWords = inWords(r.Fingerprint)
 	if r.HasKey {

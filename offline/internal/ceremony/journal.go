@@ -80,7 +80,8 @@ type Imported struct {
 	Mechanism   string                  `json:"mechanism"`
 	Wrapped     fingerprint.Fingerprint `json:"wrapped"` // of the ciphertext
 	Retained    bool                    `json:"retained_extractable"`
-	Warnings    []string                `json:"warnings"` // control IDs
+	Warnings    []string                `json:"warnings"`           // control IDs
+	Accepted    []string                `json:"accepted_templates"` // that do not verify, by GUID
 
 	KEKPrint *fingerprint.Fingerprint `json:"kek_fingerprint"` // of the KEK's PKIX DER; null for a Microsoft-managed key
 }
