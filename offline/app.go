@@ -10,44 +10,48 @@ import "keyferry/pkg/cli"
 // version is set by the build.
 var version = "development build"
 
-var app = &cli.App{
-	Name:    "offline",
-	Summary: "offline: Keyferry's disconnected side. Takes AD RMS keys from TPD exports into an HSM and seals them for the vault.",
-	Version: "keyferry offline, " + version,
-	Around:  inSandbox, AroundHelp: sandboxHelp,
-	Commands: []cli.Command{
-		doctorCommand,
-		initCommand,
-		trustCommand,
-		packagesCommand,
-		inspectCommand,
-		importCommand,
-		wrapCommand,
-		sealCommand,
-		approveCommand,
-		receiptCommand,
-		statusCommand,
-		nextCommand,
-		rehearsalCommand,
-		fingerprints.Show(),
-		runSheets.Write(),
-		transcript.Show(),
-		transcript.Verify(),
-		selftestCommand,
-	},
-	Seeds: []cli.Seed{{
-		Switch:  "-ImportRmsCentrallyManagedKey",
-		Command: "import",
-		Params: []cli.Param{
-			{Name: "-TpdFilePath", Flag: "--tpd-file-path"},
-			{Name: "-TpdFile", Flag: "--tpd-file-path"},
-			{Name: "-ProtectionPassword", Flag: "--protection-password", Kind: cli.Secret},
-			{Name: "-KeyIdentifier", Flag: "--key-identifier"},
-			{Name: "-ExchangeKeyPackage", Flag: "--exchange-key-package"},
-			{Name: "-NewSecurityWorldPackage", Flag: "--new-security-world-package"},
-			{Name: "-WhatIf", Flag: "--dry-run", Kind: cli.Bare},
-			{Name: "-Force", Flag: "--yes", Kind: cli.Bare},
-			{Name: "-Verbose", Flag: "--verbose", Kind: cli.Bare},
+// newApp is the command line. Its commands learn by p what the process gave up.
+func newApp() *cli.App {
+	p := &process{}
+	return &cli.App{
+		Name:    "offline",
+		Summary: "offline: Keyferry's disconnected side. Takes AD RMS keys from TPD exports into an HSM and seals them for the vault.",
+		Version: "keyferry offline, " + version,
+		Around:  p.enter, AroundHelp: sandboxHelp,
+		Commands: []cli.Command{
+			doctorCommand(p),
+			initCommand(p),
+			trustCommand,
+			packagesCommand,
+			inspectCommand,
+			importCommand(p),
+			wrapCommand(p),
+			sealCommand(p),
+			approveCommand,
+			receiptCommand,
+			statusCommand,
+			nextCommand,
+			rehearsalCommand(p),
+			fingerprints.Show(),
+			runSheets.Write(),
+			transcript.Show(),
+			transcript.Verify(),
+			selftestCommand(p),
 		},
-	}},
+		Seeds: []cli.Seed{{
+			Switch:  "-ImportRmsCentrallyManagedKey",
+			Command: "import",
+			Params: []cli.Param{
+				{Name: "-TpdFilePath", Flag: "--tpd-file-path"},
+				{Name: "-TpdFile", Flag: "--tpd-file-path"},
+				{Name: "-ProtectionPassword", Flag: "--protection-password", Kind: cli.Secret},
+				{Name: "-KeyIdentifier", Flag: "--key-identifier"},
+				{Name: "-ExchangeKeyPackage", Flag: "--exchange-key-package"},
+				{Name: "-NewSecurityWorldPackage", Flag: "--new-security-world-package"},
+				{Name: "-WhatIf", Flag: "--dry-run", Kind: cli.Bare},
+				{Name: "-Force", Flag: "--yes", Kind: cli.Bare},
+				{Name: "-Verbose", Flag: "--verbose", Kind: cli.Bare},
+			},
+		}},
+	}
 }

@@ -3,25 +3,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
 	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
-	"keyferry/pkg/control"
-	"keyferry/pkg/dispatch"
-	"keyferry/pkg/filetype"
-	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
-	"keyferry/pkg/trust"
 )
 
 var approveCommand = cli.Command{
@@ -60,85 +51,20 @@ Example: offline approve --signature alice.sig --signature bob.sig
 					return err
 				}
 			}
-			return withState(io, func(s *state.State) error { return approve(io, s, request, *signatures) })
+			return withState(io, func(s *state.State) error {
+				done, err := ceremony.Approve(s, request, *signatures)
+				if err != nil {
+					return err
+				}
+				return reportApprovals(io, s, done)
+			})
 		}
 	},
 }
 
-// approve attaches signatures to the last bundle, and shows what they approve.
-func approve(io *cli.IO, s *state.State, request string, signatures []string) error {
-	w, _, err := pinnedWorld(s)
-	if err != nil {
-		return err
-	}
-	self, err := ownKey(s)
-	if err != nil {
-		return err
-	}
-	h, err := ceremony.ReadJournal(s.Ledger)
-	if err != nil {
-		return err
-	}
-	b := h.LastBundle()
-	if b.Sequence == 0 {
-		return control.ApprovalBundle.Refuse("no bundle was sealed yet")
-	}
-	var m bundle.Manifest
-	var asked []byte
-	var all []sshsig.PublicKey
-	err = dispatch.Kept(s, b.Sequence, self, func(own *bundle.Own) error {
-		m, asked, all = own.Manifest, own.Request(), own.Approvals()
-		if own.Digest != b.Manifest {
-			return control.StateDamaged.Refuse("the sealed bundle %d is not the one that the ledger knows", b.Sequence)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if request != "" {
-		file, err := cli.ReadInput(request)
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(file, asked) {
-			err := control.ApprovalBundle.Refuse("%s is not the request for bundle %d", control.Quote(request), b.Sequence)
-			return filetype.Explain(err, file, filetype.Request)
-		}
-	}
-
-	var armored [][]byte
-	for _, path := range signatures {
-		file, err := cli.ReadInput(path)
-		if err != nil {
-			return err
-		}
-		if _, err := bundle.ReadApproval(file); err != nil {
-			return filetype.Explain(control.About(control.Quote(path), err), file, filetype.Signature)
-		}
-		armored = append(armored, file)
-	}
-	if len(armored) > 0 {
-		var signers []sshsig.PublicKey
-		if signers, all, err = dispatch.Attach(s, b.Sequence, self, armored, w.ApproverKeys()); err != nil {
-			return err
-		}
-		for i, signer := range signers {
-			known := slices.ContainsFunc(h.Approvals[b.Manifest], func(known ceremony.Approval) bool { return known.By.Key.Equal(signer) })
-			if known { // a run that was stopped has told the ledger
-				continue
-			}
-			record := ceremony.Approved{Manifest: b.Manifest, Approver: w.Who([]sshsig.PublicKey{signer})[0], Signature: fingerprint.Of(armored[i])}
-			if err := s.Ledger.Append(time.Now(), ceremony.EventApproved, record); err != nil {
-				return err
-			}
-		}
-	}
-	return reportApprovals(io, s, w, b, m, w.Who(all))
-}
-
-func reportApprovals(io *cli.IO, s *state.State, w *trust.World, b ceremony.Sealed, m bundle.Manifest, who []trust.Approver) error {
-	lines := append(describeManifest(m), "The manifest's fingerprint:", b.Manifest.Spoken())
+func reportApprovals(io *cli.IO, s *state.State, done *ceremony.ApproveResult) error {
+	w, b, who := done.World, done.Sealed, done.Approved
+	lines := append(describeManifest(done.Request), "The manifest's fingerprint:", b.Manifest.Spoken())
 	for _, a := range who {
 		lines = append(lines, "Approved by "+a.String())
 	}
@@ -146,7 +72,7 @@ func reportApprovals(io *cli.IO, s *state.State, w *trust.World, b ceremony.Seal
 	if len(who) < w.Threshold {
 		lines = append(lines, w.ApprovalRule())
 	}
-	doc := map[string]any{"sequence": b.Sequence, "manifest": b.Manifest, "request": m, "approved_by": who, "threshold": w.Threshold, "held_back": b.HeldBack}
+	doc := map[string]any{"sequence": b.Sequence, "manifest": b.Manifest, "request": done.Request, "approved_by": who, "threshold": w.Threshold, "held_back": b.HeldBack}
 	return result(io, s, doc, strings.Join(lines, "\n"))
 }
 

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/fingerprint"
 	"keyferry/test/judges"
 	"keyferry/test/vectors"
@@ -148,7 +149,7 @@ var foreign = map[string][]string{
 // nothing is stored that was not asked for, and each key is there once.
 func TestDevices(t *testing.T) {
 	for _, kind := range []string{"nethsm", "yubihsm"} {
-		for _, signer := range []string{signerFile, signerHSM} {
+		for _, signer := range []string{ceremony.SignerFile, ceremony.SignerHSM} {
 			t.Run(kind+" "+signer, func(t *testing.T) {
 				d := startDevice(t, kind, foreign[kind]...)
 				v, w := vectors.OneTPD(t, "contoso-mode2"), vectors.OneTPD(t, "contoso-legacy-kdf")
@@ -167,8 +168,8 @@ func TestDevices(t *testing.T) {
 				d.wantKeys("doctor --hsm-try-store", before)
 
 				d.ready(signer)
-				if signer == signerHSM {
-					before = append(before, signerLabel)
+				if signer == ceremony.SignerHSM {
+					before = append(before, ceremony.SignerLabel)
 				}
 				d.wantKeys("init", before)
 				if out := d.wants(3, d.importOf(v)...); !strings.Contains(out, "KF-HSM-WRAP-UNPROVEN") || !strings.Contains(out, "--wrap software") {
@@ -201,10 +202,10 @@ func TestDeviceRehearsals(t *testing.T) {
 		kind, signer string
 		keys         []string
 	}{
-		{"nethsm", signerHSM, []string{"contoso-mode2", "contoso-legacy-kdf"}},
-		{"nethsm", signerFile, []string{"contoso-mode2"}},
-		{"yubihsm", signerHSM, []string{"contoso-mode2", "contoso-legacy-kdf"}},
-		{"yubihsm", signerFile, []string{"contoso-mode2"}},
+		{"nethsm", ceremony.SignerHSM, []string{"contoso-mode2", "contoso-legacy-kdf"}},
+		{"nethsm", ceremony.SignerFile, []string{"contoso-mode2"}},
+		{"yubihsm", ceremony.SignerHSM, []string{"contoso-mode2", "contoso-legacy-kdf"}},
+		{"yubihsm", ceremony.SignerFile, []string{"contoso-mode2"}},
 	} {
 		t.Run(test.kind+" "+test.signer, func(t *testing.T) {
 			t.Parallel()
@@ -250,8 +251,8 @@ func TestDeviceRehearsals(t *testing.T) {
 				t.Errorf("%d keys have arrived, of %d:\n%s", got, len(test.keys), status)
 			}
 			held := test.keys
-			if test.signer == signerHSM {
-				held = append([]string{signerLabel}, held...)
+			if test.signer == ceremony.SignerHSM {
+				held = append([]string{ceremony.SignerLabel}, held...)
 			}
 			d.wantKeys("rehearsal", before, held...)
 			if out := d.wants(0, "rehearsal", "clean", "--keep", "--hsm-pin-file", d.pin); !strings.Contains(out, test.keys[0]) {
@@ -280,7 +281,7 @@ func TestDeviceFaults(t *testing.T) {
 			log := filepath.Join(t.TempDir(), "requests")
 			d := startDevice(t, kind, "NETHSM_THROTTLE=0", "NETHSM_LOG="+log)
 			d.log = log
-			d.ready(signerFile)
+			d.ready(ceremony.SignerFile)
 			v := vectors.OneTPD(t, "contoso-mode2")
 			command := append(d.importOf(v), "--wrap", "software")
 			state := filepath.Join(d.dir, "state")

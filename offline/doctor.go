@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/machine"
 	"keyferry/offline/internal/module"
@@ -22,11 +23,12 @@ import (
 	"keyferry/pkg/state"
 )
 
-var doctorCommand = cli.Command{
-	Name:    "doctor",
-	Summary: "look at the machine, the sandbox and the HSM before the day",
-	Shows:   true,
-	Usage: `
+func doctorCommand(p *process) cli.Command {
+	return cli.Command{
+		Name:    "doctor",
+		Summary: "look at the machine, the sandbox and the HSM before the day",
+		Shows:   true,
+		Usage: `
 Usage: offline doctor [flags]
 
 Looks at what a ceremony stands on, and changes nothing:
@@ -58,19 +60,21 @@ Each import looks at all of this again.
 Example: offline doctor --hsm-module /usr/lib/softhsm/libsofthsm2.so
            --hsm-token hsm --hsm-pin-file pin
 `,
-	Setup: func(flags *pflag.FlagSet) cli.Run {
-		o := doctorOptions{token: addTokenFlags(flags)}
-		flags.BoolVar(&o.tryStore, "hsm-try-store", false, "")
-		return func(ctx context.Context, io *cli.IO, args []string) error {
-			if err := errors.Join(io.NoArguments(args), o.token.check()); err != nil {
-				return err
+		Setup: func(flags *pflag.FlagSet) cli.Run {
+			o := doctorOptions{process: p, token: addTokenFlags(flags, p)}
+			flags.BoolVar(&o.tryStore, "hsm-try-store", false, "")
+			return func(ctx context.Context, io *cli.IO, args []string) error {
+				if err := errors.Join(io.NoArguments(args), o.token.check()); err != nil {
+					return err
+				}
+				return o.run(ctx, io)
 			}
-			return o.run(ctx, io)
-		}
-	},
+		},
+	}
 }
 
 type doctorOptions struct {
+	*process
 	token    *tokenFlags
 	tryStore bool         // may store a throw-away key
 	state    *state.State // nil where flags choose the token
@@ -135,7 +139,7 @@ func (o *doctorOptions) lookAround(ctx context.Context, io *cli.IO) error {
 func (o *doctorOptions) lookAtMachine(_ context.Context, io *cli.IO, w *strings.Builder) (any, error) {
 	found := append([]machine.Finding{}, machine.Look()...)
 	describeMachine(w, found)
-	_, err := tolerate(io, machine.Refuse(found), o.state != nil && isPractice(o.state))
+	_, err := o.Tolerate(io, machine.Refuse(found), o.state != nil && ceremony.IsPractice(o.state))
 	return found, err
 }
 
@@ -147,9 +151,9 @@ type programFinding struct {
 }
 
 func (o *doctorOptions) lookAtProgram(_ context.Context, io *cli.IO, w *strings.Builder) (any, error) {
-	warnOfSandbox(io)
+	o.WarnOfSandbox(io)
 	asked, err := selftest.Run()
-	found := programFinding{process.held, process.memory, append([]string{}, asked...)}
+	found := programFinding{o.Held, o.Memory, append([]string{}, asked...)}
 	found.describe(w)
 	return found, err
 }
@@ -195,14 +199,14 @@ func (o *doctorOptions) open(ctx context.Context, io *cli.IO) (*hsm.Token, error
 		if settings.Module, err = module.Find(settings.Module); err != nil {
 			return nil, err
 		}
-		return settings.login(ctx, io, o.token.tokenSecrets)
+		return settings.Login(ctx, io, o.token.Access)
 	}
-	settings, err := readTokenSettings(o.state)
+	settings, err := ceremony.ReadTokenSettings(o.state)
 	if err != nil {
 		return nil, err
 	}
 	settings.PINPad = settings.PINPad || o.token.chosen.PINPad
-	return settings.open(ctx, io, o.state, o.token.tokenSecrets)
+	return settings.Open(ctx, io, o.state, o.token.Access)
 }
 
 func firstExact(verdicts []hsm.Verdict) string {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -15,15 +14,15 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
-	"keyferry/pkg/sshsig"
 	"keyferry/pkg/state"
 	"keyferry/pkg/trust"
 )
 
-var initCommand = cli.Command{
-	Name:    "init",
-	Summary: "make this side's identities and state directory",
-	Usage: `
+func initCommand(p *process) cli.Command {
+	return cli.Command{
+		Name:    "init",
+		Summary: "make this side's identities and state directory",
+		Usage: `
 Usage: offline init --rehearsal [flags]
        offline init [--rehearsal] --hsm-module PATH --hsm-token LABEL [flags]
 
@@ -44,128 +43,81 @@ rehearsal clean" removes then what it stored there.
 
 Example: offline init --rehearsal --name vault-room --out /media/stick
 `,
-	Setup: func(flags *pflag.FlagSet) cli.Run {
-		var o initOptions
-		flags.StringVar(&o.name, "name", "offline", "")
-		flags.StringVar(&o.out, "out", "", "")
-		o.token = addTokenFlags(flags)
-		flags.StringVar(&o.signer, "signer", "", "")
-		flags.BoolVar(&o.classic, "classic-recipient", false, "")
-		return o.run
-	},
+		Setup: func(flags *pflag.FlagSet) cli.Run {
+			o := &initOptions{token: addTokenFlags(flags, p)}
+			flags.StringVar(&o.Name, "name", "offline", "")
+			flags.StringVar(&o.Out, "out", "", "")
+			flags.StringVar(&o.token.chosen.Signer, "signer", "", "")
+			flags.BoolVar(&o.Classic, "classic-recipient", false, "")
+			return func(ctx context.Context, io *cli.IO, args []string) (err error) {
+				if err := io.NoArguments(args); err != nil {
+					return err
+				}
+				o.Rehearsal = io.Rehearsal
+				if err := o.check(); err != nil {
+					return err
+				}
+				if o.Dir, err = filepath.Abs(io.State); err != nil {
+					return err
+				}
+				p.WarnOfSandbox(io)
+				o.Token, o.Access = o.token.chosen, o.token.Access
+				card, err := ceremony.Init(ctx, io, o.InitRequest)
+				if err != nil {
+					return err
+				}
+				return o.report(io, card)
+			}
+		},
+	}
 }
 
 type initOptions struct {
-	rehearsal, classic bool
-	name, out, signer  string
-	token              *tokenFlags
-}
-
-// practice reports whether the token is a rehearsal's own.
-func (o *initOptions) practice() bool { return o.rehearsal && o.token.onlyModule() }
-
-func (o *initOptions) run(ctx context.Context, io *cli.IO, args []string) error {
-	o.rehearsal = io.Rehearsal
-	if err := io.NoArguments(args); err != nil {
-		return err
-	}
-	if err := o.check(); err != nil {
-		return err
-	}
-	dir, err := filepath.Abs(io.State)
-	if err != nil {
-		return err
-	}
-	warnOfSandbox(io)
-	r := &initRun{initOptions: o, io: io, dir: dir}
-	card, err := r.run(ctx)
-	if err != nil {
-		return err
-	}
-	return o.report(io, dir, card)
+	ceremony.InitRequest
+	token *tokenFlags
 }
 
 // check completes the options, and refuses those that don't go together.
 func (o *initOptions) check() error {
-	if o.signer == "" {
-		o.signer = signerHSM
-		if o.practice() {
-			o.signer = signerFile
+	o.token.chosen.Practice = o.Rehearsal && o.token.onlyModule()
+	if o.token.chosen.Signer == "" {
+		o.token.chosen.Signer = ceremony.SignerHSM
+		if o.token.chosen.Practice {
+			o.token.chosen.Signer = ceremony.SignerFile
 		}
 	}
 	if err := o.token.check(); err != nil {
 		return err
 	}
 	switch {
-	case o.signer != signerFile && o.signer != signerHSM:
-		return control.CommandLine.Refuse("--signer is file or hsm, not %s", control.Quote(o.signer))
-	case !o.practice() && (!o.token.choose() || o.token.chosen.Module == ""):
+	case o.token.chosen.Signer != ceremony.SignerFile && o.token.chosen.Signer != ceremony.SignerHSM:
+		return control.CommandLine.Refuse("--signer is file or hsm, not %s", control.Quote(o.token.chosen.Signer))
+	case !o.token.chosen.Practice && (!o.token.choose() || o.token.chosen.Module == ""):
 		return control.CommandLine.Refuse("a real ceremony, or a rehearsal with a real token, needs its HSM: --hsm-module, and --hsm-token, --hsm-serial or --hsm-uri").
 			WithHint("a rehearsal that has a token and a PIN of its own needs --rehearsal alone")
-	case o.out != "":
-		return durable.CheckDir(o.out)
+	case o.Out != "":
+		return durable.CheckDir(o.Out)
 	}
 	return nil
 }
 
-// fill makes the token's settings, in a rehearsal the token too, and the card.
-func (r *initRun) fill(ctx context.Context, s *state.State) (err error) {
-	if r.out != "" { // before a key is made in the HSM
-		if err := durable.CheckAbsent(r.cardOut()); err != nil {
-			return err
-		}
-	}
-	settings, signer, release, err := r.settleToken(ctx, s)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, release()) }()
-	if err := s.WriteJSON(tokenFile, settings); err != nil {
-		return err
-	}
-	public, err := sshsig.NewPublicKey(signer.Public())
-	if err != nil {
-		return err
-	}
-	recipient, err := s.Recipient()
-	if err != nil {
-		return err
-	}
-	card, err := trust.Card{Name: s.Name, Created: s.Created, Rehearsal: s.Rehearsal, Signer: public, Recipient: recipient}.Encode()
-	if err != nil {
-		return err
-	}
-	if err := durable.Create(s.Path(trust.CardName(s.Name)), card, 0o644); err != nil {
-		return err
-	}
-	if settings.Practice {
-		if err := writeSoftHSMConf(s.Dir, r.dir); err != nil {
-			return err
-		}
-	}
-	return s.Begin(signer)
-}
-
-// cardOut is where the card goes on the stick.
-func (o *initOptions) cardOut() string { return filepath.Join(o.out, trust.CardName(o.name)) }
-
-func (o *initOptions) report(io *cli.IO, dir string, file []byte) error {
+func (o *initOptions) report(io *cli.IO, file []byte) error {
 	card, err := trust.OpenCard(file)
 	if err != nil {
 		return err
 	}
 	print := fingerprint.Of(file)
-	path := filepath.Join(dir, trust.CardName(o.name))
-	if o.out != "" {
-		path = o.cardOut()
+	path := filepath.Join(o.Dir, trust.CardName(o.Name))
+	if o.Out != "" {
+		path = filepath.Join(o.Out, trust.CardName(o.Name))
 	}
 	doc := map[string]any{
-		"state": dir, "kind": state.KindName(o.rehearsal), "name": o.name, "card": path, "fingerprint": print,
+		"state": o.Dir, "kind": state.KindName(o.Rehearsal), "name": o.Name, "card": path, "fingerprint": print,
 		"signer": card.Signer, "signer_fingerprint": card.Signer.Fingerprint(), "recipient": card.Recipient,
 	}
 	return io.ResultNext(doc, fmt.Sprintf(`The state directory (%s) is %s
 The offline card is %s
 Its fingerprint, to be read aloud at "online trust":
 %s
-%s`, state.KindName(o.rehearsal), dir, path, print, print.Spoken()), ceremony.Stand(nil, &ceremony.Journal{}, nil, path, ""))
+%s`, state.KindName(o.Rehearsal), o.Dir, path, print, print.Spoken()), ceremony.Stand(nil, &ceremony.Journal{}, nil, path, ""))
 }

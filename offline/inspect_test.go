@@ -37,7 +37,7 @@ func inspectAll(t *testing.T, args ...string) (code int, stdout, stderr string) 
 	}
 	var out, said bytes.Buffer
 	args = append([]string{"inspect", "--protection-password-file", password, "--state", "nowhere"}, args...)
-	code = app.Run(t.Context(), args, strings.NewReader(""), &out, &said)
+	code = newApp().Run(t.Context(), args, strings.NewReader(""), &out, &said)
 	return code, out.String(), said.String()
 }
 

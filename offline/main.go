@@ -9,5 +9,5 @@ var othersToStderr = func() error { return nil }
 
 func main() {
 	othersToStderr = ownStdout()
-	os.Exit(app.Main())
+	os.Exit(newApp().Main())
 }

@@ -58,7 +58,7 @@ func standing(s *state.State, kek string) (*cli.Standing, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, _, err := pinnedWorld(s)
+	w, _, err := ceremony.PinnedWorld(s)
 	if err != nil && !control.Is(err, control.TrustNone) {
 		return nil, err
 	}

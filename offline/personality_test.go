@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/module"
 	"keyferry/pkg/fingerprint"
 	"keyferry/test/vectors"
@@ -137,15 +138,15 @@ func TestPersonalities(t *testing.T) {
 		name, plays, signer string
 		network, keeps      bool
 	}{
-		{"Luna", "length-wanted copy=0x68 tcp", signerHSM, true, false},
-		{"nShield", "copy=0x200 no-exponent tcp", signerHSM, true, false},
-		{"AWS CloudHSM", "private-public length-forbidden copy=0x06 banner once tcp", signerHSM, true, false},
-		{"YubiHSM 2", playsYubiHSM, signerHSM, true, true},
-		{"NetHSM", playsNetHSM, signerHSM, true, true},
-		{"kryoptic", "copy=0x1B no-history", signerHSM, false, false},
-		{"one session", "sessions=1 logged-in finalize=0x05", signerHSM, false, false},
-		{"foreign objects", "foreign no-unwrap-attribute no-public-id", signerFile, false, false},
-		{"foreign objects, otherwise", "foreign=0x06 copy=0xD1", signerFile, false, false},
+		{"Luna", "length-wanted copy=0x68 tcp", ceremony.SignerHSM, true, false},
+		{"nShield", "copy=0x200 no-exponent tcp", ceremony.SignerHSM, true, false},
+		{"AWS CloudHSM", "private-public length-forbidden copy=0x06 banner once tcp", ceremony.SignerHSM, true, false},
+		{"YubiHSM 2", playsYubiHSM, ceremony.SignerHSM, true, true},
+		{"NetHSM", playsNetHSM, ceremony.SignerHSM, true, true},
+		{"kryoptic", "copy=0x1B no-history", ceremony.SignerHSM, false, false},
+		{"one session", "sessions=1 logged-in finalize=0x05", ceremony.SignerHSM, false, false},
+		{"foreign objects", "foreign no-unwrap-attribute no-public-id", ceremony.SignerFile, false, false},
+		{"foreign objects, otherwise", "foreign=0x06 copy=0xD1", ceremony.SignerFile, false, false},
 	} {
 		t.Run(vendor.name, func(t *testing.T) {
 			t.Parallel()
@@ -168,8 +169,8 @@ func TestPersonalities(t *testing.T) {
 				p.holds("doctor --hsm-try-store", before)
 			}
 			p.ready(vendor.signer)
-			if vendor.signer == signerHSM {
-				before = append(before, "Private "+signerLabel, "Public "+signerLabel)
+			if vendor.signer == ceremony.SignerHSM {
+				before = append(before, "Private "+ceremony.SignerLabel, "Public "+ceremony.SignerLabel)
 			}
 			p.holds("init", before)
 
@@ -255,10 +256,10 @@ func TestDressRehearsal(t *testing.T) {
 	online("upload", bundle, "--active", "contoso", "--protection-password-file", password)
 	online("receipt", bundle, "--out", p.dir)
 	p.wants(0, "", "receipt", filepath.Join(p.dir, "keyferry-online-1.kfb"))
-	p.holds("rehearsal", before, "contoso", signerLabel)
+	p.holds("rehearsal", before, "contoso", ceremony.SignerLabel)
 	p.wants(0, "a private key labelled \"contoso\"", "rehearsal", "clean", "--keep", "--hsm-pin-file", p.pin)
 	p.wants(3, "KF-RUN-TERMINAL", "rehearsal", "clean", "--hsm-pin-file", p.pin)
-	p.holds("rehearsal clean without an answer", before, "contoso", signerLabel)
+	p.holds("rehearsal clean without an answer", before, "contoso", ceremony.SignerLabel)
 	p.wants(0, "Removed", "rehearsal", "clean", "--yes", "--hsm-pin-file", p.pin)
 	p.holds("rehearsal clean", before)
 	p.wants(0, "there is nothing of this rehearsal", "rehearsal", "clean", "--yes", "--hsm-pin-file", p.pin)

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"keyferry/bundle"
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/machine"
 	"keyferry/offline/internal/module"
 	"keyferry/pkg/byok"
@@ -165,7 +166,7 @@ type expectedKey struct {
 	signer               string // kind of SSH key
 }
 
-var bySoftware = expectedKey{"software", softwareWrap, []string{"KF-HSM-WRAP-UNPROVEN"}, "ecdsa-sha2-nistp256 "}
+var bySoftware = expectedKey{"software", ceremony.SoftwareWrap, []string{"KF-HSM-WRAP-UNPROVEN"}, "ecdsa-sha2-nistp256 "}
 
 // begin makes the state directory, and pins the connected side.
 func (r *realSide) begin() {

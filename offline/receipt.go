@@ -4,23 +4,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/bundle"
 	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
-	"keyferry/pkg/control"
-	"keyferry/pkg/dispatch"
-	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
-	"keyferry/pkg/trust"
 )
 
 var receiptCommand = cli.Command{
@@ -41,36 +34,16 @@ Example: offline receipt /media/stick/keyferry-online-1.kfb
 			if err != nil {
 				return err
 			}
-			return withState(io, func(s *state.State) error { return takeReceipt(io, s, path) })
+			return withState(io, func(s *state.State) error {
+				taken, err := ceremony.TakeReceipt(s, path)
+				if err != nil {
+					return err
+				}
+				doc := map[string]any{"answers": taken.Answers, "keys": taken.Keys, "again": taken.Again}
+				return result(io, s, doc, describeReceipt(taken.ReceiptText))
+			})
 		}
 	},
-}
-
-func takeReceipt(io *cli.IO, s *state.State, path string) error {
-	h, err := ceremony.ReadJournal(s.Ledger)
-	if err != nil {
-		return err
-	}
-	v, text, err := openReceipt(s, h, path)
-	if err != nil {
-		return err
-	}
-	w, pin, err := pinnedWorld(s)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(compare(h, text), holdsPins(w, pin, h, text), s.Ledger.Covers(text.Copy)); err != nil {
-		return err
-	}
-	if !v.Again {
-		err := s.Ledger.Append(time.Now(), ceremony.EventReceipt, ceremony.Received{
-			Sequence: v.Manifest.Sequence, Manifest: v.Digest, Previous: v.Manifest.Previous, Answers: text.Answers, Ledger: text.Ledger, Keys: text.Keys,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return result(io, s, map[string]any{"answers": text.Answers, "keys": text.Keys, "again": v.Again}, describeReceipt(text))
 }
 
 func describeReceipt(r *bundle.ReceiptText) string {
@@ -113,90 +86,3 @@ func ending(keys []bundle.Arrived) string {
 	}
 	return "What was sent is what arrived. The ledger is closed for this bundle."
 }
-
-func openReceipt(s *state.State, h *ceremony.Journal, path string) (v *bundle.Verified, text *bundle.ReceiptText, err error) {
-	pins, err := receiptPins(s, h)
-	if err != nil {
-		return nil, nil, err
-	}
-	err = dispatch.Receive(s, path, pins, func(received *bundle.Verified) error {
-		v = received
-		text, err = v.ReadReceipt()
-		return err
-	})
-	return v, text, err
-}
-
-func receiptPins(s *state.State, h *ceremony.Journal) (bundle.Pins, error) {
-	w, _, err := pinnedWorld(s)
-	if err != nil {
-		return bundle.Pins{}, err
-	}
-	identity, err := s.AgeIdentity()
-	if err != nil {
-		return bundle.Pins{}, err
-	}
-	self, err := ownKey(s)
-	if err != nil {
-		return bundle.Pins{}, err
-	}
-	return bundle.Pins{
-		Purpose: bundle.Receipt, Receiver: self.Fingerprint(), SenderName: w.Name, Sender: w.Signer,
-		Rehearsal: s.Rehearsal, Identity: identity, Taken: h.Receipts,
-	}, nil
-}
-
-// compare holds a receipt against what was sent.
-func compare(h *ceremony.Journal, r *bundle.ReceiptText) error {
-	i := slices.IndexFunc(h.Bundles, func(b ceremony.Sealed) bool { return b.Manifest == r.Answers })
-	if i < 0 {
-		return control.ReceiptUnknown.Refuse("the receipt answers the manifest %s, which this side did not seal", r.Answers)
-	}
-	var answered []string
-	for _, a := range r.Keys {
-		k := h.Key(a.ID)
-		came := a.Refused == "" || a.Key != fingerprint.Fingerprint{}
-		if k == nil || came && a.Key != k.Key {
-			return control.ReceiptDiffers.Refuse("the key %s that arrived is not the key that was sent", control.Quote(a.ID))
-		}
-		if a.Refused == "" && k.Managed() != (a.KeyURL == "") {
-			return control.ReceiptDiffers.Refuse("the key %s was sent as %s and arrived with the key URL %s", k.ID, k.Disposition, control.Quote(a.KeyURL))
-		}
-		answered = append(answered, a.ID)
-	}
-	if !slices.Equal(answered, h.Bundles[i].Keys) {
-		return control.ReceiptDiffers.Refuse("the receipt speaks of the keys %q, the bundle held %q", answered, h.Bundles[i].Keys)
-	}
-	return nil
-}
-
-// holdsPins holds a receipt against the pinned security world: the other side
-// works with that one, its vault and its approvals, and the vault keeps in an HSM
-// what was sent.
-func holdsPins(w *trust.World, pin fingerprint.Fingerprint, h *ceremony.Journal, r *bundle.ReceiptText) error {
-	switch approved := w.Who(ceremony.ApproverKeys(r.Approved)); {
-	case r.World != pin || r.Threshold != w.Threshold:
-		return control.ReceiptPins.Refuse("the connected side took the bundle under the security world %s with the threshold %d; pinned here is %s with %d", r.World, r.Threshold, pin, w.Threshold)
-	case len(approved) < w.Threshold:
-		return control.ReceiptPins.Refuse("the receipt names %d of the security world's approvers, which asks for %d", len(approved), w.Threshold)
-	}
-	for _, a := range r.Keys {
-		k := h.Key(a.ID)
-		switch {
-		case k == nil: // compare refuses it
-		case a.WrappedBy != k.WrappedBy:
-			return control.ReceiptDiffers.Refuse("the key %s was wrapped by %s; the receipt says %s", k.ID, control.Quote(k.WrappedBy), control.Quote(a.WrappedBy))
-		case !reflect.DeepEqual(a.KEK, k.Record.KEKPrint):
-			return control.ReceiptDiffers.Refuse("the receipt names another KEK of the key %s than the one that it was wrapped for", k.ID)
-		case a.KeyURL == "":
-		case !strings.HasPrefix(a.KeyURL, w.Vault+"/keys/"):
-			return control.ReceiptPins.Refuse("the key %s arrived at %s, which is not in the pinned vault %s", k.ID, a.KeyURL, w.Vault)
-		case a.HSMPlatform == softwarePlatform:
-			return control.ReceiptPins.Refuse("the vault keeps the key %s in software (hsmPlatform 0), not in an HSM", k.ID)
-		}
-	}
-	return nil
-}
-
-// softwarePlatform is the hsmPlatform of a key that a vault keeps in software.
-const softwarePlatform = "0"

@@ -22,11 +22,12 @@ import (
 	"keyferry/pkg/state"
 )
 
-var rehearsalCommand = cli.Command{
-	Name:      "rehearsal clean",
-	Summary:   "list what a dress rehearsal stored in the HSM, and remove it",
-	Rehearsal: true,
-	Usage: `
+func rehearsalCommand(p *process) cli.Command {
+	return cli.Command{
+		Name:      "rehearsal clean",
+		Summary:   "list what a dress rehearsal stored in the HSM, and remove it",
+		Rehearsal: true,
+		Usage: `
 Usage: offline rehearsal clean [flags]
 
 Lists what a dress rehearsal ("offline init --rehearsal" with a token of an HSM)
@@ -44,23 +45,24 @@ directory is enough.
 
 Example: offline rehearsal clean --hsm-pin-file pin
 `,
-	Setup: func(flags *pflag.FlagSet) cli.Run {
-		secrets := addTokenSecrets(flags)
-		keep := flags.Bool("keep", false, "")
-		return func(ctx context.Context, io *cli.IO, args []string) error {
-			if err := io.NoArguments(args); err != nil {
-				return err
+		Setup: func(flags *pflag.FlagSet) cli.Run {
+			access := addAccess(flags, p)
+			keep := flags.Bool("keep", false, "")
+			return func(ctx context.Context, io *cli.IO, args []string) error {
+				if err := io.NoArguments(args); err != nil {
+					return err
+				}
+				return withState(io, func(s *state.State) error { return cleanRehearsal(ctx, io, s, access, *keep) })
 			}
-			return withState(io, func(s *state.State) error { return cleanRehearsal(ctx, io, s, secrets, *keep) })
-		}
-	},
+		},
+	}
 }
 
-func cleanRehearsal(ctx context.Context, io *cli.IO, s *state.State, secrets tokenSecrets, keep bool) (err error) {
+func cleanRehearsal(ctx context.Context, io *cli.IO, s *state.State, access ceremony.Access, keep bool) (err error) {
 	if !s.Rehearsal {
 		return control.TrustRehearsal.Refuse("%s is the state directory of a real ceremony: nothing of it is cleaned away", s.Dir)
 	}
-	settings, err := readTokenSettings(s)
+	settings, err := ceremony.ReadTokenSettings(s)
 	if err != nil {
 		return err
 	}
@@ -71,7 +73,7 @@ func cleanRehearsal(ctx context.Context, io *cli.IO, s *state.State, secrets tok
 	if err != nil {
 		return err
 	}
-	token, err := settings.open(ctx, io, s, secrets)
+	token, err := settings.Open(ctx, io, s, access)
 	if err != nil {
 		return err
 	}
@@ -94,7 +96,7 @@ func cleanRehearsal(ctx context.Context, io *cli.IO, s *state.State, secrets tok
 	if err := s.Ledger.Append(time.Now(), ceremony.EventCleaned, ceremony.Cleaned{Objects: texts}); err != nil {
 		return err
 	}
-	signHead(io, s, token) // with the key that goes
+	ceremony.SignHead(io, s, token) // with the key that goes
 	if err := token.Remove(stored); err != nil {
 		return err
 	}
@@ -117,11 +119,11 @@ func ofRehearsal(s *state.State, j *ceremony.Journal, token *hsm.Token) (stored 
 		}
 		stored = append(stored, found...)
 	}
-	own, err := ownKey(s)
+	own, err := ceremony.OwnKey(s)
 	if err != nil || !s.SignerElsewhere {
 		return stored, err
 	}
-	found, err := token.Labelled(signerLabel, func(public crypto.PublicKey) bool {
+	found, err := token.Labelled(ceremony.SignerLabel, func(public crypto.PublicKey) bool {
 		key, err := sshsig.NewPublicKey(public)
 		return err == nil && key.Fingerprint() == own.Fingerprint()
 	})

@@ -17,11 +17,11 @@ var runSheets = cli.RunSheets{Program: "offline", InState: withState, Day: func(
 	if err != nil {
 		return nil, err
 	}
-	token, err := readTokenSettings(s)
+	token, err := ceremony.ReadTokenSettings(s)
 	if err != nil {
 		return nil, err
 	}
-	_, card, err := ownCard(s)
+	_, card, err := ceremony.OwnCard(s)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ var runSheets = cli.RunSheets{Program: "offline", InState: withState, Day: func(
 	if token.Practice {
 		day.Module, day.Token = "", ""
 	}
-	w, print, err := pinnedWorld(s)
+	w, print, err := ceremony.PinnedWorld(s)
 	switch {
 	case err == nil:
 		day.Online, day.Region, day.Vault, day.World, day.WorldPrint = w.Name, w.Region, w.Vault, w.Number, print
@@ -40,7 +40,7 @@ var runSheets = cli.RunSheets{Program: "offline", InState: withState, Day: func(
 	}
 	for _, k := range j.Keys {
 		day.Keys = append(day.Keys, sheet.DayKey{ID: k.ID, Managed: k.Managed()})
-		day.SoftwareWrap = day.SoftwareWrap || k.WrappedBy == wrapSoftware && !token.Practice
+		day.SoftwareWrap = day.SoftwareWrap || k.WrappedBy == ceremony.WrapSoftware && !token.Practice
 		if k.Tenant == "Active" {
 			day.Active = k.ID
 		}

@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/module"
 	"keyferry/offline/internal/sandbox"
 	"keyferry/pkg/cli"
@@ -43,85 +43,60 @@ var written = []string{"out"}
 // besides are the commands that write beside the files they are given.
 var besides = []string{approveCommand.Name}
 
-// process is what the process keeps and what it gave up.
-var process struct {
-	needs          sandboxNeeds
-	held           sandbox.Held
-	memory         secret.Memory
-	networkPresent bool // --unsafe-network-present: it is not the sandbox that keeps this machine apart
-}
+// process is what this process gives up. Its flags are declared for every command.
+type process struct{ ceremony.Process }
 
-// sandboxNeeds are what an HSM needs of the sandbox. They come from the command
-// line, and from init by way of the state directory.
-type sandboxNeeds struct {
-	Writes          string `json:"writes"`  // files, directories and devices, separated as in PATH
-	Network         bool   `json:"network"` // network sockets
-	AbstractSockets bool   `json:"abstract_sockets"`
-	DLLDirs         string `json:"dll_dirs"` // where Windows looks for DLLs, too; separated as in PATH
-}
-
-// inSandbox has every command run in the sandbox of package sandbox, and without
+// enter has every command run in the sandbox of package sandbox, and without
 // core dumps, before anything secret is read.
-func inSandbox(flags *pflag.FlagSet) func(*cli.IO, func() error) error {
-	needs := &process.needs
+func (p *process) enter(flags *pflag.FlagSet) func(*cli.IO, func() error) error {
+	needs := &p.Needs
 	flags.StringVar(&needs.Writes, "hsm-writes", "", "")
 	flags.StringVar(&needs.DLLDirs, "hsm-dll-dir", "", "")
 	flags.BoolVar(&needs.AbstractSockets, "hsm-abstract-sockets", false, "")
 	flags.BoolVar(&needs.Network, "unsafe-hsm-network", false, "")
-	flags.BoolVar(&process.networkPresent, "unsafe-network-present", false, "")
+	flags.BoolVar(&p.NetworkPresent, "unsafe-network-present", false, "")
 	return func(io *cli.IO, command func() error) error {
-		if err := enterSandbox(io, flags); err != nil {
+		if err := p.shut(io, flags); err != nil {
 			return err
 		}
 		if err := errors.Join(secret.Harden(), othersToStderr()); err != nil {
 			return err
 		}
-		process.memory = secret.LockMemory()
-		io.Detail("memory: %s", process.memory)
+		p.Memory = secret.LockMemory()
+		io.Detail("memory: %s", p.Memory)
 		return command()
 	}
 }
 
-// enterSandbox shuts the process in.
-func enterSandbox(io *cli.IO, flags *pflag.FlagSet) error {
-	needs := &process.needs
-	writable, err := needs.complete(io.State, flags)
+// shut shuts the process in.
+func (p *process) shut(io *cli.IO, flags *pflag.FlagSet) error {
+	writable, err := p.complete(io.State, flags)
 	if err != nil {
 		return err
 	}
 	if err := secret.OverwriteFreed(); err != nil { // in the program that Enter starts
 		return err
 	}
-	process.held, err = sandbox.Enter(sandbox.Limits{Writable: writable, Network: needs.Network, AbstractSockets: needs.AbstractSockets})
+	p.Held, err = sandbox.Enter(sandbox.Limits{Writable: writable, Network: p.Needs.Network, AbstractSockets: p.Needs.AbstractSockets})
 	if err != nil {
 		return err
 	}
-	io.Detail("%s", process.held)
+	io.Detail("%s", p.Held)
 	return nil
 }
 
-// warnOfSandbox says what is open that could be shut. It is said where a secret
-// may meet it, and by doctor.
-func warnOfSandbox(io *cli.IO) {
-	switch {
-	case process.needs.Network:
-		io.Warn("network sockets are left open to the HSM's module, by --unsafe-hsm-network")
-	case !process.held.Whole():
-		io.Warn("this system lacks a part of the sandbox: %s", strings.ReplaceAll(process.held.String(), "\n", "; "))
-	}
-}
-
 // complete adds what init kept, and returns where the command may write.
-func (n *sandboxNeeds) complete(state string, flags *pflag.FlagSet) ([]string, error) {
-	var kept tokenSettings
+func (p *process) complete(state string, flags *pflag.FlagSet) ([]string, error) {
+	n := &p.Needs
+	var kept ceremony.TokenSettings
 	var writable []string
-	switch data, err := os.ReadFile(filepath.Join(state, tokenFile)); {
+	switch data, err := os.ReadFile(filepath.Join(state, ceremony.TokenFile)); {
 	case state == "": // the command needs none
-	case flags.Name() == initCommand.Name: // the state directory comes into being beside its place
+	case flags.Name() == "init": // the state directory comes into being beside its place
 		writable = append(writable, filepath.Dir(filepath.Clean(state)))
 	case err == nil:
 		if err := strictjson.Unmarshal(data, 1<<20, &kept); err != nil {
-			return nil, control.StateDamaged.Refuse("%s can't be read: %w", filepath.Join(state, tokenFile), err)
+			return nil, control.StateDamaged.Refuse("%s can't be read: %w", filepath.Join(state, ceremony.TokenFile), err)
 		}
 		writable = append(writable, state)
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR): // the command needs none, or will refuse it
@@ -157,7 +132,7 @@ func (n *sandboxNeeds) complete(state string, flags *pflag.FlagSet) ([]string, e
 	if flag := flags.Lookup("attestation"); flag != nil && flag.Value.String() != "" {
 		writable = append(writable, filepath.Dir(flag.Value.String()))
 	}
-	if _, err := os.Stat(filepath.Join(state, softHSMConf)); err == nil && state != "" { // in a rehearsal, the token is in the state directory
+	if _, err := os.Stat(filepath.Join(state, ceremony.SoftHSMConf)); err == nil && state != "" { // in a rehearsal, the token is in the state directory
 		return writable, nil
 	}
 	chosen := chosenModule(flags)

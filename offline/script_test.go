@@ -19,8 +19,8 @@ func TestMain(m *testing.M) { os.Exit(testbin.MainAlone(m)) }
 func TestScripts(t *testing.T) { scripttest.Run(t, "S") }
 
 func TestScriptsCoverCommands(t *testing.T) {
-	for _, c := range app.Commands {
-		scripttest.Covers(t, app.Name+" "+c.Name)
+	for _, c := range newApp().Commands {
+		scripttest.Covers(t, newApp().Name+" "+c.Name)
 	}
 }
 

@@ -14,11 +14,12 @@ import (
 	"keyferry/pkg/secret"
 )
 
-var selftestCommand = cli.Command{
-	Name:    "selftest",
-	Summary: "have this program answer questions whose answers are known",
-	Shows:   true,
-	Usage: `
+func selftestCommand(p *process) cli.Command {
+	return cli.Command{
+		Name:    "selftest",
+		Summary: "have this program answer questions whose answers are known",
+		Shows:   true,
+		Usage: `
 Usage: offline selftest
 
 Checks digests, ciphers, signatures and the decryption of a sample TPD against
@@ -27,18 +28,19 @@ does the same before it reads anything.
 
 Example: offline selftest
 `,
-	Stateless: true,
-	Setup: func(*pflag.FlagSet) cli.Run {
-		return func(_ context.Context, io *cli.IO, args []string) error {
-			if err := io.NoArguments(args); err != nil {
-				return err
+		Stateless: true,
+		Setup: func(*pflag.FlagSet) cli.Run {
+			return func(_ context.Context, io *cli.IO, args []string) error {
+				if err := io.NoArguments(args); err != nil {
+					return err
+				}
+				names, err := selftest.Run()
+				if err != nil {
+					return err
+				}
+				return io.Result(map[string]any{"result": "SUCCESS", "tests": names, "sandbox": p.Held, "memory": p.Memory, "erases_memory": secret.Erases},
+					fmt.Sprintf("%s\nmemory: %s\nright: %s\nResult: SUCCESS", p.Held, p.Memory, strings.Join(names, ", ")))
 			}
-			names, err := selftest.Run()
-			if err != nil {
-				return err
-			}
-			return io.Result(map[string]any{"result": "SUCCESS", "tests": names, "sandbox": process.held, "memory": process.memory, "erases_memory": secret.Erases},
-				fmt.Sprintf("%s\nmemory: %s\nright: %s\nResult: SUCCESS", process.held, process.memory, strings.Join(names, ", ")))
-		}
-	},
+		},
+	}
 }

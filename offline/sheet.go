@@ -23,26 +23,26 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	if err != nil {
 		return sheet.Sheet{}, err
 	}
-	ceremony := sheet.Section{Title: "Ceremony"}
-	if w, print, err := pinnedWorld(s); err == nil {
-		ceremony.Add("connected side", fmt.Sprintf("%s, region %s, vault %s", w.Name, w.Region, w.Vault))
-		ceremony.AddPrint("security world", print, true)
+	facts := sheet.Section{Title: "Ceremony"}
+	if w, print, err := ceremony.PinnedWorld(s); err == nil {
+		facts.Add("connected side", fmt.Sprintf("%s, region %s, vault %s", w.Name, w.Region, w.Vault))
+		facts.AddPrint("security world", print, true)
 		rule, _, _ := strings.Cut(w.ApprovalRule(), "\n")
-		ceremony.Add("approval", rule)
-		ceremony.AddSome("", approverLines(w.Approvers))
+		facts.Add("approval", rule)
+		facts.AddSome("", approverLines(w.Approvers))
 	} else if !control.Is(err, control.TrustNone) {
 		return sheet.Sheet{}, err
 	}
 	if kek := h.LastKEK(); kek.KID != "" {
-		ceremony.Add("KEK", kek.KID)
-		ceremony.AddPrint("", kek.KEK, true)
+		facts.Add("KEK", kek.KID)
+		facts.AddPrint("", kek.KEK, true)
 	}
-	card, file, err := ownCard(s)
+	card, file, err := ceremony.OwnCard(s)
 	if err != nil {
 		return sheet.Sheet{}, err
 	}
-	ceremony.AddPrint("offline card", fingerprint.Of(file), true)
-	ceremony.AddPrint("this side signs", card.Signer.Fingerprint(), false)
+	facts.AddPrint("offline card", fingerprint.Of(file), true)
+	facts.AddPrint("this side signs", card.Signer.Fingerprint(), false)
 	record, err := sheet.Ledger(s.Ledger, time.Now())
 	if err != nil {
 		return sheet.Sheet{}, err
@@ -52,7 +52,7 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	if len(h.Keys) == 0 {
 		heading += "; no key was imported"
 	}
-	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{ceremony, record}}}
+	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{facts, record}}}
 	for _, k := range h.Keys {
 		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: slices.Concat(sections(h, k), []sheet.Section{record})})
 	}

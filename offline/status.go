@@ -58,14 +58,14 @@ func describeState(s *state.State) (string, map[string]any, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	w, pin, err := pinnedWorld(s)
+	w, pin, err := ceremony.PinnedWorld(s)
 	if control.Is(err, control.TrustNone) {
 		w, err = nil, nil
 	}
 	if err != nil {
 		return "", nil, err
 	}
-	_, file, err := ownCard(s)
+	_, file, err := ceremony.OwnCard(s)
 	if err != nil {
 		return "", nil, err
 	}

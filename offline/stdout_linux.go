@@ -19,6 +19,3 @@ func ownStdout() (others func() error) {
 	os.Stdout = os.NewFile(uintptr(fd), os.Stdout.Name())
 	return func() error { return syscall.Dup3(syscall.Stderr, syscall.Stdout, 0) }
 }
-
-// cPath is a path as a C library opens it.
-func cPath(path string) string { return path }

@@ -5,15 +5,17 @@ package main
 import (
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/module"
+	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 )
 
 // tokenFlags are the flags that choose a token: at init, whose choice the state
 // directory keeps, and at doctor, which may come before.
 type tokenFlags struct {
-	chosen tokenSettings // as far as flags say
-	tokenSecrets
+	chosen ceremony.TokenSettings // as far as flags say
+	ceremony.Access
 }
 
 const tokenUsage = `  --hsm-module PATH      PKCS#11 module (default: SoftHSM 2 in its usual places)
@@ -30,14 +32,14 @@ const tokenUsage = `  --hsm-module PATH      PKCS#11 module (default: SoftHSM 2 
   --hsm-pin-pad          the PIN is entered at the HSM's own PIN pad
 `
 
-func addTokenFlags(flags *pflag.FlagSet) *tokenFlags {
+func addTokenFlags(flags *pflag.FlagSet, p *process) *tokenFlags {
 	f := &tokenFlags{}
 	flags.StringVar(&f.chosen.Module, "hsm-module", "", "")
 	flags.StringVar(&f.chosen.Label, "hsm-token", "", "")
 	flags.StringVar(&f.chosen.Serial, "hsm-serial", "", "")
 	flags.StringVar(&f.chosen.URI, "hsm-uri", "", "")
 	flags.StringVar(&f.chosen.Parameters, "hsm-parameters", "", "")
-	f.tokenSecrets = addTokenSecrets(flags)
+	f.Access = addAccess(flags, p)
 	flags.BoolVar(&f.chosen.PINPad, "hsm-pin-pad", false, "")
 	return f
 }
@@ -49,18 +51,18 @@ func (f *tokenFlags) choose() bool {
 
 // given reports whether any flag was used that has to do with which token it is.
 func (f *tokenFlags) given() bool {
-	return f.chosen != tokenSettings{PINPad: f.chosen.PINPad}
+	return f.chosen != ceremony.TokenSettings{PINPad: f.chosen.PINPad, Signer: f.chosen.Signer}
 }
 
 // onlyModule reports whether no flag but --hsm-module was used.
 func (f *tokenFlags) onlyModule() bool {
-	return f.chosen == tokenSettings{Module: f.chosen.Module} && !f.pin.Given()
+	return f.chosen == ceremony.TokenSettings{Module: f.chosen.Module, Signer: f.chosen.Signer} && !f.PIN.Given()
 }
 
 // check refuses what does not go together, and fills in the module that the URI
 // names.
 func (f *tokenFlags) check() error {
-	if f.chosen.PINPad && f.pin.Given() {
+	if f.chosen.PINPad && f.PIN.Given() {
 		return control.CommandLine.Refuse("--hsm-pin-pad and a PIN were given: want one of them")
 	}
 	if f.chosen.URI == "" {
@@ -71,4 +73,13 @@ func (f *tokenFlags) check() error {
 		f.chosen.Module = uri.ModulePath
 	}
 	return err
+}
+
+// addAccess declares the flags by which a run gets at the token.
+func addAccess(flags *pflag.FlagSet, p *process) ceremony.Access {
+	return ceremony.Access{
+		PIN:     cli.AddSecretFlags(flags, "hsm-pin", "PIN", false),
+		Officer: cli.AddSecretFlags(flags, "hsm-so-pin", "secret of the HSM's administrator or security officer", false),
+		Process: &p.Process,
+	}
 }

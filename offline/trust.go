@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -66,7 +64,7 @@ func pinWorld(io *cli.IO, s *state.State, path, given string, bothScreens bool) 
 		return err
 	}
 	pin := cli.Pin{
-		What: "security world", Path: path, File: file, Rehearsal: w.Rehearsal, Keep: worldFile,
+		What: "security world", Path: path, File: file, Rehearsal: w.Rehearsal, Keep: ceremony.WorldFile,
 		Replaces: func(pinned []byte) bool { return succeeds(io, w, pinned) },
 		Given:    given, BothScreens: bothScreens, Event: ceremony.EventTrust, Data: ceremony.WorldPinned{World: fingerprint.Of(file), Name: w.Name, Region: w.Region, Vault: w.Vault, Path: where, Number: w.Number, Approvers: w.Approvers, Threshold: w.Threshold},
 	}
@@ -127,7 +125,7 @@ Example: offline packages verify -k BYOK-KEK-pkg-NA-1 -w BYOK-SecurityWorld-pkg-
 				if err != nil {
 					return err
 				}
-				v, _, err := verifyPackages(s, h, *kek, *world)
+				v, _, err := ceremony.VerifyPackages(s, h, *kek, *world)
 				if err != nil {
 					return err
 				}
@@ -169,54 +167,4 @@ func reportKEK(io *cli.IO, s *state.State, v *trust.VerifiedKEK, path, attestati
 	}
 	return io.Result(doc, fmt.Sprintf("KEK: %s, RSA-%d, import only\nIt %s; %s.\nIts fingerprint, %s:\n%s\n%s\nResult: SUCCESS",
 		v.KID(), v.Public().N.BitLen(), expires, attested, kekWhere, v.Fingerprint().Spoken(), io.NextLines(doc, stand)))
-}
-
-// kekPackageName is the form that a KEK package's file name has.
-var kekPackageName = regexp.MustCompile(`^BYOK-KEK-pkg-[A-Z]+-[0-9]+$`)
-
-// verifyPackages holds a KEK package against the pinned security world, and its number
-// against the ledger. The world's package need not be given again; one that is must be
-// the pinned one. known tells that the KEK was taken before.
-func verifyPackages(s *state.State, h *ceremony.Journal, kekPath, worldPath string) (kek *trust.VerifiedKEK, known bool, err error) {
-	w, pin, err := pinnedWorld(s)
-	if err != nil {
-		return nil, false, err
-	}
-	if worldPath != "" {
-		file, err := cli.ReadInput(worldPath)
-		if err != nil {
-			return nil, false, err
-		}
-		if _, err := trust.OpenWorld(file); err != nil {
-			return nil, false, err
-		}
-		if got := fingerprint.Of(file); got != pin {
-			return nil, false, control.TrustFingerprint.Refuse("the security world's fingerprint is %s, the pinned one's %s", got, pin)
-		}
-	}
-	file, err := cli.ReadInput(kekPath)
-	if err != nil {
-		return nil, false, err
-	}
-	if kek, err = w.OpenKEK(file, pin, time.Now()); err != nil {
-		return nil, false, err
-	}
-	if name, want := filepath.Base(kekPath), trust.KEKName(w.Region, kek.Number()); kekPackageName.MatchString(name) && name != want {
-		return nil, false, control.PackageNumber.Refuse("the file %s is the package %s under another name", name, want)
-	}
-	known, err = h.HasKEK(kek)
-	return kek, known, err
-}
-
-// compareKEK has a person compare the KEK's fingerprint, unless they have done so before.
-// A rehearsal shows it, and compares what is given; so does a dry run, which is for
-// nobody's key.
-func (o *importOptions) compareKEK(io *cli.IO, s *state.State, kek *trust.VerifiedKEK, known bool) error {
-	if o.kekPrint == "" && (known || isPractice(s) || o.dryRun) {
-		io.Speak("KEK "+kek.KID(), kek.Fingerprint())
-		return nil
-	}
-	return io.Compare(cli.Compared{
-		What: "KEK " + kek.KID(), Heard: "as a second person reads them from the vault", Is: kek.Fingerprint(), Flag: "kek-fingerprint", Given: o.kekPrint,
-	})
 }

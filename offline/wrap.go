@@ -3,25 +3,24 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
-	"errors"
-	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
-	"keyferry/bundle"
 	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
+	"keyferry/pkg/state"
 )
 
-var wrapCommand = cli.Command{
-	Name:    "wrap",
-	Summary: "wrap keys that are in the HSM already, for their TPDs",
-	Usage: `
+func wrapCommand(p *process) cli.Command {
+	return cli.Command{
+		Name:    "wrap",
+		Summary: "wrap keys that are in the HSM already, for their TPDs",
+		Usage: `
 Usage: offline wrap --tpd-file-path PATH --key-identifier ID
                     --exchange-key-package PATH [flags]
 
@@ -67,128 +66,58 @@ refused at once: --retain-extractable leaves the key as it is.
 Example: offline wrap --tpd-file-path contoso.xml --key-identifier contoso-slc
            --protection-password-file pw --exchange-key-package BYOK-KEK-pkg-NA-1
 `,
-	Setup: func(flags *pflag.FlagSet) cli.Run {
-		o := &importOptions{stored: true}
-		flags.StringArrayVar(&o.labels, "hsm-label", nil, "")
-		flags.StringArrayVar(&o.keyIDs, "hsm-key-id", nil, "")
-		return o.setup(flags)
-	},
+		Setup: func(flags *pflag.FlagSet) cli.Run {
+			var r ceremony.WrapRequest
+			complete := addCarryFlags(flags, &r.CarryRequest, p)
+			labels := flags.StringArray("hsm-label", nil, "")
+			keyIDs := flags.StringArray("hsm-key-id", nil, "")
+			return func(ctx context.Context, io *cli.IO, args []string) (err error) {
+				if err := complete(io, args); err != nil {
+					return err
+				}
+				if err := r.Check(); err != nil {
+					return err
+				}
+				if r.Names, err = nameKeys(r.IDs, *labels, *keyIDs); err != nil {
+					return err
+				}
+				return withState(io, func(s *state.State) error {
+					done, err := ceremony.Wrap(ctx, io, s, r)
+					if err != nil {
+						return err
+					}
+					return reportCarried(io, s, done, r.DryRun)
+				})
+			}
+		},
+	}
 }
 
-// nameKeys fills in how each key is named in the HSM: by what was given, else by its
+// nameKeys says how each key is named in the HSM: by what was given, else by its
 // identifier.
-func (o *importOptions) nameKeys() error {
-	for flag, given := range map[string][]string{"hsm-label": o.labels, "hsm-key-id": o.keyIDs} {
-		if len(given) != 0 && len(given) != len(o.ids) {
-			return control.CommandLine.Refuse("%d TPDs and %d times --%s were given: want one each, or none", len(o.ids), len(given), flag)
+func nameKeys(ids, labels, keyIDs []string) (names []hsm.Name, err error) {
+	for flag, given := range map[string][]string{"hsm-label": labels, "hsm-key-id": keyIDs} {
+		if len(given) != 0 && len(given) != len(ids) {
+			return nil, control.CommandLine.Refuse("%d TPDs and %d times --%s were given: want one each, or none", len(ids), len(given), flag)
 		}
 	}
-	o.names = map[string]hsm.Name{}
-	for i, id := range o.ids {
+	for i, id := range ids {
 		name := hsm.Name{Label: id}
-		if len(o.labels)+len(o.keyIDs) > 0 {
+		if len(labels)+len(keyIDs) > 0 {
 			name.Label = ""
 		}
-		if len(o.labels) > 0 {
-			name.Label = o.labels[i]
+		if len(labels) > 0 {
+			name.Label = labels[i]
 		}
-		if len(o.keyIDs) > 0 {
-			var err error
-			if name.ID, err = hex.DecodeString(strings.TrimPrefix(strings.ReplaceAll(o.keyIDs[i], ":", ""), "0x")); err != nil {
-				return control.CommandLine.Refuse("--hsm-key-id %s is no CKA_ID in hex", control.Quote(o.keyIDs[i]))
+		if len(keyIDs) > 0 {
+			if name.ID, err = hex.DecodeString(strings.TrimPrefix(strings.ReplaceAll(keyIDs[i], ":", ""), "0x")); err != nil {
+				return nil, control.CommandLine.Refuse("--hsm-key-id %s is no CKA_ID in hex", control.Quote(keyIDs[i]))
 			}
 		}
 		if name.Label == "" && len(name.ID) == 0 {
-			return control.CommandLine.Refuse("an empty --hsm-label or --hsm-key-id names no key")
+			return nil, control.CommandLine.Refuse("an empty --hsm-label or --hsm-key-id names no key")
 		}
-		o.names[id] = name
+		names = append(names, name)
 	}
-	return nil
-}
-
-// checkKeyless makes the checks of a TPD without its key.
-func (o *importOptions) checkKeyless(e *export) error {
-	checked, err := e.domain.CheckedKeyless(o.terms())
-	if err != nil {
-		return err
-	}
-	e.Identity = checked.Identity
-	return o.takeKeyAway(e)
-}
-
-// wrapAll is carryAll for keys that are in the token already. Until all are
-// wrapped, nothing is changed.
-func (o *importOptions) wrapAll(c *carrier, todo []*export) (err error) {
-	if c.wrap, c.verdicts, err = c.token.ProveWrap(); err != nil {
-		var refusal *control.Refusal
-		if control.Is(err, control.HSMWrapUnproven) && errors.As(err, &refusal) {
-			return refusal.WithHint("use a token that wraps exactly; or, where the TPD holds the key too, remove the one in the HSM with the HSM's own tools and import it with --wrap software")
-		}
-		return err
-	}
-	if !c.retain {
-		if err := c.token.ProveHarden(); err != nil {
-			return err
-		}
-	}
-	for _, e := range todo {
-		if err := c.wrapStored(e, o.names[e.id]); err != nil {
-			return err
-		}
-	}
-	if o.dryRun {
-		return nil
-	}
-	for _, e := range todo {
-		if err := c.release(e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// wrapStored finds the key in the token, proves it and wraps it. Of one that is
-// staged already, only the record is read.
-func (c *carrier) wrapStored(e *export, name hsm.Name) (err error) {
-	if e.stored, err = c.token.Stored(name, e.Public()); err != nil {
-		return err
-	}
-	if e.resume {
-		path := filepath.Join("outbox", e.id, bundle.RecordName)
-		if err := c.state.ReadJSON(path, &e.record); err != nil {
-			return control.StateDamaged.Refuse("%s can't be read: %w", c.state.Path(path), err)
-		}
-		return nil
-	}
-	proven, err := e.stored.Prove(e.Public())
-	if err != nil {
-		return err
-	}
-	e.record = e.newRecord()
-	e.record.Warnings = append(e.record.Warnings, c.around.Warnings...)
-	e.record.Attributes = e.stored.Attributes
-	if e.ciphertext, err = c.wrapped(e, proven); err != nil {
-		return err
-	}
-	c.io.Note("%s: in the token already; it signs and decrypts as its certificate says; wrapped in token", e.id)
-	return nil
-}
-
-// release stages a key that is wrapped, and only then makes it non-extractable:
-// a key that can't be wrapped again must not be lost on the way.
-func (c *carrier) release(e *export) error {
-	if err := c.first(e); err != nil {
-		return err
-	}
-	if !e.resume {
-		if err := c.stage(e); err != nil || c.retain {
-			return err
-		}
-	}
-	if !c.retain {
-		if err := e.stored.Harden(); err != nil {
-			return control.HSMHarden.Refuse("the key %s is staged, but still extractable in the token: %w", e.id, err)
-		}
-	}
-	return c.state.Ledger.Append(time.Now(), ceremony.EventHardened, ceremony.Hardened{ID: e.id, Key: e.fingerprint, Retained: c.retain})
+	return names, nil
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package ceremony
 
 import (
+	"strings"
 	"time"
 
-	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/machine"
 	"keyferry/offline/internal/sandbox"
 	"keyferry/offline/internal/selftest"
@@ -14,6 +14,34 @@ import (
 	"keyferry/pkg/secret"
 	"keyferry/pkg/state"
 )
+
+// Process is what this process gave up before it read anything, and what it did not.
+type Process struct {
+	Needs          SandboxNeeds
+	Held           sandbox.Held
+	Memory         secret.Memory
+	NetworkPresent bool // the person accepts a connected machine
+}
+
+// SandboxNeeds are what an HSM needs of the sandbox. They come from the command
+// line, and from init by way of the state directory.
+type SandboxNeeds struct {
+	Writes          string `json:"writes"`  // files, directories and devices, separated as in PATH
+	Network         bool   `json:"network"` // network sockets
+	AbstractSockets bool   `json:"abstract_sockets"`
+	DLLDirs         string `json:"dll_dirs"` // where Windows looks for DLLs, too; separated as in PATH
+}
+
+// WarnOfSandbox says what is open that could be shut. It is said where a secret
+// may meet it, and by doctor.
+func (p *Process) WarnOfSandbox(io *cli.IO) {
+	switch {
+	case p.Needs.Network:
+		io.Warn("network sockets are left open to the HSM's module, by --unsafe-hsm-network")
+	case !p.Held.Whole():
+		io.Warn("this system lacks a part of the sandbox: %s", strings.ReplaceAll(p.Held.String(), "\n", "; "))
+	}
+}
 
 // surroundings are what a key is carried in: what the kernel holds the program
 // to, and what is known of the machine.
@@ -29,12 +57,12 @@ type surroundings struct {
 // preflight is what comes before every import and wrap, and before their
 // secrets: it refuses a program that computes wrongly, and a machine that is
 // connected; of that, a rehearsal with its own token is only warned.
-func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
+func preflight(io *cli.IO, s *state.State, p *Process) (*surroundings, error) {
 	if _, err := selftest.Run(); err != nil {
 		return nil, err
 	}
-	around := &surroundings{Sandbox: process.held, Machine: machine.Look(), Memory: process.memory, Warnings: []string{}}
-	warnOfSandbox(io)
+	around := &surroundings{Sandbox: p.Held, Machine: machine.Look(), Memory: p.Memory, Warnings: []string{}}
+	p.WarnOfSandbox(io)
 	if !around.Sandbox.Whole() {
 		around.Warnings = append(around.Warnings, control.Sandbox.ID)
 	}
@@ -44,7 +72,7 @@ func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 	for _, f := range around.Machine {
 		io.Detail("machine: %s", f.Text)
 	}
-	overridden, err := tolerate(io, machine.Refuse(around.Machine), isPractice(s))
+	overridden, err := p.Tolerate(io, machine.Refuse(around.Machine), IsPractice(s))
 	if err != nil {
 		return nil, err
 	}
@@ -54,12 +82,12 @@ func preflight(io *cli.IO, s *state.State) (*surroundings, error) {
 	return around, nil
 }
 
-// tolerate makes a warning of a connected machine where the operator overrides
+// Tolerate makes a warning of a connected machine where the operator overrides
 // the refusal, or in a rehearsal.
-func tolerate(io *cli.IO, connected error, practice bool) (overridden bool, err error) {
+func (p *Process) Tolerate(io *cli.IO, connected error, practice bool) (overridden bool, err error) {
 	switch {
 	case connected == nil:
-	case process.networkPresent:
+	case p.NetworkPresent:
 		io.Warn("%v; accepted by --unsafe-network-present", connected)
 		return true, nil
 	case practice:
@@ -76,5 +104,5 @@ func (around *surroundings) record(s *state.State) error {
 		return nil
 	}
 	around.recorded = true
-	return s.Ledger.Append(time.Now(), ceremony.EventSurroundings, around)
+	return s.Ledger.Append(time.Now(), EventSurroundings, around)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package ceremony
 
 import (
 	"encoding/json"
@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"keyferry/bundle"
-	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
@@ -28,7 +27,7 @@ func outboxDir(s *state.State, id string) string { return s.Path("outbox", id) }
 
 // stage writes the outbox's directory of the key, whole or not at all, then
 // the ledger.
-func (c *carrier) stage(e *export) error {
+func (c *carrying) stage(e *export, event string) error {
 	outbox := outboxDir(c.state, e.id)
 	if err := durable.MkdirAll(filepath.Dir(outbox), 0o700); err != nil {
 		return err
@@ -39,10 +38,6 @@ func (c *carrier) stage(e *export) error {
 	}
 	if err := durable.NewDir(outbox, 0o700, e.writeInto); err != nil {
 		return fmt.Errorf("stage %s: %w", e.id, err)
-	}
-	event := ceremony.EventImported
-	if e.stored != nil {
-		event = ceremony.EventWrapped
 	}
 	if err := c.state.Ledger.Append(time.Now(), event, c.staged(e)); err != nil {
 		return errors.Join(err, durable.Remove(outbox))
@@ -63,7 +58,11 @@ func (e *export) writeInto(dir string) error {
 	if err != nil {
 		return err
 	}
-	files := map[string][]byte{e.leavesName(): e.leaves, bundle.RecordName: append(record, '\n'), stagedName: entry}
+	leaves := bundle.KeylessName(e.id)
+	if e.managed {
+		leaves = bundle.WithKeyName(e.id)
+	}
+	files := map[string][]byte{leaves: e.leaves, bundle.RecordName: append(record, '\n'), stagedName: entry}
 	if e.ciphertext != nil {
 		files[bundle.WrappedName] = e.ciphertext
 	}
@@ -80,8 +79,8 @@ func (e *export) writeInto(dir string) error {
 
 // staged is what the ledger says of the key. Of one that is in no HSM, nothing
 // is wrapped or retained there.
-func (c *carrier) staged(e *export) ceremony.Imported {
-	record := ceremony.Imported{
+func (c *carrying) staged(e *export) Imported {
+	record := Imported{
 		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, Package: c.kekPath, KEK: e.record.KID,
 		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings,
 		Accepted: e.Report().Accepted,

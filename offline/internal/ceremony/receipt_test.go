@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package ceremony
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"keyferry/bundle"
-	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
@@ -28,7 +27,7 @@ func TestReceiptAgainstPins(t *testing.T) {
 	alice, bob, stranger := approver(1), approver(2), approver(3)
 	w := &trust.World{Vault: "https://contoso.vault.azure.net", Approvers: []trust.Approver{alice, bob}, Threshold: 2}
 	pin := fingerprint.Of([]byte("world"))
-	h := &ceremony.Journal{Keys: []*ceremony.Key{{ID: "k", Disposition: bundle.DispositionHSM, WrappedBy: "token", Record: ceremony.Imported{KEKPrint: &pin}}}}
+	h := &Journal{Keys: []*Key{{ID: "k", Disposition: bundle.DispositionHSM, WrappedBy: "token", Record: Imported{KEKPrint: &pin}}}}
 	for _, test := range []struct {
 		name   string
 		change func(r *bundle.ReceiptText)

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ceremony
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/module"
+	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
+	"keyferry/pkg/state"
+)
+
+// Where the key that signs bundles lives.
+const (
+	SignerFile = "file"
+	SignerHSM  = "hsm"
+)
+
+// SignerLabel is the label of the signing key in the token.
+const SignerLabel = "keyferry-bundle-signer"
+
+// TokenFile keeps the TokenSettings in the state directory. A rehearsal's
+// token is beside it:
+//
+//	token/softhsm2.conf    where SoftHSM finds the token
+//	token/tokens/          the token
+//	token/pin              its PIN, random: it guards a rehearsal
+const TokenFile = "token.json"
+
+// TokenSettings say which token this side uses: what of Label, Serial and URI
+// is not empty must all fit. The PIN of a real one is never kept.
+type TokenSettings struct {
+	Module     string `json:"module"`
+	Label      string `json:"label"`
+	Serial     string `json:"serial"`
+	URI        string `json:"uri"`        // PKCS#11 URI
+	Parameters string `json:"parameters"` // of C_Initialize
+	PINPad     bool   `json:"pin_pad"`    // the PIN is entered there
+	Signer     string `json:"signer"`     // file or hsm
+	Practice   bool   `json:"practice"`   // a rehearsal's own, made beside it
+
+	Sandbox SandboxNeeds `json:"sandbox"`
+}
+
+func createRehearsalToken(s *state.State, settings TokenSettings) error {
+	if err := durable.MkdirAll(s.Path("token", "tokens"), 0o700); err != nil {
+		return err
+	}
+	pin := []byte(rand.Text())
+	defer clear(pin)
+	if err := durable.Create(s.Path("token", "pin"), pin, 0o600); err != nil {
+		return err
+	}
+	if err := useSoftHSMConf(s); err != nil {
+		return err
+	}
+	return module.MakeSoftHSMToken(settings.Module, settings.Label, pin, pin)
+}
+
+// SoftHSMConf is the path of SoftHSM's configuration, below the state directory.
+var SoftHSMConf = filepath.Join("token", "softhsm2.conf")
+
+// writeSoftHSMConf writes, into the state directory at dir, the configuration
+// for a state directory at final, if it is not there yet: SoftHSM wants absolute
+// paths, and a state directory may be moved.
+func writeSoftHSMConf(dir, final string) error {
+	path := filepath.Join(dir, SoftHSMConf)
+	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", cPath(filepath.Join(final, "token", "tokens")))
+	if is, err := os.ReadFile(path); err == nil && string(is) == conf {
+		return nil
+	}
+	return durable.Replace(path, []byte(conf), 0o600)
+}
+
+// useSoftHSMConf tells the module, which reads the environment, where its
+// configuration is.
+func useSoftHSMConf(s *state.State) error {
+	if err := writeSoftHSMConf(s.Dir, s.Dir); err != nil {
+		return err
+	}
+	return os.Setenv("SOFTHSM2_CONF", s.Path(SoftHSMConf))
+}
+
+// ReadTokenSettings reads what init kept.
+func ReadTokenSettings(s *state.State) (TokenSettings, error) {
+	var settings TokenSettings
+	if err := s.ReadJSON(TokenFile, &settings); err != nil {
+		return settings, control.StateDamaged.Refuse("%s can't be read: %w", s.Path(TokenFile), err)
+	}
+	return settings, nil
+}
+
+// Access is how a run gets at the token: the PIN, the secret of the second role, which
+// some HSMs want for making and destroying keys, and what the process leaves open.
+type Access struct {
+	PIN, Officer *cli.SecretFlags
+	*Process
+}
+
+// IsPractice reports whether a side has a rehearsal's own token. A rehearsal in dress,
+// with a real token, asks and refuses as the real ceremony does.
+func IsPractice(s *state.State) bool {
+	settings, err := ReadTokenSettings(s)
+	return err == nil && settings.Practice
+}
+
+// Open logs in to the token of a state directory. The PIN of a rehearsal's own is
+// there too, unless another is given.
+func (t TokenSettings) Open(ctx context.Context, io *cli.IO, s *state.State, access Access) (*hsm.Token, error) {
+	if t.Practice {
+		if err := useSoftHSMConf(s); err != nil {
+			return nil, err
+		}
+		if !access.PIN.Given() {
+			access.PIN = cli.SecretFile(s.Path("token", "pin"), "PIN")
+		}
+	}
+	return t.Login(ctx, io, access)
+}
+
+// Login logs in to the token. What the token tells of the tries that are left
+// is shown before its PIN is asked for.
+func (t TokenSettings) Login(ctx context.Context, io *cli.IO, access Access) (token *hsm.Token, err error) {
+	pins := access.PIN
+	cfg := hsm.Config{
+		Module: t.Module, TokenLabel: t.Label, TokenSerial: t.Serial, Parameters: t.Parameters,
+		Officer: func() ([]byte, error) {
+			io.Note("the HSM wants its administrator or security officer for this")
+			return access.Officer.ReadOne(ctx, io)
+		},
+		Tell: io.Note, Step: watch(ctx, io), Context: ctx,
+	}
+	if err := module.Surroundings(t.Module, io.Warn); err != nil {
+		return nil, err
+	}
+	defer func() {
+		var refusal *control.Refusal
+		if !access.Needs.Network && !access.Held.Open() && errors.As(err, &refusal) && slices.Contains([]string{control.HSMModule.ID, control.HSMNoToken.ID, control.HSMCall.ID}, refusal.Control.ID) {
+			refusal.Hint += sandboxInTheWay
+		}
+	}()
+	if t.URI != "" {
+		if cfg.TokenURI, err = module.ParseURI(t.URI); err != nil {
+			return nil, err
+		}
+	}
+	slot, err := hsm.Find(cfg, t.Signer == SignerHSM)
+	if err != nil {
+		return nil, err
+	}
+	if slot.PIN != hsm.TriesUntold {
+		io.Warn("the token %s tells: %s", control.Quote(slot.Label), slot.PIN)
+	}
+	switch {
+	case !pins.Given() && t.PINPad:
+		io.Note("enter the PIN at the PIN pad of the token %s", control.Quote(slot.Label))
+	case !pins.Given() && !slot.NeedPIN:
+		io.Detail("the token %s asks for no PIN", control.Quote(slot.Label))
+	default:
+		if cfg.PIN, err = pins.ReadOne(ctx, io); err != nil {
+			slot.Close()
+			return nil, err
+		}
+		defer clear(cfg.PIN)
+	}
+	if token, err = slot.Open(cfg.PIN); err != nil {
+		return nil, err
+	}
+	swept, err := token.Sweep()
+	if swept > 0 {
+		io.Note("removed %d objects of throw-away keys that an earlier run had left in the token", swept)
+	}
+	if err != nil {
+		return nil, errors.Join(err, token.Close())
+	}
+	return token, nil
+}
+
+// sandboxInTheWay ends the hint of an HSM that can't be reached: the modules of most
+// HSMs talk to a service or over a network.
+const sandboxInTheWay = "; or the sandbox stands in the way: --unsafe-hsm-network lets the module reach an HSM in a network or behind a local service or USB, --hsm-writes DIR lets it write its files (docs/hsm.md, for each vendor)"
+
+// signer returns what signs bundles, and the function that lets it go. token is
+// one that is open already, or nil.
+func (t TokenSettings) signer(ctx context.Context, io *cli.IO, s *state.State, access Access, token *hsm.Token) (crypto.Signer, func() error, error) {
+	nothing := func() error { return nil }
+	if t.Signer == SignerFile {
+		signer, err := s.Signer()
+		return signer, nothing, err
+	}
+	if token != nil {
+		signer, err := token.Signer(SignerLabel)
+		return signer, nothing, err
+	}
+	token, err := t.Open(ctx, io, s, access)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, err := token.Signer(SignerLabel)
+	if err != nil {
+		return nil, nil, errors.Join(err, token.Close())
+	}
+	return signer, token.Close, nil
+}
+
+// SignHead signs what the ledger has learnt, where the key that does is in the
+// token, which is open now. As at the end of any run, a failure stops nothing.
+func SignHead(io *cli.IO, s *state.State, token *hsm.Token) {
+	if !s.SignerElsewhere || s.Ledger.Mark() == s.Signed.Ledger {
+		return
+	}
+	signer, err := token.Signer(SignerLabel)
+	if err == nil {
+		err = s.SignHead(signer)
+	}
+	if err != nil {
+		io.Warn("the ledger's head is not signed: %v", err)
+	}
+}
