@@ -80,7 +80,7 @@ func withoutPrefix(blob []byte) []byte {
 
 // Parse reads a blob. The key has passed every check: the lengths agree, the
 // primes are prime and give the modulus, the private exponent and the CRT
-// members are those that follow from them. It is precomputed.
+// members are those that follow from them.
 //
 // It refuses with KF-TPD-KEY-BLOB what is no such blob and with KF-TPD-KEY-CRT
 // a key that is not consistent. The caller clears the blob, and the key with
@@ -114,45 +114,47 @@ func Parse(blob []byte) (*rsa.PrivateKey, Algorithm, error) {
 		return nil, 0, control.TPDKeyBlob.Refuse("the key has the public exponent %d: AD RMS makes keys with %d only", e, exponent).
 			WithHint("find out how this key was made: it is not one that AD RMS made")
 	}
-	m := split(b[headerSize:], bits/8)
-	defer m.clear()
-	if err := m.check(bits); err != nil {
-		return nil, 0, err
-	}
-	key, err := m.key()
+	key, err := readKey(b[headerSize:], bits)
 	return key, algorithm, err
 }
 
-// members are the numbers of a blob, by the names of RFC 8017.
-type members struct{ n, p, q, dP, dQ, qInv, d *big.Int }
-
-// split reads the members of a key of size bytes; body has the right length.
-func split(body []byte, size int) *members {
-	next := func(length int) *big.Int {
-		b := slices.Clone(body[:length])
+// readKey reads the numbers of a key, body having the right length, and checks that
+// they belong together.
+func readKey(body []byte, bits int) (*rsa.PrivateKey, error) {
+	next := func(bits int) *big.Int {
+		b := slices.Clone(body[:bits/8])
 		defer clear(b)
-		body = body[length:]
+		body = body[bits/8:]
 		slices.Reverse(b)
 		return new(big.Int).SetBytes(b)
 	}
-	half := size / 2
-	return &members{n: next(size), p: next(half), q: next(half), dP: next(half), dQ: next(half), qInv: next(half), d: next(size)}
-}
+	key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: next(bits), E: exponent}}
+	key.Primes = []*big.Int{next(bits / 2), next(bits / 2)}
+	key.Precomputed = rsa.PrecomputedValues{Dp: next(bits / 2), Dq: next(bits / 2), Qinv: next(bits / 2)}
+	key.D = next(bits)
 
-// key returns the checked members as a key of its own, sharing no number.
-func (m *members) key() (*rsa.PrivateKey, error) {
-	own := func(x *big.Int) *big.Int { return new(big.Int).Set(x) }
-	key := &rsa.PrivateKey{
-		PublicKey: rsa.PublicKey{N: own(m.n), E: exponent},
-		D:         own(m.d),
-		Primes:    []*big.Int{own(m.p), own(m.q)},
-	}
+	p, q := key.Primes[0], key.Primes[1]
+	phi := new(big.Int).Sub(key.N, p)
+	phi.Sub(phi, q).Add(phi, big.NewInt(1))
+	defer wipe(phi)
+	var refusal *control.Refusal
 	key.Precompute()
-	if err := key.Validate(); err != nil {
-		Clear(key)
-		return nil, control.TPDKeyCRT.Refuse("the private key is not consistent: %w", err)
+	switch err := key.Validate(); { // of all but the primes, by the members above
+	case key.N.BitLen() != bits:
+		refusal = control.TPDKeyCRT.Refuse("the modulus has %d bits, the key blob says %d", key.N.BitLen(), bits)
+	case key.D.Cmp(phi) >= 0:
+		refusal = control.TPDKeyCRT.Refuse("the private exponent is larger than any that a key maker writes: it is not reduced modulo φ(n)")
+	case err != nil:
+		refusal = control.TPDKeyCRT.Refuse("the numbers of the private key do not belong together: %w", err)
+	// Baillie-PSW alone, no further rounds: no composite is known to pass it, and
+	// whoever could plant one made the key and knows it anyway.
+	case !p.ProbablyPrime(0) || !q.ProbablyPrime(0):
+		refusal = control.TPDKeyCRT.Refuse("the factors of the modulus are not primes")
+	default:
+		return key, nil
 	}
-	return key, nil
+	Clear(key)
+	return nil, refusal
 }
 
 // Clear wipes a private key, as far as can be: its own numbers and the CRT
@@ -165,8 +167,6 @@ func Clear(key *rsa.PrivateKey) {
 	wipe(key.Primes...)
 	key.D, key.Primes, key.Precomputed = nil, nil, rsa.PrecomputedValues{}
 }
-
-func (m *members) clear() { wipe(m.p, m.q, m.dP, m.dQ, m.qInv, m.d) }
 
 func wipe(numbers ...*big.Int) {
 	for _, x := range numbers {

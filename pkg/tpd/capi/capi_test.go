@@ -17,6 +17,9 @@ import (
 	"keyferry/test/vectors"
 )
 
+// members are the numbers of a blob, by the names of RFC 8017.
+type members struct{ n, p, q, dP, dQ, qInv, d *big.Int }
+
 // encode writes the blob of a key; change, if any, alters its members first.
 func encode(key *rsa.PrivateKey, algorithm Algorithm, change func(*members)) []byte {
 	m := &members{
@@ -174,12 +177,16 @@ func TestKeyCRT(t *testing.T) {
 			// 3·2^1022+3 is no prime; only the primality test can tell.
 			m.p = plus(new(big.Int).Lsh(big.NewInt(3), 1022), 3)
 			m.n = new(big.Int).Mul(m.p, m.q)
+			p1, q1 := plus(m.p, -1), plus(m.q, -1)
+			m.d = new(big.Int).ModInverse(big.NewInt(exponent), new(big.Int).Mul(p1, q1))
+			m.dP, m.dQ, m.qInv = new(big.Int).Mod(m.d, p1), new(big.Int).Mod(m.d, q1), new(big.Int).ModInverse(m.q, m.p)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := Parse(encode(key, KeyExchange, change))
-			if unreduced := name == "D not reduced"; !control.Is(err, control.TPDKeyCRT) || strings.Contains(err.Error(), "fits the primes") != unreduced {
-				t.Errorf("got %v, expected %s", err, control.TPDKeyCRT.ID)
+			says := map[string]string{"D not reduced": "not reduced", "composite factors": "not primes"}[name]
+			if !control.Is(err, control.TPDKeyCRT) || !strings.Contains(err.Error(), says) {
+				t.Errorf("got %v, expected %s that says %s", err, control.TPDKeyCRT.ID, says)
 			}
 		})
 	}
