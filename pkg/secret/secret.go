@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -195,3 +196,35 @@ func Prompt(ctx context.Context, question string) ([]byte, error) {
 	}
 	return got.secret, nil
 }
+
+// Sweep erases, in a program whose toolchain has runtime/secret ([Erases]), what
+// was allocated under [Do] and is not in use any more. Two rounds of garbage
+// collection: pools, such as math/big has, let go at the second.
+func Sweep() {
+	if Erases {
+		runtime.GC()
+		runtime.GC()
+	}
+}
+
+// OverwriteFreed has glibc overwrite all that is freed, from the next execve on: so
+// a PKCS#11 module's copies of a key do not outlive their use. 255 makes
+// what malloc gives zeros. What glibc keeps in its caches by thread it does
+// not overwrite: there are none then.
+func OverwriteFreed() error {
+	const name = "GLIBC_TUNABLES"
+	tunables := "glibc.malloc.perturb=255:glibc.malloc.tcache_count=0"
+	if others := os.Getenv(name); others != "" {
+		tunables = others + ":" + tunables
+	}
+	return os.Setenv(name, tunables)
+}
+
+// Memory says whether what is in memory may reach a disk.
+type Memory string
+
+const (
+	Locked    Memory = "locked: none of it is swapped out"
+	NoSwap    Memory = "not locked, but this machine has no swap"
+	Swappable Memory = "not locked: it may be swapped out to a disk"
+)

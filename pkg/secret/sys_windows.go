@@ -62,6 +62,15 @@ func Harden() error {
 	return nil
 }
 
+// LockMemory can't keep all memory out of the page file here: Windows locks
+// single pages. It lets the process keep what it uses, so that pages leave memory
+// only when the machine has none left.
+func LockMemory() Memory {
+	const keep, most = 64 << 20, 256 << 20
+	windows.SetProcessWorkingSetSizeEx(windows.CurrentProcess(), keep, most, 0) // what comes of it is no promise
+	return Swappable
+}
+
 // openTerminal opens the console that the process was started from. Where that is
 // hidden behind something else that looks like a terminal, nobody would ever
 // answer.
