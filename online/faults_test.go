@@ -118,7 +118,7 @@ func (u *uploader) run(ctx context.Context, way ceremony.Way, through policy.Tra
 		}
 	}}
 	app := &cli.App{Name: "online", Commands: []cli.Command{command}}
-	app.Run(ctx, []string{"test", "--state", filepath.Join(u.dir, "T"), "--protection-password-file", filepath.Join(u.dir, "pw"), "--verbose"}, strings.NewReader(""), &u.said, &u.said)
+	app.Run(ctx, []string{"test", "--state", filepath.Join(u.dir, "T"), "--protection-password-file", filepath.Join(u.dir, "pw"), "--yes", "--verbose"}, strings.NewReader(""), &u.said, &u.said)
 	return failed
 }
 

@@ -10,7 +10,7 @@
 //
 //	vault/<name>-<version>.pem   the private half of a key made here (each KEK), PKCS#8
 //	vault/<name>.json            a key's versions, oldest first
-//	tenant.json                  the tenant's keys
+//	tenant/<guid>.json           a key of the tenant
 //
 // Whoever has this directory can open every blob that was wrapped under its
 // KEKs. An imported key is opened, checked and forgotten: only its public half

@@ -322,20 +322,26 @@ func TestDamagedStateIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	listed := func(guid, status string) string {
+		return `{"format":"` + tenantFormat + `","key":{"key_identifier":"` + guid + `","status":"` + status + `"}}`
+	}
 	for name, files := range map[string]map[string]string{
 		"cut":                {"vault/kek.json": string(record[:len(record)/2])},
 		"other name":         {"vault/other.json": string(record)},
 		"other format":       {"vault/kek.json": strings.Replace(string(record), "practice-key-v1", "practice-key-v2", 1)},
 		"bad key":            {"vault/kek.json": strings.Replace(string(record), `"public_key": "MI`, `"public_key": "AA`, 1)},
-		"tenant, format":     {"tenant.json": "{}"},
-		"tenant, two active": {"tenant.json": `{"format":"` + tenantFormat + `","keys":[{"status":"Active"},{"status":"Active"}]}`},
-		"tenant, status":     {"tenant.json": `{"format":"` + tenantFormat + `","keys":[{"status":"active"}]}`},
-		"tenant, cut":        {"tenant.json": `{"format":"` + tenantFormat + `"`},
+		"tenant, format":     {"tenant/a.json": "{}"},
+		"tenant, two active": {"tenant/a.json": listed("a", "Active"), "tenant/b.json": listed("b", "Active")},
+		"tenant, status":     {"tenant/a.json": listed("a", "active")},
+		"tenant, other name": {"tenant/a.json": listed("b", "Archived")},
+		"tenant, cut":        {"tenant/a.json": listed("a", "Archived")[:40]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			if err := os.Mkdir(filepath.Join(dir, "vault"), 0o700); err != nil {
-				t.Fatal(err)
+			for _, part := range []string{"vault", "tenant"} {
+				if err := os.Mkdir(filepath.Join(dir, part), 0o700); err != nil {
+					t.Fatal(err)
+				}
 			}
 			for file, text := range files {
 				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {

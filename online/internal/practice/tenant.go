@@ -21,15 +21,16 @@ import (
 	"keyferry/pkg/tpd"
 )
 
-const tenantFormat = "keyferry-practice-tenant-v2"
+const tenantFormat = "keyferry-practice-tenant-v3"
 
-// tenantState is tenant.json: the keys as Get-AipServiceKeys is documented to
-// show them, so with a public key where they are customer-managed alone. Of the
-// URL nothing is documented; here those have it, so that a rehearsal tells two
-// copies of a key in the vault apart. The TPDs themselves are not kept.
-type tenantState struct {
-	Format string          `json:"format"`
-	Keys   []tenant.Listed `json:"keys"` // oldest first
+// tenantKey is tenant/<guid>.json: a key as Get-AipServiceKeys is documented to show it,
+// so with a public key where it is customer-managed alone. Of the URL nothing is
+// documented; here those have it, so that a rehearsal tells two copies of a key in the
+// vault apart. The TPD itself is not kept. A file for each key lets a tenant grow
+// without a rewrite of the others.
+type tenantKey struct {
+	Format string        `json:"format"`
+	Key    tenant.Listed `json:"key"`
 }
 
 // How the cmdlet shows the types of keys.
@@ -48,11 +49,11 @@ type practiceTenant struct{ *Cloud }
 func (t practiceTenant) Keys(context.Context) ([]tenant.Key, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	state, err := t.loadTenant()
+	keys, err := t.loadTenant()
 	if err != nil {
 		return nil, err
 	}
-	return tenant.ReadKeys(state.Keys)
+	return tenant.ReadKeys(keys)
 }
 
 // ImportTPD opens the TPD with its password as the service does. A keyless one
@@ -65,16 +66,12 @@ func (t practiceTenant) ImportTPD(_ context.Context, in tenant.TPDImport) (tenan
 	if err != nil {
 		return tenant.Key{}, err
 	}
-	state, err := t.loadTenant()
-	if err != nil {
-		return tenant.Key{}, err
-	}
-	if i := state.index(checked.GUID()); i >= 0 {
-		return tenant.Key{}, control.RMSKeyExists.Refuse("the practice tenant has the TPD %s already", checked.GUID())
+	if _, err := os.Stat(t.tenantFile(checked.GUID())); !errors.Is(err, fs.ErrNotExist) {
+		return tenant.Key{}, errors.Join(err, control.RMSKeyExists.Refuse("the practice tenant has the TPD %s already", checked.GUID()))
 	}
 	key := tenant.Listed{
 		KeyIdentifier: checked.GUID(), FriendlyName: in.FriendlyName,
-		Status: string(tenant.Archived), KeyType: shownMicrosoftManaged, CreationTime: t.now().UTC().Format(time.RFC3339),
+		Status: string(tenant.Archived), KeyType: shownMicrosoftManaged, CreationTime: t.now().UTC().Format(time.RFC3339Nano), // they are listed by it
 	}
 	if !in.MicrosoftManaged {
 		key.KeyType, key.KeyURL = shownCustomerManaged, in.KeyURL
@@ -91,8 +88,7 @@ func (t practiceTenant) ImportTPD(_ context.Context, in tenant.TPDImport) (tenan
 			return tenant.Key{}, control.RMSKeyMismatch.Refuse("the key %s is not the key of the TPD %s: their moduli differ", in.KeyURL, checked.GUID())
 		}
 	}
-	state.Keys = append(state.Keys, key)
-	if err := t.storeTenant(state); err != nil {
+	if err := t.storeKey(key); err != nil {
 		return tenant.Key{}, err
 	}
 	made, err := tenant.ReadKeys([]tenant.Listed{key})
@@ -163,60 +159,70 @@ func (t practiceTenant) signingKey(url string) (*version, error) {
 func (t practiceTenant) SetActive(_ context.Context, keyIdentifier string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	state, err := t.loadTenant()
+	keys, err := t.loadTenant()
 	if err != nil {
 		return err
 	}
-	chosen := state.index(keyIdentifier)
+	chosen := slices.IndexFunc(keys, func(k tenant.Listed) bool { return k.KeyIdentifier == keyIdentifier })
 	if chosen < 0 {
 		return control.RMSKeyMissing.Refuse("the practice tenant has no key %s", control.Quote(keyIdentifier))
 	}
-	if state.Keys[chosen].Status == string(tenant.Active) {
+	if keys[chosen].Status == string(tenant.Active) {
 		return nil
 	}
-	for i := range state.Keys {
-		state.Keys[i].Status = string(tenant.Archived)
+	for _, key := range keys { // first, so that there are never two
+		if key.Status == string(tenant.Active) {
+			key.Status = string(tenant.Archived)
+			if err := t.storeKey(key); err != nil {
+				return err
+			}
+		}
 	}
-	state.Keys[chosen].Status = string(tenant.Active)
-	return t.storeTenant(state)
+	keys[chosen].Status = string(tenant.Active)
+	return t.storeKey(keys[chosen])
 }
 
-// index finds a key by its identifier, -1 when there is none.
-func (s tenantState) index(keyIdentifier string) int {
-	return slices.IndexFunc(s.Keys, func(k tenant.Listed) bool { return k.KeyIdentifier == keyIdentifier })
-}
+func (c *Cloud) tenantFile(guid string) string { return filepath.Join(c.dir, "tenant", guid+".json") }
 
-func (c *Cloud) tenantFile() string { return filepath.Join(c.dir, "tenant.json") }
-
-func (c *Cloud) loadTenant() (tenantState, error) {
-	var state tenantState
-	data, err := os.ReadFile(c.tenantFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		return tenantState{Format: tenantFormat}, nil
-	}
+func (c *Cloud) loadTenant() ([]tenant.Listed, error) {
+	paths, err := filepath.Glob(c.tenantFile("*"))
 	if err != nil {
-		return state, err
+		return nil, err
 	}
-	if err := strictjson.Unmarshal(data, maxState, &state); err != nil {
-		return state, damaged(c.tenantFile(), err)
+	var keys []tenant.Listed
+	active := 0
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		var kept tenantKey
+		if err := strictjson.Unmarshal(data, maxState, &kept); err != nil {
+			return nil, damaged(path, err)
+		}
+		switch tenant.Status(kept.Key.Status) {
+		case tenant.Active:
+			active++
+		case tenant.Archived:
+		default:
+			active = 2
+		}
+		if kept.Format != tenantFormat || active > 1 || path != c.tenantFile(kept.Key.KeyIdentifier) {
+			return nil, damaged(path, errors.New("not a key of a practice tenant, or a second active one"))
+		}
+		keys = append(keys, kept.Key)
 	}
-	count := map[tenant.Status]int{}
-	for _, key := range state.Keys {
-		count[tenant.Status(key.Status)]++
-	}
-	if state.Format != tenantFormat || count[tenant.Active] > 1 || count[tenant.Active]+count[tenant.Archived] != len(state.Keys) {
-		return state, damaged(c.tenantFile(), errors.New("not the state of a practice tenant"))
-	}
-	return state, nil
+	return keys, nil
 }
 
-func (c *Cloud) storeTenant(state tenantState) error {
-	data, err := json.MarshalIndent(state, "", "  ")
+func (c *Cloud) storeKey(key tenant.Listed) error {
+	data, err := json.MarshalIndent(tenantKey{tenantFormat, key}, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := durable.MkdirAll(c.dir, 0o700); err != nil {
+	path := c.tenantFile(key.KeyIdentifier)
+	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return durable.Replace(c.tenantFile(), append(data, '\n'), 0o600)
+	return durable.Replace(path, append(data, '\n'), 0o600)
 }

@@ -96,8 +96,14 @@ func TestTenantTakesAndActivates(t *testing.T) {
 	if err := r.cloud.Tenant().SetActive(t.Context(), "00000000-0000-0000-0000-000000000000"); !control.Is(err, control.RMSKeyMissing) {
 		t.Errorf("got %v, want %s", err, control.RMSKeyMissing.ID)
 	}
-	if info, err := os.Stat(filepath.Join(dir, "tenant.json")); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("tenant.json: %v, %v", info, err)
+	paths, err := filepath.Glob(r.cloud.tenantFile("*"))
+	if err != nil || len(paths) == 0 {
+		t.Fatal(paths, err)
+	}
+	for _, path := range paths {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
 	}
 }
 
@@ -172,17 +178,18 @@ func TestTenantRefuses(t *testing.T) {
 	if len(r.statuses()) != 0 {
 		t.Error("a refusal left a key in the tenant")
 	}
-	if _, err := r.cloud.Tenant().ImportTPD(t.Context(), good); err != nil {
+	made, err := r.cloud.Tenant().ImportTPD(t.Context(), good)
+	if err != nil {
 		t.Fatal(err)
 	}
-	before, err := os.ReadFile(r.cloud.tenantFile())
+	before, err := os.ReadFile(r.cloud.tenantFile(made.KeyIdentifier))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.cloud.Tenant().ImportTPD(t.Context(), good); !control.Is(err, control.RMSKeyExists) {
 		t.Errorf("got %v, want %s", err, control.RMSKeyExists.ID)
 	}
-	if after, err := os.ReadFile(r.cloud.tenantFile()); err != nil || !bytes.Equal(before, after) {
+	if after, err := os.ReadFile(r.cloud.tenantFile(made.KeyIdentifier)); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the refusal changed the tenant: %v", err)
 	}
 }

@@ -6,7 +6,7 @@ $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 
 # A PowerShell 7 further up leaves a search path that hides half of this module.
-Import-Module -Name (Join-Path -Path $PSHOME -ChildPath 'Modules\Microsoft.PowerShell.Utility')
+Import-Module -Name (Join-Path -Path $PSHOME -ChildPath 'Modules\Microsoft.PowerShell.Utility') -ErrorAction SilentlyContinue
 
 # The newest version of the module that is installed, or nothing.
 function Get-NewestModule {
