@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,53 +27,46 @@ func benchToken(b *testing.B) *Token {
 	return token
 }
 
-// BenchmarkImport is a key's whole way: import, proof, keeping; then removed.
-// Compare with BenchmarkBareImport of the same run.
-func BenchmarkImport(b *testing.B) {
-	token := benchToken(b)
-	key := vectorKey(b, "contoso-mode2")
-	imported(b, token, key) // chooses the way, makes the transport pair
+// limit is how many times the bare PKCS#11 calls an operation may take.
+const limit = 1.15
+
+// beside times an operation and the PKCS#11 calls that it can't do without, by turns, so that
+// what else the machine does meets both, and fails where it takes too long.
+func beside(b *testing.B, operation, bare func()) {
+	b.Helper()
+	var times [2][]time.Duration
 	for b.Loop() {
-		session, err := token.Import(key)
-		if err != nil {
-			b.Fatal(err)
+		for i, do := range []func(){operation, bare} {
+			start := time.Now()
+			do()
+			times[i] = append(times[i], time.Since(start))
 		}
-		proven, err := session.Prove(&key.PublicKey)
-		if err != nil {
-			b.Fatal(err)
-		}
-		kept, err := proven.Keep(KeepOptions{Label: "bench"})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := kept.Remove(); err != nil {
-			b.Fatal(err)
-		}
-		if err := session.Destroy(); err != nil {
-			b.Fatal(err)
-		}
+	}
+	var best [2]float64 // a tenth is quicker: what else the machine does makes the rest slower
+	for i := range times {
+		slices.Sort(times[i])
+		best[i] = float64(times[i][len(times[i])/10].Microseconds())
+	}
+	b.ReportMetric(best[0], "µs")
+	b.ReportMetric(best[0]/best[1], "times-bare")
+	if len(times[0]) >= 20 && best[0] > limit*best[1] {
+		b.Errorf("%.0f µs, the bare calls %.0f: more than %.2f times", best[0], best[1], limit)
 	}
 }
 
-// BenchmarkBareImport is the PKCS#11 calls that move, use and store the key and
-// remove it again, without any check: no reading back, nothing in software.
-func BenchmarkBareImport(b *testing.B) {
+// BenchmarkImport is the way of a key once the token is chosen: in, proven, stored, removed,
+// beside the calls that move, use and store it and read back what was stored, with nothing in software.
+func BenchmarkImport(b *testing.B) {
 	token := benchToken(b)
 	key := vectorKey(b, "contoso-mode2")
+	imported(b, token, vectorKey(b, "contoso-anyone")) // chooses the way
 	pair, err := token.transportKeys()
-	if err != nil {
-		b.Fatal(err)
-	}
+	done(b, err)
 	wrapped, err := byok.Wrap(rand.Reader, key, &pair.public)
-	if err != nil {
-		b.Fatal(err)
-	}
+	done(b, err)
 	sealed, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, &key.PublicKey, make([]byte, 32), nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	id := make([]byte, 32)
-	named := template{attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_LABEL, "bench"), attr(pkcs11.CKA_ID, id)}
+	done(b, err)
+	named := template{attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_LABEL, "bench"), attr(pkcs11.CKA_ID, make([]byte, 32))}
 	aesTemplate := template{
 		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
 		attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_UNWRAP, true),
@@ -82,7 +76,13 @@ func BenchmarkBareImport(b *testing.B) {
 		done(b, err)
 		return h
 	}
-	for b.Loop() {
+	beside(b, func() {
+		proven := imported(b, token, key)
+		kept, err := proven.Keep(KeepOptions{Label: "bench"})
+		done(b, err)
+		done(b, kept.Remove())
+		done(b, proven.session.Destroy())
+	}, func() {
 		aes := made(ck.UnwrapKey(s, oaep(), pair.private, wrapped[:256], aesTemplate))
 		session := made(ck.UnwrapKey(s, mechanism(pkcs11.CKM_AES_KEY_WRAP_PAD, nil), aes, wrapped[256:], privateTemplate()))
 		done(b, ck.DestroyObject(s, aes))
@@ -94,37 +94,37 @@ func BenchmarkBareImport(b *testing.B) {
 		done(b, err)
 		private := made(ck.CopyObject(s, session, append(named, attr(pkcs11.CKA_EXTRACTABLE, false))))
 		public := made(ck.CreateObject(s, publicTemplate(&key.PublicKey, named...)))
+		for _, h := range []pkcs11.ObjectHandle{public, private} {
+			_, err := ck.GetAttributeValue(s, h, template{attr(pkcs11.CKA_LABEL, nil), attr(pkcs11.CKA_ID, nil), attr(pkcs11.CKA_MODULUS, nil), attr(pkcs11.CKA_TOKEN, nil)})
+			done(b, err)
+		}
+		for _, part := range secretParts {
+			if _, err := ck.GetAttributeValue(s, private, template{attr(part, nil)}); err == nil {
+				b.Fatal("a secret component can be read")
+			}
+		}
 		for _, h := range []pkcs11.ObjectHandle{public, private, session} {
 			done(b, ck.DestroyObject(s, h))
 		}
-	}
+	})
 }
 
-// BenchmarkWrap is the wrap of a key by a proven mechanism; compare with
-// BenchmarkBareWrap of the same run.
+// BenchmarkWrap is the wrap of a key by a proven mechanism.
 func BenchmarkWrap(b *testing.B) {
 	token := benchToken(b)
 	key, kek := vectorKey(b, "contoso-mode2"), vectorKey(b, "contoso-anyone")
 	proven := imported(b, token, key)
 	wrap := &ProvenWrap{token, aesPad} // SoftHSM 2.6.1 is flawed, and as fast
-	for b.Loop() {
-		_, err := wrap.Wrap(proven, &kek.PublicKey)
-		done(b, err)
-	}
-}
-
-// BenchmarkBareWrap is the PKCS#11 calls of a wrap.
-func BenchmarkBareWrap(b *testing.B) {
-	token := benchToken(b)
-	key, kek := vectorKey(b, "contoso-mode2"), vectorKey(b, "contoso-anyone")
-	proven := imported(b, token, key)
 	outerTemplate := publicTemplate(&kek.PublicKey, attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_WRAP, true), attr(pkcs11.CKA_ENCRYPT, true))
 	aesTemplate := template{
 		attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_VALUE_LEN, 32), attr(pkcs11.CKA_SENSITIVE, true),
 		attr(pkcs11.CKA_EXTRACTABLE, true), attr(pkcs11.CKA_WRAP, true),
 	}
 	ck, s := token.ck, token.session
-	for b.Loop() {
+	beside(b, func() {
+		_, err := wrap.Wrap(proven, &kek.PublicKey)
+		done(b, err)
+	}, func() {
 		outer, err := ck.CreateObject(s, outerTemplate)
 		done(b, err)
 		aes, err := ck.GenerateKey(s, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), aesTemplate)
@@ -135,35 +135,25 @@ func BenchmarkBareWrap(b *testing.B) {
 		done(b, err)
 		done(b, ck.DestroyObject(s, aes))
 		done(b, ck.DestroyObject(s, outer))
-	}
+	})
 }
 
-// BenchmarkSign is a signature as it is under a bundle; compare with
-// BenchmarkBareSign of the same run.
+// BenchmarkSign is a signature as it is under a bundle.
 func BenchmarkSign(b *testing.B) {
 	token := benchToken(b)
 	signer, err := token.CreateSigner("signer", []byte{1}, ECDSAP256)
 	done(b, err)
-	digest := sha256.Sum256(nil)
-	for b.Loop() {
-		_, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
-		done(b, err)
-	}
-}
-
-// BenchmarkBareSign is the PKCS#11 calls of a signature.
-func BenchmarkBareSign(b *testing.B) {
-	token := benchToken(b)
-	_, err := token.CreateSigner("signer", []byte{1}, ECDSAP256)
-	done(b, err)
 	found, err := token.find(pkcs11.CKO_PRIVATE_KEY)
 	done(b, err)
 	digest := sha256.Sum256(nil)
-	for b.Loop() {
+	beside(b, func() {
+		_, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
+		done(b, err)
+	}, func() {
 		done(b, token.ck.SignInit(token.session, mechanism(pkcs11.CKM_ECDSA, nil), found[0].handle))
 		_, err := token.ck.Sign(token.session, digest[:])
 		done(b, err)
-	}
+	})
 }
 
 // BenchmarkKeys imports and keeps many keys in one run: what a key costs in the

@@ -181,7 +181,7 @@ func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 	}
 	public := found.public.handle
 	if public == 0 {
-		if public, err = kept.publicHalf(); err != nil {
+		if public, err = kept.publicHalf(names); err != nil {
 			return err
 		}
 	}
@@ -241,14 +241,14 @@ func (kept *Kept) removeTwins() error {
 
 // publicHalf makes the public key, or finds it by its modulus where the token
 // shows one by itself, and declines another.
-func (kept *Kept) publicHalf() (pkcs11.ObjectHandle, error) {
+func (kept *Kept) publicHalf(names []template) (pkcs11.ObjectHandle, error) {
 	t := kept.token
 	if keeps, err := t.Keeps(); err != nil || !keeps {
 		if err != nil {
 			return 0, err
 		}
 		var templates []template
-		for _, named := range names(kept.stored, kept.Label, KeyID(kept.public)) {
+		for _, named := range names {
 			use := append(named, attr(pkcs11.CKA_VERIFY, true), attr(pkcs11.CKA_ENCRYPT, true), attr(pkcs11.CKA_WRAP, false))
 			// AWS CloudHSM wants CKA_PRIVATE true even here.
 			for _, private := range []template{{attr(pkcs11.CKA_PRIVATE, false)}, nil, {attr(pkcs11.CKA_PRIVATE, true)}} {
