@@ -56,6 +56,9 @@ Each import looks at all of this again.
 
 ` + tokenUsage + `  --hsm-try-store        store throw-away keys in a token that keeps all it is given
                          and remove them again, to prove what else can't be
+  --hsm-outside-sandbox  first see, without a PIN and before the sandbox is
+                         entered, whether the module shows its token there, and
+                         name what it opens that the sandbox forbids
 
 Example: offline doctor --hsm-module /usr/lib/softhsm/libsofthsm2.so
            --hsm-token hsm --hsm-pin-file pin
@@ -63,6 +66,7 @@ Example: offline doctor --hsm-module /usr/lib/softhsm/libsofthsm2.so
 		Setup: func(flags *pflag.FlagSet) cli.Run {
 			o := doctorOptions{process: p, token: addTokenFlags(flags, p)}
 			flags.BoolVar(&o.tryStore, "hsm-try-store", false, "")
+			flags.Bool("hsm-outside-sandbox", false, "") // see outsideSandbox
 			return func(ctx context.Context, io *cli.IO, args []string) error {
 				if err := errors.Join(io.NoArguments(args), o.token.check()); err != nil {
 					return err

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -304,6 +305,35 @@ func TestPlainRefusals(t *testing.T) {
 		}
 		p.wants(3, says, "doctor", "--hsm-module", path, "--hsm-token", "hsm", "--hsm-pin-file", p.pin)
 	}
+}
+
+// TestOutsideSandbox has doctor name what the sandbox keeps from a module, and the flag for it.
+func TestOutsideSandbox(t *testing.T) {
+	listener, err := net.Listen("unix", "@keyferry-daemon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	p := newPersonality(t, "")
+	log := filepath.Join(t.TempDir(), "log")
+	t.Setenv("KEYFERRY_TEST_LOG", log)
+	for plays, says := range map[string]string{
+		"tcp":      "a network socket: --unsafe-hsm-network",
+		"abstract": "the abstract unix socket @keyferry-daemon: --hsm-abstract-sockets",
+		"log":      "--hsm-writes " + log,
+	} {
+		p.plays = plays
+		_ = os.Remove(log)
+		p.wants(3, "--hsm-outside-sandbox names which it needs", append([]string{"doctor"}, p.chosen()...)...)
+		out := p.wants(3, says, append([]string{"doctor", "--hsm-outside-sandbox"}, p.chosen()...)...)
+		if flat := strings.Join(strings.Fields(out), " "); !strings.Contains(flat, `outside of the sandbox the module shows the token "hsm"`) {
+			t.Errorf("%s: the token is not shown:\n%s", plays, out)
+		}
+		flags := strings.Fields(says[strings.Index(says, "--"):])
+		p.wants(0, "", slices.Concat([]string{"doctor"}, p.chosen(), flags)...)
+	}
+	p.plays = "list=0x30"
+	p.wants(3, "outside of the sandbox it is the same, so that the sandbox is not in the way", append([]string{"doctor", "--hsm-outside-sandbox"}, p.chosen()...)...)
 }
 
 // TestModulePrints holds that a module that prints spoils no JSON document.

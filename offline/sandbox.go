@@ -44,7 +44,10 @@ var written = []string{"out"}
 var besides = []string{approveCommand.Name}
 
 // process is what this process gives up. Its flags are declared for every command.
-type process struct{ ceremony.Process }
+type process struct {
+	ceremony.Process
+	kept ceremony.TokenSettings // of the state directory, if there is one
+}
 
 // enter has every command run in the sandbox of package sandbox, and without
 // core dumps, before anything secret is read.
@@ -74,6 +77,7 @@ func (p *process) shut(io *cli.IO, flags *pflag.FlagSet) error {
 	if err != nil {
 		return err
 	}
+	p.outsideSandbox(io, flags)
 	if err := secret.OverwriteFreed(); err != nil { // in the program that Enter starts
 		return err
 	}
@@ -113,6 +117,7 @@ func (p *process) complete(state string, flags *pflag.FlagSet) ([]string, error)
 	}
 	n.Network = n.Network || kept.Sandbox.Network
 	n.AbstractSockets = n.AbstractSockets || kept.Sandbox.AbstractSockets
+	p.kept = kept
 	for _, path := range filepath.SplitList(n.Writes) {
 		if _, err := os.Stat(path); err != nil {
 			return nil, control.InputFile.Refuse("--hsm-writes: %w", err)
@@ -142,6 +147,15 @@ func (p *process) complete(state string, flags *pflag.FlagSet) ([]string, error)
 // chosenModule lists where the module writes that the flags of init and doctor
 // choose.
 func chosenModule(flags *pflag.FlagSet) []string {
+	parameters := ""
+	if flag := flags.Lookup("hsm-parameters"); flag != nil {
+		parameters = flag.Value.String()
+	}
+	return module.Writes(chosenPath(flags), parameters)
+}
+
+// chosenPath is the module that the flags choose; empty where they choose none.
+func chosenPath(flags *pflag.FlagSet) string {
 	value := func(name string) string {
 		if flag := flags.Lookup(name); flag != nil {
 			return flag.Value.String()
@@ -152,7 +166,7 @@ func chosenModule(flags *pflag.FlagSet) []string {
 	if uri, err := module.ParseURI(value("hsm-uri")); path == "" && err == nil { // a wrong one, the command refuses
 		path = uri.ModulePath
 	}
-	return module.Writes(path, value("hsm-parameters"))
+	return path
 }
 
 func isAbsent(path string) bool {

@@ -4,11 +4,14 @@
 // behind it does the work, KEYFERRY_PERSONALITY names the behaviours, separated by
 // blanks, with their values as name=0x1B. Where each behaviour is from stands beside it.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 typedef unsigned long ulong_t;
@@ -81,8 +84,14 @@ static ulong_t initialize(void *args) {
 	if (played("tcp")) {
 		int s = socket(AF_INET, SOCK_STREAM, 0);
 		if (s < 0) return DEVICE_ERROR;
-		close(s);
 	}
+	// Modules of daemons with abstract sockets (D-Bus, udev), and logs in /opt (Luna, nShield).
+	if (played("abstract")) {
+		struct sockaddr_un to = {AF_UNIX, "\0keyferry-daemon"};
+		int s = socket(AF_UNIX, SOCK_STREAM, 0);
+		if (connect(s, (struct sockaddr *)&to, offsetof(struct sockaddr_un, sun_path) + sizeof "-keyferry-daemon" - 1) != 0) return DEVICE_ERROR;
+	}
+	if (played("log") && open(getenv("KEYFERRY_TEST_LOG"), O_WRONLY | O_CREAT | O_APPEND, 0600) < 0) return DEVICE_ERROR;
 	// CloudHSM (crypto11 #95), nethsm-pkcs11 #324: a second C_Initialize of the process is declined.
 	if (played("once") && initialised++) return ALREADY_INITIALIZED;
 	return REAL(INITIALIZE, args);

@@ -188,7 +188,7 @@ func (t TokenSettings) Login(ctx context.Context, io *cli.IO, access Access) (to
 
 // sandboxInTheWay ends the hint of an HSM that can't be reached: the modules of most
 // HSMs talk to a service or over a network.
-const sandboxInTheWay = "; or the sandbox stands in the way: --unsafe-hsm-network lets the module reach an HSM in a network or behind a local service or USB, --hsm-writes DIR lets it write its files (docs/hsm.md, for each vendor)"
+const sandboxInTheWay = "; or the sandbox stands in the way: --unsafe-hsm-network lets the module reach an HSM in a network or behind a local service or USB, --hsm-writes DIR lets it write its files (docs/hsm.md, for each vendor); offline doctor --hsm-outside-sandbox names which it needs"
 
 // signer returns what signs bundles, and the function that lets it go. token is
 // one that is open already, or nil.

@@ -24,6 +24,12 @@ const inside = "KEYFERRY_INSIDE"
 // alwaysWritable is where a password is asked for, and where nothing arrives.
 var alwaysWritable = []string{"/dev/tty", "/dev/null"}
 
+// Entered reports whether the process is inside already.
+func Entered() bool {
+	_, entered := os.LookupEnv(inside)
+	return entered
+}
+
 // Enter shuts the process in. At the first call it does not return: it executes
 // the same program with the same arguments, whose call returns what holds.
 // What the kernel lacks does not hold; a sandbox that can't be built of what
@@ -34,7 +40,7 @@ func Enter(l Limits) (Held, error) {
 		return Held{}, err
 	}
 	abi := landlockABI()
-	if _, entered := os.LookupEnv(inside); entered {
+	if Entered() {
 		return verify(l, abi, places)
 	}
 	if _, err := os.Stat("/proc/self/exe"); err != nil {
