@@ -51,6 +51,10 @@ func FromFile(path string) ([]byte, error) {
 		return nil, control.InputFile.Refuse("the secret's file can't be read: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && shared(info) {
+		return nil, control.SecretShared.Refuse("%s, which holds a secret, is open to others on this machine (mode %04o)", path, info.Mode().Perm()).
+			WithHint("`chmod 600 %s`, as ssh wants it of a key; if others may have read the password or PIN, change it", path)
+	}
 	return read(f, path)
 }
 

@@ -5,9 +5,11 @@ package secret
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,6 +44,13 @@ func LockMemory() Memory {
 		return NoSwap
 	}
 	return Swappable
+}
+
+// shared reports whether a file of this user's lets others read or write it. Modes of
+// somebody else's file are for its owner to choose, as ssh has it of keys.
+func shared(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.Mode().IsRegular() && int(stat.Uid) == os.Geteuid() && info.Mode().Perm()&0o077 != 0
 }
 
 // openTerminal opens the terminal that the process was started from.

@@ -184,6 +184,9 @@ func Open(dir string, side Side, self func(*State) (Self, error)) (*State, error
 	if err != nil {
 		return nil, err
 	}
+	if err := checkPrivate(dir); err != nil {
+		return nil, err
+	}
 	unlock, err := durable.Lock(dir)
 	if err != nil {
 		return nil, err

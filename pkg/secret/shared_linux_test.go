@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package secret
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"keyferry/pkg/control"
+)
+
+// A file whose secret others can read or write is refused, as ssh refuses such a key.
+func TestSharedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pin")
+	if err := os.WriteFile(path, []byte("1234\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, refused := range map[os.FileMode]bool{0o400: false, 0o600: false, 0o700: false, 0o604: true, 0o640: true, 0o644: true, 0o660: true, 0o666: true} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		pin, err := FromFile(path)
+		if refused != control.Is(err, control.SecretShared) || !refused && string(pin) != "1234" {
+			t.Errorf("mode %04o: got %q, %v", mode, pin, err)
+		}
+	}
+	if os.Geteuid() == 0 { // what another user gives is theirs to protect
+		if err := errors.Join(os.Chmod(path, 0o644), os.Chown(path, 12345, -1)); err != nil {
+			t.Fatal(err)
+		}
+		if pin, err := FromFile(path); err != nil || string(pin) != "1234" {
+			t.Errorf("another user's: got %q, %v", pin, err)
+		}
+	}
+}
