@@ -37,7 +37,7 @@ func withBundle(io *cli.IO, path string, outOfOrder bool, f func(s *state.State,
 }
 
 // fingerprints shows again what is to be read aloud: this side's security world.
-var fingerprints = cli.Fingerprints{Program: "online", Names: "world|card|kek|bundle", InState: withState, Faces: func(s *state.State) ([]cli.Face, error) {
+var fingerprints = cli.Fingerprints{Program: "online", Names: "world|card|kek|kit|bundle", InState: withState, Faces: func(s *state.State) ([]cli.Face, error) {
 	w, file, err := ceremony.OwnWorld(s)
 	if err != nil {
 		return nil, err
@@ -54,6 +54,9 @@ var fingerprints = cli.Fingerprints{Program: "online", Names: "world|card|kek|bu
 	}
 	if n := len(j.KEKs); n > 0 {
 		faces = append(faces, cli.Face{Name: "kek", What: "KEK " + j.KEKs[n-1].KID, Where: kekWhere, Print: j.KEKs[n-1].KEK})
+	}
+	if n := len(j.Kits); n > 0 {
+		faces = append(faces, cli.Face{Name: "kit", What: "script of the hand-over kit in " + j.Kits[n-1].Dir, Where: "to be compared on the Windows machine before it runs", Print: j.Kits[n-1].Script})
 	}
 	if n := len(j.Bundles); n > 0 {
 		faces = append(faces, cli.Face{Name: "bundle", What: fmt.Sprintf("manifest of bundle %d", j.Bundles[n-1].Sequence), Where: "which `offline seal` showed", Print: j.Bundles[n-1].Manifest})

@@ -6,16 +6,15 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/online/internal/ceremony"
-	"keyferry/online/internal/tenant"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
 )
 
@@ -64,8 +63,10 @@ A TPD goes into one tenant only, ever: make sure that it is the right one.
   --result FILE                     keyferry-result.json, which the kit's script
                                     wrote on the Windows machine: ends what was
                                     handed over, without a password or a sign-in
-  --result-digest DIGEST            the result's digest, as the script showed it there:
-                                    64 hex digits; without it the digest is shown
+  --result-digest DIGEST            of the result, as the script showed it there;
+                                    without it you are asked for some of its
+                                    digits, which --yes answers in a rehearsal
+                                    only
   --out-of-order                    take a bundle that is older than one that was
                                     taken, if its own number never was; recorded
   --dry-run                         show the plan, check what can be read
@@ -107,21 +108,21 @@ Example: online upload keyferry-vault-room-1.kfb --active contoso-slc
 
 // uploadOptions are the flags that upload and import-tpd share.
 type uploadOptions struct {
-	tenant, out, result string
-	resultDigest        string
-	dryRun              bool
-	keyExpires          uint16
-	keyTags             map[string]string
-	hand                *ceremony.Received // nil without a bundle
-	password            *cli.SecretFlags
-	signIn              *signIn
+	tenant, out    string
+	result, digest string
+	dryRun         bool
+	keyExpires     uint16
+	keyTags        map[string]string
+	hand           *ceremony.Received // nil without a bundle
+	password       *cli.SecretFlags
+	signIn         *signIn
 }
 
 func (o *uploadOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.tenant, "tenant", "", "")
 	flags.StringVar(&o.out, "out", "", "")
 	flags.StringVar(&o.result, "result", "", "")
-	flags.StringVar(&o.resultDigest, "result-digest", "", "")
+	flags.StringVar(&o.digest, "result-digest", "", "")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "")
 	flags.Uint16Var(&o.keyExpires, "key-expires", 0, "")
 	flags.StringToStringVar(&o.keyTags, "key-tag", nil, "")
@@ -149,25 +150,10 @@ func (o *uploadOptions) run(ctx context.Context, io *cli.IO, s *state.State, j *
 	return result(io, s, nil, map[string]any{"dry_run": false, "keys": done.Keys}, text.String())
 }
 
-// checkResult holds a kit's result against the digest that a person has carried beside
-// it, or shows the digest to be compared.
-func (o *uploadOptions) checkResult(io *cli.IO, data []byte) error {
-	got := tenant.ResultDigest(data)
-	if o.resultDigest == "" {
-		io.Note("the result's digest: compare it with the one that the script showed\n%s", got.Rows())
-		return nil
-	}
-	switch want, err := fingerprint.Parse(strings.Join(strings.Fields(o.resultDigest), "")); {
-	case err != nil:
-		return control.CommandLine.Refuse("--result-digest: %w", err)
-	case want != got:
-		return control.RMSResult.Refuse("this is not the result that the script showed: its digest is %s, not %s", got, want).
-			WithHint("bring the file from that machine again, by another way; if it differs again, somebody changes it on its way")
-	}
-	return nil
-}
-
 func (o *uploadOptions) carryOut(ctx context.Context, io *cli.IO, s *state.State, j *ceremony.Journal, r ceremony.UploadRequest) (*ceremony.UploadResult, error) {
+	if o.digest != "" && o.result == "" {
+		return nil, control.CommandLine.Refuse("--result-digest goes with --result")
+	}
 	if o.result != "" {
 		if o.dryRun {
 			return nil, control.CommandLine.Refuse("--dry-run does not go with --result, which only takes down what was done")
@@ -176,10 +162,10 @@ func (o *uploadOptions) carryOut(ctx context.Context, io *cli.IO, s *state.State
 		if err != nil {
 			return nil, err
 		}
-		if err := o.checkResult(io, data); err != nil {
-			return nil, err
-		}
-		return ceremony.TakeResult(io, j, r.Transfers, data)
+		return ceremony.TakeResult(io, j, r.Transfers, data, cli.Compared{
+			What: "result " + control.Plain(filepath.Base(o.result)), Heard: "as the kit's script showed them on the Windows machine",
+			Flag: "result-digest", Given: o.digest, Rehearsal: s.Rehearsal,
+		})
 	}
 	way, err := ceremony.WayInto(s, o.tenant)
 	if err != nil {

@@ -11,11 +11,13 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"keyferry/pkg/fingerprint"
 )
 
 // result stands in for the person on a Windows machine: it writes what the
 // script of a hand-over kit would, after the tenant took every TPD and gave the
-// first key the status.
+// first key the status, and puts the digest that the script would show into $DIGEST.
 func result(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: result KIT FILE STATUS")
@@ -23,6 +25,8 @@ func result(ts *testscript.TestScript, neg bool, args []string) {
 	doc, err := KitResult(ts.ReadFile(filepath.Join(args[0], "import-tpds.ps1")), args[2])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), doc, 0o600))
+	unblank := strings.ReplaceAll(string(doc), " ", "") // as the script makes its digest, of text in ASCII
+	ts.Setenv("DIGEST", fingerprint.Of([]byte(unblank)).String())
 }
 
 // KitResult is what a kit's script writes after the tenant took every TPD and gave

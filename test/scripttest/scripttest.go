@@ -28,6 +28,7 @@ package scripttest
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,7 +68,16 @@ func Run(t *testing.T, state string) {
 			env.Setenv("MODULE", Module)
 			env.Setenv("NSS", NSS())
 			env.Setenv("KEYFERRY_STATE", filepath.Join(env.WorkDir, state))
-			return os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(Password+"\n"), 0o600)
+			if err := os.WriteFile(filepath.Join(env.WorkDir, "pw"), []byte(Password+"\n"), 0o600); err != nil {
+				return err
+			}
+			// A script's files may be passwords or PINs, which are their owner's alone.
+			return filepath.WalkDir(env.WorkDir, func(path string, entry fs.DirEntry, err error) error {
+				if err != nil || !entry.Type().IsRegular() {
+					return err
+				}
+				return os.Chmod(path, 0o600)
+			})
 		},
 	})
 }

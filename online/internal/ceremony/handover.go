@@ -98,7 +98,8 @@ func (u *upload) handOver() error {
 			WarnOfKeyIn(u.io, filepath.Join(dir, tpdName(step.Key)), step.Key.ID)
 		}
 	}
-	instructions, err := u.instructions(dir)
+	u.io.Speak("kit's script, "+tenant.KitScript, handed.Script)
+	instructions, err := u.instructions(dir, kit)
 	if err != nil {
 		return err
 	}
@@ -149,19 +150,15 @@ func writeKit(dir string, kit *tenant.Kit) error {
 }
 
 // instructions say what a person does with the kit.
-func (u *upload) instructions(dir string) (string, error) {
+func (u *upload) instructions(dir string, kit *tenant.Kit) (string, error) {
 	again, err := u.request.Again.words(false)
 	if err != nil {
 		return "", err
 	}
-	handed, kit, err := u.kit()
-	if err != nil {
-		return "", err
-	}
 	steps := []string{
-		"take the folder to a Windows machine with the AIPService module; there, in Windows PowerShell 5.1, in that folder, this line, which compares the script and then runs it:\n" + kit.Command(),
-		"by hand that is: powershell.exe -NoProfile -ExecutionPolicy RemoteSigned -File " + tenant.KitScript + ", once Get-FileHash gives for it " + handed.Script.String(),
-		"bring back " + tenant.ResultFile + ", which it writes beside itself, and run here: " + u.io.Line("online", append(again, "--result", tenant.ResultFile)...),
+		"take the folder to a disk of a Windows machine with the AIPService module; type or paste there, in Windows PowerShell 5.1 and in that folder, this line, which compares the script with its digest before it runs:",
+		kit.Command(),
+		"write down the digest that it shows in the end, bring back " + tenant.ResultFile + ", which it writes beside itself, and run here: " + u.io.Line("online", append(again, "--result", tenant.ResultFile)...),
 	}
 	if slices.ContainsFunc(u.steps, func(s *step) bool { return s.OneTime != nil }) {
 		steps = append(steps, "the script asks for each TPD's password: a one-time password is written by `online package`")
@@ -174,7 +171,9 @@ func (u *upload) instructions(dir string) (string, error) {
 
 // TakeResult takes what the kit's script wrote: what the tenant then had, as that
 // machine says. The kit may be any that held one of these keys; the result says which.
-func TakeResult(io *cli.IO, j *Journal, transfers []*Transfer, result []byte) (*UploadResult, error) {
+// The digest is compared with the one that the script showed there: the file itself came
+// by media that others may write to.
+func TakeResult(io *cli.IO, j *Journal, transfers []*Transfer, result []byte, digest cli.Compared) (*UploadResult, error) {
 	before := len(j.ledger.Entries())
 	var handed *HandedOver
 	var keys []tenant.Key
@@ -199,11 +198,15 @@ func TakeResult(io *cli.IO, j *Journal, transfers []*Transfer, result []byte) (*
 		return nil, control.RMSResult.Refuse("no hand-over kit was written for these keys").
 			WithHint("run the command without --result first")
 	}
+	digest.Is = tenant.ResultDigest(result)
+	if err := io.Compare(digest); err != nil {
+		return nil, err
+	}
 	r := &UploadResult{}
 	for _, key := range handed.Keys {
 		status := string(keys[slices.IndexFunc(keys, func(k tenant.Key) bool { return k.KeyIdentifier == key.SLC })].Status)
 		io.Note("%s: its TPD is in the tenant, %s, as the kit's result says", key.ID, strings.ToLower(status))
-		if err := j.recordTenant(TPDImported{key.ID, key.SLC, key.Key, status, ByKit, key.Licensing}); err != nil {
+		if err := j.recordTenant(TPDImported{key.ID, key.SLC, key.Key, status, ByKit, &digest.Is, key.Licensing}); err != nil {
 			return nil, err
 		}
 		if key.KeyURL == "" {

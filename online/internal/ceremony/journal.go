@@ -169,7 +169,8 @@ type TPDImported struct {
 	Status string                  `json:"status"`
 	By     Way                     `json:"by"`
 
-	Licensing []string `json:"licensing"` // URLs of the AD RMS cluster, which its clients know
+	Result    *fingerprint.Fingerprint `json:"result"`    // digest of the kit's, as a person compared it; null without a kit
+	Licensing []string                 `json:"licensing"` // URLs of the AD RMS cluster, which its clients know
 }
 
 // Activated says which key the tenant lists as the active one.

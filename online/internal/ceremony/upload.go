@@ -739,7 +739,7 @@ func (u *upload) importTPD(ctx context.Context, step *step) error {
 		return step.differs()
 	}
 	u.io.Note("%s: its TPD is in the tenant, %s", step.Key.ID, strings.ToLower(string(step.there.Status)))
-	return u.journal.recordTenant(TPDImported{step.Key.ID, step.Key.SLC, fingerprint.OfKey(step.Public), string(step.there.Status), u.request.Way, step.licensing})
+	return u.journal.recordTenant(TPDImported{step.Key.ID, step.Key.SLC, fingerprint.OfKey(step.Public), string(step.there.Status), u.request.Way, nil, step.licensing})
 }
 
 // recordTenant notes what the tenant lists of a key, unless that is known. That a
