@@ -52,7 +52,7 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 	if len(h.Keys) == 0 {
 		heading += "; no key was imported"
 	}
-	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{facts, record}}}
+	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{facts, record.InWords()}}}
 	for _, k := range h.Keys {
 		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: slices.Concat(sections(h, k), []sheet.Section{record})})
 	}

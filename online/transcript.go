@@ -63,7 +63,7 @@ func makeSheet(s *state.State) (sheet.Sheet, error) {
 		return sheet.Sheet{}, err
 	}
 	facts.AddSome("remains", stand.Remains)
-	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{facts, record}}}
+	out.Pages = []sheet.Page{{Heading: heading, Sections: []sheet.Section{facts, record.InWords()}}}
 	for _, k := range h.All() {
 		out.Pages = append(out.Pages, sheet.Page{Heading: "Key " + k.ID, Sections: []sheet.Section{arrival(h, k), record}})
 	}

@@ -163,7 +163,7 @@ func list(places []int) string {
 
 // Face is something that has a fingerprint which people compare.
 type Face struct {
-	Name  string // by which the command knows it: card, world, kek, bundle
+	Name  string // by which the command knows it: card, world, kek, kit, bundle, ledger
 	What  string // names it to people
 	Where string // where it is compared
 	Print fingerprint.Fingerprint
@@ -179,6 +179,7 @@ type Fingerprints struct {
 
 // Show is the command.
 func (f Fingerprints) Show() Command {
+	names := f.Names + "|ledger"
 	return Command{
 		Name:    "fingerprint",
 		Summary: "show again the words that are to be read aloud now",
@@ -189,17 +190,18 @@ Shows one fingerprint, as hex and as words, and says what it belongs to and wher
 it is compared. Without an argument it is the one that is to be read aloud now.
 
 Example: %[1]s fingerprint
-`, f.Program, f.Names),
+`, f.Program, names),
 		Setup: func(*pflag.FlagSet) Run {
 			return func(_ context.Context, io *IO, args []string) error {
-				if len(args) > 1 || len(args) == 1 && !slices.Contains(strings.Split(f.Names, "|"), args[0]) {
-					return control.CommandLine.Refuse("want one of %s, or nothing", f.Names)
+				if len(args) > 1 || len(args) == 1 && !slices.Contains(strings.Split(names, "|"), args[0]) {
+					return control.CommandLine.Refuse("want one of %s, or nothing", names)
 				}
 				return f.InState(io, func(s *state.State) error {
 					faces, err := f.Faces(s)
 					if err != nil {
 						return err
 					}
+					faces = append(faces, Face{Name: "ledger", What: fmt.Sprintf("ledger of %d records", len(s.Ledger.Entries())), Where: "to be compared with that of the last sheet", Print: s.Ledger.Head()})
 					for _, face := range faces {
 						if len(args) == 0 || face.Name == args[0] {
 							return io.Result(map[string]any{"name": face.Name, "what": face.What, "fingerprint": face.Print, "words": face.Print.Words()},

@@ -128,6 +128,16 @@ func Minute(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04 MST")
 }
 
+// InWords is the section with the words of each fingerprint: for the page on which two
+// people compare it.
+func (s Section) InWords() Section {
+	s.Rows = slices.Clone(s.Rows)
+	for i := range s.Rows {
+		s.Rows[i].Words = s.Rows[i].Print != fingerprint.Fingerprint{}
+	}
+	return s
+}
+
 // Ledger is the section about the ledger itself: its head, and the runs that were
 // refused, stopped or dry.
 func Ledger(l *ledger.Ledger, now time.Time) (Section, error) {

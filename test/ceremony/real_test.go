@@ -191,15 +191,18 @@ func TestRealByKit(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("the kit ends with %d:\n%s", code, shown)
 	}
+	take := []string{"upload", "--state", "T", "stick/keyferry-offline-1.kfb", "--active", r.keys[0].Name, "--result", "the kit [1] é/keyferry-result.json", "--yes"}
+	if said, code := r.try("online", take...); code != 4 || !strings.Contains(said, "KF-RUN-CONFIRM") {
+		t.Errorf("a result whose digest nobody gave: exit code %d:\n%s", code, said)
+	}
 	digest := ""
 	for _, row := range regexp.MustCompile(`(?m)^ +\d+   ((?:[0-9a-f]{2} ){8})`).FindAllStringSubmatch(shown, -1) {
 		digest += row[1]
 	}
-	take := []string{"upload", "--state", "T", "stick/keyferry-offline-1.kfb", "--active", r.keys[0].Name, "--result", "the kit [1] é/keyferry-result.json", "--result-digest"}
-	if said, code := r.try("online", append(take, strings.Repeat("0", 64))...); code != 1 || !strings.Contains(said, "KF-RMS-RESULT") {
+	if said, code := r.try("online", append(take, "--result-digest", strings.Repeat("0", 64))...); code != 1 || !strings.Contains(said, "KF-TRUST-FINGERPRINT") {
 		t.Errorf("another digest: exit code %d\n%s", code, said)
 	}
-	r.do("online", append(take, digest)...)
+	r.do("online", append(take, "--result-digest", digest)...)
 	r.end()
 }
 
