@@ -316,6 +316,7 @@ func TestCeremonyApproversAndKit(t *testing.T) {
 			}
 			result, err := scripttest.KitResult(string(script), "Active")
 			if err == nil {
+				p.heard = scripttest.KitDigest(result)
 				err = os.WriteFile(filepath.Join(p.dir, "keyferry-result.json"), result, 0o600)
 			}
 			if err != nil {
@@ -332,7 +333,7 @@ func TestCeremonyApproversAndKit(t *testing.T) {
 func TestCeremonyReal(t *testing.T) {
 	t.Parallel()
 	p := newPlay(t, false)
-	az := fmt.Sprintf("#!/bin/sh\nopenssl genrsa 2048 2>/dev/null | openssl pkey -pubout -out \"$(eval echo \\${$#})\"\n")
+	az := fmt.Sprintf("#!/bin/sh\nopenssl genrsa 2048 2>/dev/null | openssl pkey -pubout -outform DER -out \"$(eval echo \\${$#})\"\n")
 	if err := errors.Join(
 		os.WriteFile(filepath.Join(p.dir, "softhsm2.conf"), []byte("directories.tokendir = "+filepath.Join(p.dir, "tokens")+"\n"), 0o600),
 		os.Mkdir(filepath.Join(p.dir, "tokens"), 0o700),

@@ -25,8 +25,12 @@ func result(ts *testscript.TestScript, neg bool, args []string) {
 	doc, err := KitResult(ts.ReadFile(filepath.Join(args[0], "import-tpds.ps1")), args[2])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), doc, 0o600))
-	unblank := strings.ReplaceAll(string(doc), " ", "") // as the script makes its digest, of text in ASCII
-	ts.Setenv("DIGEST", fingerprint.Of([]byte(unblank)).String())
+	ts.Setenv("DIGEST", KitDigest(doc).String())
+}
+
+// KitDigest is the digest that a kit's script shows of a result in ASCII.
+func KitDigest(result []byte) fingerprint.Fingerprint {
+	return fingerprint.Of([]byte(strings.ReplaceAll(string(result), " ", "")))
 }
 
 // KitResult is what a kit's script writes after the tenant took every TPD and gave
