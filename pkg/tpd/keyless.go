@@ -170,8 +170,12 @@ const base64Letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234
 
 // keep drops all characters but those.
 func keep(letters string) func(rune) rune {
+	var kept [128]bool
+	for _, r := range letters {
+		kept[r] = true
+	}
 	return func(r rune) rune {
-		if strings.ContainsRune(letters, r) {
+		if r < 128 && kept[r] {
 			return r
 		}
 		return -1

@@ -81,6 +81,21 @@ func BenchmarkDrawer(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// BenchmarkCommand is one command that needs neither token nor network, from its
+// start to its end.
+func BenchmarkCommand(b *testing.B) {
+	v := vectors.OneTPD(b, "contoso-mode2")
+	dir := memdir.New(b)
+	export, password := filepath.Join(dir, "export.xml"), filepath.Join(dir, "password")
+	write(b, export, v.XML)
+	write(b, password, v.Password)
+	for b.Loop() {
+		run(b, exec.Command("offline", "inspect", "--state", filepath.Join(dir, "none"), "--protection-password-file", password, export))
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N), "ms")
+	b.ReportMetric(0, "ns/op")
+}
+
 // run runs a command that must succeed, and returns its peak memory in bytes.
 func run(b *testing.B, cmd *exec.Cmd) int64 {
 	b.Helper()

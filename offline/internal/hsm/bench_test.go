@@ -176,10 +176,11 @@ func BenchmarkKeys(b *testing.B) {
 					done(b, proven.session.Destroy())
 				}
 				b.StopTimer()
+				spent := clock.spent
 				for _, o := range token.objects {
 					done(b, token.ck.DestroyObject(token.session, o.handle))
 				}
-				token.objects = nil
+				token.objects, clock.spent = nil, spent
 				b.StartTimer()
 			}
 			perKey := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(runs*n) }

@@ -27,6 +27,7 @@
 package capi
 
 import (
+	"crypto"
 	"crypto/rsa"
 	"encoding/binary"
 	"math/big"
@@ -79,8 +80,8 @@ func withoutPrefix(blob []byte) []byte {
 }
 
 // Parse reads a blob. The key has passed every check: the lengths agree, the
-// primes are prime and give the modulus, the private exponent and the CRT
-// members are those that follow from them.
+// primes give the modulus, the private exponent and the CRT members are those that
+// follow from them, and what it signs is verified by its public key.
 //
 // It refuses with KF-TPD-KEY-BLOB what is no such blob and with KF-TPD-KEY-CRT
 // a key that is not consistent. The caller clears the blob, and the key with
@@ -133,28 +134,32 @@ func readKey(body []byte, bits int) (*rsa.PrivateKey, error) {
 	key.Precomputed = rsa.PrecomputedValues{Dp: next(bits / 2), Dq: next(bits / 2), Qinv: next(bits / 2)}
 	key.D = next(bits)
 
-	p, q := key.Primes[0], key.Primes[1]
-	phi := new(big.Int).Sub(key.N, p)
-	phi.Sub(phi, q).Add(phi, big.NewInt(1))
+	phi := new(big.Int).Sub(key.N, key.Primes[0])
+	phi.Sub(phi, key.Primes[1]).Add(phi, big.NewInt(1))
 	defer wipe(phi)
 	var refusal *control.Refusal
 	key.Precompute()
-	switch err := key.Validate(); { // of all but the primes, by the members above
+	switch err := key.Validate(); { // the members above, against each other
 	case key.N.BitLen() != bits:
 		refusal = control.TPDKeyCRT.Refuse("the modulus has %d bits, the key blob says %d", key.N.BitLen(), bits)
 	case key.D.Cmp(phi) >= 0:
 		refusal = control.TPDKeyCRT.Refuse("the private exponent is larger than any that a key maker writes: it is not reduced modulo φ(n)")
 	case err != nil:
 		refusal = control.TPDKeyCRT.Refuse("the numbers of the private key do not belong together: %w", err)
-	// Baillie-PSW alone, no further rounds: no composite is known to pass it, and
-	// whoever could plant one made the key and knows it anyway.
-	case !p.ProbablyPrime(0) || !q.ProbablyPrime(0):
-		refusal = control.TPDKeyCRT.Refuse("the factors of the modulus are not primes")
+	case !works(key):
+		refusal = control.TPDKeyCRT.Refuse("the private key does not sign what its public key verifies: the factors of its modulus are not primes")
 	default:
 		return key, nil
 	}
 	Clear(key)
 	return nil, refusal
+}
+
+// works reports whether the key signs: with factors that are not primes it does not,
+// however well its numbers belong together. crypto/rsa verifies what it signs.
+func works(key *rsa.PrivateKey) bool {
+	_, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, make([]byte, 32))
+	return err == nil
 }
 
 // Clear wipes a private key, as far as can be: its own numbers and the CRT

@@ -174,7 +174,7 @@ func TestKeyCRT(t *testing.T) {
 			m.n = new(big.Int).Mul(m.p, m.p)
 		},
 		"composite factors": func(m *members) {
-			// 3·2^1022+3 is no prime; only the primality test can tell.
+			// 3·2^1022+3 is no prime; only a signature can tell.
 			m.p = plus(new(big.Int).Lsh(big.NewInt(3), 1022), 3)
 			m.n = new(big.Int).Mul(m.p, m.q)
 			p1, q1 := plus(m.p, -1), plus(m.q, -1)
