@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -132,7 +133,7 @@ func (o *doctorOptions) lookAround(ctx context.Context, io *cli.IO) error {
 			}
 		}
 	}
-	doc["problems"] = problems
+	doc["problems"], doc["clock"] = problems, time.Now().UTC().Truncate(time.Second)
 	if o.state != nil && len(failures) == 0 {
 		return result(io, o.state, doc, text.String())
 	}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"time"
 
 	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/machine"
@@ -20,6 +21,7 @@ import (
 // describeMachine writes the section "machine".
 func describeMachine(w *strings.Builder, found []machine.Finding) {
 	fmt.Fprintln(w, "Machine")
+	inspect.Line(w, "clock", "%s", cli.Clock(time.Now()))
 	for _, f := range found {
 		label := "seen"
 		if f.Connected {

@@ -119,5 +119,6 @@ func (o *initOptions) report(io *cli.IO, file []byte) error {
 The offline card is %s
 Its fingerprint, to be read aloud at "online trust":
 %s
-%s`, state.KindName(o.Rehearsal), o.Dir, path, print, print.Spoken()), ceremony.Stand(nil, &ceremony.Journal{}, nil, path, ""))
+%s
+%s`, state.KindName(o.Rehearsal), o.Dir, path, print, print.Spoken(), cli.ClockLine()), ceremony.Stand(nil, &ceremony.Journal{}, nil, path, ""))
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"keyferry/bundle"
 	"keyferry/offline/internal/ceremony"
@@ -45,7 +46,7 @@ func newRealSide(t *testing.T) *realSide {
 	r := &realSide{t: t, dir: t.TempDir()}
 	r.pin = r.write("pin", []byte("123456\n"))
 	var err error
-	r.world, err = scripttest.NewWorld(r.dir)
+	r.world, err = scripttest.NewWorld(r.dir, time.Now())
 	r.must(err)
 	return r
 }

@@ -35,7 +35,7 @@ Example: offline receipt /media/stick/keyferry-online-1.kfb
 				return err
 			}
 			return withState(io, func(s *state.State) error {
-				taken, err := ceremony.TakeReceipt(s, path)
+				taken, err := ceremony.TakeReceipt(io, s, path)
 				if err != nil {
 					return err
 				}

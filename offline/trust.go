@@ -64,7 +64,7 @@ func pinWorld(io *cli.IO, s *state.State, path, given string, bothScreens bool) 
 		return err
 	}
 	pin := cli.Pin{
-		What: "security world", Path: path, File: file, Rehearsal: w.Rehearsal, Keep: ceremony.WorldFile,
+		What: "security world", Path: path, Created: w.Created, File: file, Rehearsal: w.Rehearsal, Keep: ceremony.WorldFile,
 		Replaces: func(pinned []byte) bool { return succeeds(io, w, pinned) },
 		Given:    given, BothScreens: bothScreens, Event: ceremony.EventTrust, Data: ceremony.WorldPinned{World: fingerprint.Of(file), Name: w.Name, Region: w.Region, Vault: w.Vault, Path: where, Number: w.Number, Approvers: w.Approvers, Threshold: w.Threshold},
 	}
@@ -125,7 +125,7 @@ Example: offline packages verify -k BYOK-KEK-pkg-NA-1 -w BYOK-SecurityWorld-pkg-
 				if err != nil {
 					return err
 				}
-				v, _, err := ceremony.VerifyPackages(s, h, *kek, *world)
+				v, _, err := ceremony.VerifyPackages(io, s, h, *kek, *world)
 				if err != nil {
 					return err
 				}

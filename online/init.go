@@ -110,8 +110,8 @@ func (o *initOptions) run(io *cli.IO) error {
 	}
 	var stand cli.Standing
 	stand.Next("DIR is where the stick is", "online", "kek", "create", "--out", "DIR")
-	return io.ResultNext(doc, fmt.Sprintf("The state directory (%s) is %s\nIts vault is %s\n%s",
-		state.KindName(o.rehearsal), dir, world.Vault, world.ApprovalRule()), &stand)
+	return io.ResultNext(doc, fmt.Sprintf("The state directory (%s) is %s\nIts vault is %s\n%s\n%s",
+		state.KindName(o.rehearsal), dir, world.Vault, world.ApprovalRule(), cli.ClockLine()), &stand)
 }
 
 // check completes the options, and refuses those that don't go together.

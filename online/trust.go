@@ -53,7 +53,7 @@ func pinCard(io *cli.IO, s *state.State, path, given string, bothScreens bool) e
 		return err
 	}
 	pin := cli.Pin{
-		What: "offline card", Path: path, File: file, Rehearsal: card.Rehearsal, Keep: ceremony.CardFile,
+		What: "offline card", Path: path, Created: card.Created, File: file, Rehearsal: card.Rehearsal, Keep: ceremony.CardFile,
 		Given: given, BothScreens: bothScreens, Event: ceremony.EventTrust, Data: ceremony.CardPinned{Card: fingerprint.Of(file), Name: card.Name},
 	}
 	if err := io.Pin(s, pin); err != nil {

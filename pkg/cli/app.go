@@ -185,6 +185,7 @@ func (a *App) flags(io *IO, cmd *Command) (*pflag.FlagSet, Run) {
 	flags.BoolVar(&io.JSON, "json", io.JSON, "")
 	flags.BoolVar(&io.Yes, "yes", false, "")
 	flags.BoolVar(&io.Verbose, "verbose", false, "")
+	flags.BoolVar(&io.clockIsRight, "clock-is-right", false, "")
 	return flags, run
 }
 
@@ -290,6 +291,7 @@ Every command takes
   --json         print the result as one JSON document
   --yes          do not ask for confirmation
   --verbose      say more on standard error
+  --clock-is-right  go on though a record or file is later than now; recorded
 %[2]sExit codes: 0 done, 1 refused, 2 usage, 3 environment, 4 run it again to go on
 `
 

@@ -44,7 +44,7 @@ var completions = []struct{ line, want string }{
 	{"offline ", "import inspect packages transcript"},
 	{"offline in", "inspect"},
 	{"offline packages ", "verify"},
-	{"offline import --", "--json --rehearsal --state --tpd-file-path --verbose --yes"},
+	{"offline import --", "--clock-is-right --json --rehearsal --state --tpd-file-path --verbose --yes"},
 	{"offline packages verify --ex", "--exchange-key-package"},
 	{"offline transcript --s", "--sheet --state"},
 	{"offline transcript verify --st", "--state --strict"},

@@ -43,6 +43,7 @@ type IO struct {
 	printed        bool  // the one JSON document
 	ownsProcess    bool  // as Main has it
 	stateGiven     bool  // by --state
+	clockIsRight   bool  // --clock-is-right was given
 	secretTyped    bool  // a secret may stand on the command line
 }
 

@@ -20,8 +20,9 @@ type Pin struct {
 	Path      string // where it came from
 	File      []byte // its bytes, whose SHA-256 is compared
 	Rehearsal bool
-	Keep      string // file of the state directory that holds the pin
-	Event     string // of the ledger
+	Created   time.Time // as it says itself
+	Keep      string    // file of the state directory that holds the pin
+	Event     string    // of the ledger
 	Data      any
 
 	Replaces func(pinned []byte) bool // reports whether it may take the place of another pin; nil: never
@@ -40,6 +41,10 @@ func (o *IO) Pin(s *state.State, p Pin) error {
 	if err := s.SameKind(p.What, p.Rehearsal); err != nil {
 		return err
 	}
+	if err := o.CheckClock(s, p.Created, "the "+p.What+" was made"); err != nil {
+		return err
+	}
+	o.Note("%s", ClockLine())
 	print := p.Fingerprint()
 	compared := Compared{
 		What: p.What + " " + control.Plain(filepath.Base(p.Path)), Heard: "as the other side reads them aloud", Is: print,

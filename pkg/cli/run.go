@@ -28,7 +28,9 @@ func (o *IO) InState(side state.Side, self func(*state.State) (state.Self, error
 	if s.Rehearsal {
 		o.Note("REHEARSAL of %s: nothing of it is real", s.Name)
 	}
-	err = f(s)
+	if err = o.checkLedgerClock(s); err == nil {
+		err = f(s)
+	}
 	if err != nil || o.dryRun {
 		if err := s.Ledger.Append(time.Now(), ledger.EventRun, ledger.Run{Command: o.command, DryRun: o.dryRun, Controls: controls(err)}); err != nil {
 			o.Warn("this run is not in the ledger: %v", err)

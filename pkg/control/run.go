@@ -28,6 +28,7 @@ var (
 	OutputExists  = run("KF-RUN-OUTPUT-EXISTS", Refused, "nothing is overwritten: move the existing file away, or name another --out")
 	DiskFull      = run("KF-RUN-DISK-FULL", Environment, "make room on the disk and run the same command again")
 	ReadBack      = run("KF-RUN-READ-BACK", Environment, "the medium does not give back what was written: use another one")
+	Clock         = run("KF-RUN-CLOCK", Environment, "set this machine's clock first, its time zone too; if it is right, the other machine's was wrong: the same command with --clock-is-right goes on, and the ledger records it")
 	MachineFailed = run("KF-RUN-MACHINE", Environment, "the operating system refused: read the message, mend it, run the same command again")
 	LedgerBroken  = run("KF-LEDGER-CHAIN", Refused, "the ledger was cut or edited: keep it as evidence and restore the state directory from its backup")
 	LedgerHead    = run("KF-LEDGER-HEAD", Refused, "records were cut off or replaced after their head was signed, sent or written down: keep it as evidence and restore the state directory from its backup")

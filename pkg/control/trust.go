@@ -20,7 +20,7 @@ var (
 	PackageKEK         = trust("KF-PACKAGE-KEK", Refused, "make a new KEK with `online kek create --kek-name NEW`: RSA, 2048 to 4096 bits, import only")
 	PackageNumber      = trust("KF-PACKAGE-NUMBER", Refused, "use the newest KEK package; `online kek fetch` writes one with a new number for a KEK that is in the vault")
 	PackageAttestation = trust("KF-PACKAGE-ATTESTATION", Refused, "not each vault gives an attestation: compare the KEK's fingerprint with the one that a second person reads from the vault")
-	PackageExpired     = trust("KF-PACKAGE-EXPIRED", Refused, "make a new KEK with `online kek create --kek-name NEW`, and check this machine's clock")
+	PackageExpired     = trust("KF-PACKAGE-EXPIRED", Refused, "check this machine's clock first; if it is right, make a new KEK with `online kek create --kek-name NEW`")
 
 	TrustNone        = trust("KF-TRUST-NONE", Refused, "pin the other side first, with the trust command")
 	TrustFingerprint = trust("KF-TRUST-FINGERPRINT", Refused, "this is not the file that was read aloud: copy it again and compare the words")

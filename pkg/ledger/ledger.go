@@ -101,6 +101,14 @@ type Run struct {
 	Controls []string `json:"controls"` // IDs of those that ended it; empty in a good dry run
 }
 
+// EventClock is the event of a [ClockAccepted].
+const EventClock = "clock"
+
+// ClockAccepted says which contradiction between clocks a person has accepted.
+type ClockAccepted struct {
+	Said string `json:"said"`
+}
+
 // Ledger is an open ledger.
 type Ledger struct {
 	path    string

@@ -123,6 +123,9 @@ func (v VerifiedKEK) Fingerprint() fingerprint.Fingerprint { return fingerprint.
 // Number is the package's; it rises with each package that the connected side makes.
 func (v VerifiedKEK) Number() int { return v.kek.Number }
 
+// Created is when the package was made, as it says.
+func (v VerifiedKEK) Created() time.Time { return v.kek.Created }
+
 // Package is the fingerprint of the package's file.
 func (v VerifiedKEK) Package() fingerprint.Fingerprint { return v.file }
 
@@ -172,7 +175,7 @@ func (w *World) openKEK(file []byte, pin fingerprint.Fingerprint, now time.Time)
 	case k.World != pin:
 		return nil, control.PackageSignature.Refuse("the KEK package belongs to the security world %s, not to the pinned one %s", k.World, pin)
 	case k.Expires != nil && !now.Before(*k.Expires):
-		return nil, control.PackageExpired.Refuse("the KEK expired on %s", k.Expires.Format(time.DateOnly))
+		return nil, control.PackageExpired.Refuse("the KEK expired on %s, and this machine's clock says %s", k.Expires.Format(time.DateOnly), now.UTC().Format("2006-01-02 15:04 MST"))
 	case !slices.Equal(k.KeyOps, []string{"import"}):
 		return nil, control.PackageKEK.Refuse("the KEK may do %v; it must be good for import alone", k.KeyOps)
 	}

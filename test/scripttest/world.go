@@ -28,18 +28,20 @@ type World struct {
 	Self     sshsig.PublicKey
 	Identity *age.HybridIdentity
 	KEK      *rsa.PrivateKey
+
+	created time.Time
 }
 
 const worldVault = "https://contoso.vault.azure.net"
 
 // NewWorld makes the keys, and in dir the packages BYOK-SecurityWorld-pkg-EU-1
-// and BYOK-KEK-pkg-EU-1.
-func NewWorld(dir string) (*World, error) {
+// and BYOK-KEK-pkg-EU-1, by a clock that says created.
+func NewWorld(dir string, created time.Time) (*World, error) {
 	public, signer, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	w := &World{}
+	w := &World{created: created}
 	if w.Self, err = sshsig.NewPublicKey(public); err != nil {
 		return nil, err
 	}
@@ -50,7 +52,7 @@ func NewWorld(dir string) (*World, error) {
 		return nil, err
 	}
 	w.Package, err = trust.World{
-		Name: "online", Region: "EU", Number: 1, Vault: worldVault, Signer: w.Self, Recipient: w.Identity.Recipient().String(),
+		Name: "online", Created: created, Region: "EU", Number: 1, Vault: worldVault, Signer: w.Self, Recipient: w.Identity.Recipient().String(),
 	}.Seal(signer)
 	if err != nil {
 		return nil, err
@@ -71,18 +73,24 @@ func (w *World) sealKEK(signer ed25519.PrivateKey) ([]byte, error) {
 		return nil, err
 	}
 	return trust.KEK{
-		World: fingerprint.Of(w.Package), Region: "EU", Number: 1, KID: worldVault + "/keys/kek/0123456789abcdef",
+		World: fingerprint.Of(w.Package), Created: w.created, Region: "EU", Number: 1, KID: worldVault + "/keys/kek/0123456789abcdef",
 		KeyOps: []string{"import"}, PublicKey: der, Attestation: []byte(`{"certificates":"none"}`),
 	}.Seal(signer)
 }
 
 // world makes the packages of a real ceremony and puts the fingerprints of the security
-// world and of the KEK into $WORLD and $KEK.
+// world and of the KEK into $WORLD and $KEK. The connected side's clock may be ahead.
 func world(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: world DIR")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: world DIR [AHEAD]")
 	}
-	w, err := NewWorld(ts.MkAbs(args[0]))
+	created := time.Now()
+	if len(args) == 2 {
+		ahead, err := time.ParseDuration(args[1])
+		ts.Check(err)
+		created = created.Add(ahead)
+	}
+	w, err := NewWorld(ts.MkAbs(args[0]), created.UTC().Truncate(time.Second))
 	ts.Check(err)
 	ts.Setenv("WORLD", fingerprint.Of(w.Package).String())
 	ts.Setenv("KEK", fingerprint.OfKey(&w.KEK.PublicKey).String())

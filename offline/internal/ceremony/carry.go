@@ -60,7 +60,7 @@ func (r CarryRequest) begin(io *cli.IO, s *state.State) (*carrying, error) {
 	if err != nil {
 		return nil, err
 	}
-	kek, known, err := VerifyPackages(s, j, r.KEK, r.World)
+	kek, known, err := VerifyPackages(io, s, j, r.KEK, r.World)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keyferry/bundle"
+	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/fingerprint"
@@ -25,7 +26,7 @@ type ReceiptResult struct {
 
 // TakeReceipt checks that the receipt is the pinned side's, answers a bundle of this
 // side, and speaks of the keys that were sent; then it tells the ledger.
-func TakeReceipt(s *state.State, path string) (*ReceiptResult, error) {
+func TakeReceipt(io *cli.IO, s *state.State, path string) (*ReceiptResult, error) {
 	j, err := ReadJournal(s.Ledger)
 	if err != nil {
 		return nil, err
@@ -54,6 +55,9 @@ func TakeReceipt(s *state.State, path string) (*ReceiptResult, error) {
 		return err
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := io.CheckClock(s, v.Manifest.Created, "the receipt was sealed"); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(j.compare(text), holdsPins(w, pin, j, text), s.Ledger.Covers(text.Copy)); err != nil {

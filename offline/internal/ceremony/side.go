@@ -78,7 +78,7 @@ var kekPackageName = regexp.MustCompile(`^BYOK-KEK-pkg-[A-Z]+-[0-9]+$`)
 // VerifyPackages holds a KEK package against the pinned security world, and its number
 // against the ledger. The world's package need not be given again; one that is must be
 // the pinned one. known tells that the KEK was taken before.
-func VerifyPackages(s *state.State, j *Journal, kekPath, worldPath string) (kek *trust.VerifiedKEK, known bool, err error) {
+func VerifyPackages(io *cli.IO, s *state.State, j *Journal, kekPath, worldPath string) (kek *trust.VerifiedKEK, known bool, err error) {
 	w, pin, err := PinnedWorld(s)
 	if err != nil {
 		return nil, false, err
@@ -102,6 +102,9 @@ func VerifyPackages(s *state.State, j *Journal, kekPath, worldPath string) (kek 
 	if kek, err = w.OpenKEK(file, pin, time.Now()); err != nil {
 		return nil, false, err
 	}
+	if err := io.CheckClock(s, kek.Created(), "the KEK package was made"); err != nil {
+		return nil, false, err
+	}
 	if name, want := filepath.Base(kekPath), trust.KEKName(w.Region, kek.Number()); kekPackageName.MatchString(name) && name != want {
 		return nil, false, control.PackageNumber.Refuse("the file %s is the package %s under another name", name, want)
 	}
@@ -117,6 +120,7 @@ func compareKEK(io *cli.IO, s *state.State, kek *trust.VerifiedKEK, known bool, 
 		io.Speak("KEK "+kek.KID(), kek.Fingerprint())
 		return nil
 	}
+	io.Note("%s", cli.ClockLine())
 	return io.Compare(cli.Compared{
 		What: "KEK " + kek.KID(), Heard: "as a second person reads them from the vault", Is: kek.Fingerprint(), Flag: "kek-fingerprint", Given: given,
 	})

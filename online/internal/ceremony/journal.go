@@ -62,6 +62,8 @@ type KEKPackaged struct {
 	Number  int                     `json:"number"`
 	Package fingerprint.Fingerprint `json:"package"`
 	Out     string                  `json:"out"` // directory that it was written to
+
+	at time.Time
 }
 
 // CardPinned says that the offline side's card was pinned.
@@ -241,7 +243,9 @@ func (j *Journal) take(e ledger.Entry) error {
 		j.OldKEKs = len(j.KEKs)
 	case EventKEK:
 		err := collect(e, &j.KEKs)
-		j.Stick = last(j.KEKs).Out
+		if err == nil {
+			j.KEKs[len(j.KEKs)-1].at, j.Stick = e.Time, last(j.KEKs).Out
+		}
 		return err
 	case EventPackaged:
 		err := collect(e, &j.Packages)

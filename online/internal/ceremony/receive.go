@@ -68,6 +68,9 @@ func Receive(io *cli.IO, s *state.State, j *Journal, path string, outOfOrder boo
 		if err := checkKEKs(j, v.Index.Keys); err != nil {
 			return err
 		}
+		if err := checkClocks(io, s, j, v.Manifest); err != nil {
+			return err
+		}
 		if !v.Again && v.Manifest.Sequence < j.LastAccepted() {
 			io.Warn("bundle number %d comes after number %d, out of order", v.Manifest.Sequence, j.LastAccepted())
 		}
@@ -116,6 +119,21 @@ func checkKEKs(j *Journal, keys []bundle.Key) error {
 			if packaged.KID == k.KID && packaged.KEK != *k.KEK {
 				return control.VaultKEKMismatch.Refuse("the key %s was wrapped for a KEK with the fingerprint %s; under its identifier %s this side packaged the KEK %s", k.ID, k.KEK, k.KID, packaged.KEK)
 			}
+		}
+	}
+	return nil
+}
+
+// checkClocks refuses a bundle that was sealed after now, or before the KEK's package was
+// made, by what the clocks said.
+func checkClocks(io *cli.IO, s *state.State, j *Journal, m bundle.Manifest) error {
+	if err := io.CheckClock(s, m.Created, "the bundle was sealed"); err != nil {
+		return err
+	}
+	for _, packaged := range j.KEKs {
+		of := func(k bundle.ManifestKey) bool { return k.KEK != nil && *k.KEK == packaged.KEK }
+		if slices.ContainsFunc(m.Keys, of) {
+			return io.CheckOrder(s, packaged.at, "the KEK package was made", m.Created, "the bundle was sealed, by the other machine's clock,")
 		}
 	}
 	return nil
