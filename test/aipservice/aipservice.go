@@ -137,6 +137,16 @@ func (m *Module) Obey() {
 	}
 }
 
+// Forget empties the tenant, and what was called.
+func (m *Module) Forget() {
+	m.t.Helper()
+	for _, name := range []string{"keys.txt", "calls.txt"} {
+		if err := os.Remove(filepath.Join(m.dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			m.check(err)
+		}
+	}
+}
+
 // Knows makes the tenant able to open a TPD.
 func (m *Module) Knows(t TPD) {
 	m.t.Helper()

@@ -73,6 +73,23 @@ func TestRealCeremony(t *testing.T) {
 		t.Fatal(err)
 	}
 	module.Knows(aipservice.TPD{File: keyless, GUID: strings.ToLower(strings.Trim(v.GUID, "{}")), Password: string(v.Password), PublicKey: public, KeyURL: aipservice.AnyKeyURL})
+
+	// The kit, which nobody tells the ledger of.
+	kit := filepath.Join(m.dir, "it's [1] é")
+	cmd := exec.Command(wine, filepath.Join(m.bin, "online.exe"), "upload", "--state", "T", "--yes", "--active", "contoso-slc", "--protection-password-file", "pw", "--tenant", "kit", "--out", "it's [1] é", "stick/keyferry-offline-1.kfb",
+		"--credential", "client-secret", "--azure-secret-file", "secret", "--azure-tenant", entra.Tenant, "--azure-client", entra.Client)
+	cmd.Dir, cmd.Env = m.dir, m.env
+	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 4 {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	cmd = exec.Command(wine, `C:\windows\system32\WindowsPowerShell\v1.0\powershell.exe`, "-NoProfile", "-ExecutionPolicy", "RemoteSigned", "-File", "import-tpds.ps1")
+	cmd.Dir, cmd.Env = kit, append(m.env, "TERM=xterm")
+	shown, code := aipservice.Typed(t, cmd, "password:", func(string) string { return string(v.Password) })
+	if _, err := os.Stat(filepath.Join(kit, "keyferry-result.json")); code != 0 || err != nil || strings.Count(module.Calls(), "activate ") != 1 {
+		t.Errorf("the kit ends with %d, %v:\n%s\n%s", code, err, shown, module.Calls())
+	}
+	module.Forget()
+
 	upload := "online.exe upload --state T --yes --active contoso-slc --protection-password-file pw" + bundle + signIn
 	m.done(upload, "active in the tenant")
 	m.done(upload, "nothing was changed")

@@ -62,15 +62,18 @@ func (k *kitRun) run(t *testing.T, settings ...string) (shown string, code int) 
 // folder of any name: a mistyped password is asked for again, what it did is not
 // done twice, and its result and digest are taken back.
 func TestKitRuns(t *testing.T) {
-	for _, setting := range []string{"JUDGE_CULTURE=de-DE", "JUDGE_LANGUAGE=ConstrainedLanguage"} {
-		t.Run(setting, func(t *testing.T) {
+	const constrained = "JUDGE_LANGUAGE=ConstrainedLanguage"
+	for _, settings := range [][]string{
+		{"JUDGE_CULTURE=de-DE"}, {"JUDGE_CULTURE=ja-JP"}, {"JUDGE_CULTURE=tr-TR", constrained}, {"JUDGE_CULTURE=th-TH", constrained},
+	} {
+		t.Run(strings.Join(settings, " "), func(t *testing.T) {
 			t.Parallel()
 			k := newKitRun(t)
 			k.module.Has("00000000-AAAA-BBBB-CCCC-000000000000", "Suspended", "Microsoft-managed", "the tenant's own \U0001f511 é")
 			first := k.TPDs[0].File
 			k.passwords[first] = append([]string{"mistyped"}, k.passwords[first]...)
 			for run := range 2 {
-				shown, code := k.run(t, setting)
+				shown, code := k.run(t, settings...)
 				if code != 0 || !strings.Contains(shown, "Done.") || strings.Contains(shown, "mistyped\n") {
 					t.Fatalf("run %d ended with %d:\n%s\n%s", run, code, shown, k.module.Calls())
 				}
