@@ -88,5 +88,5 @@ func reportSealed(io *cli.IO, s *state.State, done *ceremony.SealResult) error {
 	if done.HeldBack {
 		lines = append(lines, done.World.ApprovalRule())
 	}
-	return result(io, s, doc, strings.Join(append(lines, "The copy was read back and compared. The stick may be pulled."), "\n"))
+	return result(io, s, doc, strings.Join(append(lines, io.Delivered(done.Path)), "\n"))
 }

@@ -43,7 +43,7 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 					return err
 				}
 				return result(io, s, r, map[string]any{"receipt": sealed.Path, "answers": r.Digest, "keys": sealed.Keys},
-					fmt.Sprintf("Receipt: %s\nThe copy was read back and compared. The stick may be pulled.", sealed.Path))
+					fmt.Sprintf("Receipt: %s\n%s", sealed.Path, io.Delivered(sealed.Path)))
 			})
 		}
 	},

@@ -246,6 +246,20 @@ func Refusals(err error) []*control.Refusal {
 	return []*control.Refusal{refusal(err)}
 }
 
+// Delivered says what may be done with the medium that out is on, once a copy on it
+// was read back.
+func (o *IO) Delivered(out string) string {
+	const copied = "The copy was read back and compared. "
+	same, err := durable.OnOneMedium(o.State, out)
+	switch {
+	case err != nil || same:
+		return copied + "It is on the same disk as the state directory: if a stick was meant, that is not mounted there."
+	case durable.EjectFirst:
+		return copied + "Eject the stick, then it may be pulled."
+	}
+	return copied + "The stick may be pulled."
+}
+
 // refusal looks for what stopped the run below a refusal too: an HSM or a
 // bundle may have met the full disk first.
 func refusal(err error) *control.Refusal {
@@ -253,6 +267,10 @@ func refusal(err error) *control.Refusal {
 	switch {
 	case durable.IsFull(err):
 		return control.DiskFull.Refuse("there is no room left: %w", err)
+	case durable.IsReadOnly(err):
+		return control.MachineFailed.Refuse("the medium is read-only: %w", err).WithHint("take the write protection off the stick, or use another one; then run the same command again")
+	case durable.IsGone(err):
+		return control.MachineFailed.Refuse("the medium is not there any more: %w", err).WithHint("plug the stick in again and run the same command again")
 	case errors.Is(err, context.Canceled) && !control.Is(err, control.Interrupted):
 		return control.Interrupted.Refuse("interrupted: %w", err)
 	case errors.As(err, &r):

@@ -5,11 +5,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
@@ -29,18 +31,19 @@ func (t Transcript) Show() Command {
 		Summary: "show the ledger, record by record, or a sheet to sign",
 		Shows:   true,
 		Usage: fmt.Sprintf(`
-Usage: %[1]s transcript [--sheet text|html]
+Usage: %[1]s transcript [--sheet text|html] [--out FILE]
 
 Shows the ledger: what was done when, what was refused and by which control, in
 the chain of hashes that was checked when it was opened. Digests are in hex; the
 words of what is to be read aloud are shown by "%[1]s fingerprint".
 
   --sheet text|html   instead, a page for each key, to print, sign and file
+  --out FILE          write it to a file, which must not exist, in UTF-8
 
-Example: %[1]s transcript --sheet html >sheet.html
+Example: %[1]s transcript --sheet html --out sheet.html
 `, t.Program),
 		Setup: func(flags *pflag.FlagSet) Run {
-			form := flags.String("sheet", "", "")
+			form, out := flags.String("sheet", "", ""), flags.String("out", "", "")
 			return func(_ context.Context, io *IO, args []string) error {
 				if err := io.NoArguments(args); err != nil {
 					return err
@@ -50,34 +53,53 @@ Example: %[1]s transcript --sheet html >sheet.html
 				}
 				return t.InState(io, func(s *state.State) error {
 					if *form != "" {
-						return t.printSheet(io, s, *form)
+						return t.printSheet(io, s, *form, *out)
 					}
-					return showTranscript(io, s)
+					return showTranscript(io, s, *out)
 				})
 			}
 		},
 	}
 }
 
-func (t Transcript) printSheet(io *IO, s *state.State, form string) error {
+func (t Transcript) printSheet(io *IO, s *state.State, form, out string) error {
 	paper, err := t.Sheet(s)
 	if err != nil {
 		return err
 	}
+	text := paper.Text()
 	if form == "html" {
-		return io.Result(map[string]any{"sheet": paper.HTML()}, paper.HTML())
+		text = paper.HTML()
 	}
-	return io.Result(map[string]any{"sheet": paper.Text()}, paper.Text())
+	return io.resultIn(out, map[string]any{"sheet": text}, text)
 }
 
-func showTranscript(io *IO, s *state.State) error {
+// resultIn is [IO.Result], whose text goes into a file where one is named. A shell
+// that redirects the output may write it in another encoding, as Windows PowerShell
+// does; programs there know UTF-8 by its mark at the beginning.
+func (o *IO) resultIn(path string, doc map[string]any, text string) error {
+	if path == "" {
+		return o.Result(doc, text)
+	}
+	mark := ""
+	if runtime.GOOS == "windows" {
+		mark = "\ufeff"
+	}
+	if err := durable.Create(path, []byte(mark+strings.TrimSuffix(text, "\n")+"\n"), 0o600); err != nil {
+		return err
+	}
+	doc["out"] = path
+	return o.Result(doc, "Written: "+path)
+}
+
+func showTranscript(io *IO, s *state.State, out string) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s (%s), %s side\n\n", s.Name, s.Kind(), s.Side)
 	for _, e := range s.Ledger.Entries() {
 		text.WriteString(sheet.Describe(e) + "\n")
 	}
 	text.WriteString(describeHead(s))
-	return io.Result(map[string]any{
+	return io.resultIn(out, map[string]any{
 		"entries": s.Ledger.Entries(), "head": s.Ledger.Head(), "signed_head": s.Signed, "signed_by": s.HeadBy,
 	}, text.String())
 }
