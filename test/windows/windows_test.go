@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package windows builds the Windows binaries as a release does, starts them in
-// Wine, and plays the connected side's part of a rehearsal with them. The other
-// side is the Linux binary: a SoftHSM for Windows can't be had from Debian.
+// Wine, and plays a ceremony with them: the connected side's part beside the Linux
+// binary of the other one, and both sides with a SoftHSM that softhsm-dll builds for
+// Windows.
 //
 // Wine is not Windows. That the system calls are the right ones is shown here;
 // that NTFS keeps its promises, and that a vendor's module loads, is not.
 package windows
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -20,7 +20,7 @@ import (
 	"keyferry/test/testbin"
 )
 
-func TestMain(m *testing.M) { os.Exit(testbin.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(testbin.MainAlone(m)) }
 
 // Where Debian puts what these tests need.
 const (
@@ -80,9 +80,9 @@ func (m *machine) build(name, cgo string) {
 }
 
 // dll compiles a DLL of testdata.
-func (m *machine) dll(name, to string) {
+func (m *machine) dll(name, to string, more ...string) {
 	m.Helper()
-	m.local(compiler, "-shared", "-o", to, filepath.Join("testdata", name+".c"), "-ladvapi32")
+	m.local(compiler, append([]string{"-shared", "-o", to, filepath.Join("testdata", name+".c"), "-ladvapi32"}, more...)...)
 }
 
 func (m *machine) copy(from, to string) {
@@ -109,17 +109,31 @@ func (m *machine) run(line string) (int, string) {
 	if strings.HasSuffix(words[0], ".exe") {
 		words = append([]string{wine, filepath.Join(m.bin, words[0])}, words[1:]...)
 	}
-	var said bytes.Buffer
 	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = m.dir, m.env, &said, &said
-	err := cmd.Run()
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		return exit.ExitCode(), said.String()
+	cmd.Dir = m.dir
+	return m.finish(cmd)
+}
+
+// finish runs a command, and returns its exit code and all that it said. That goes
+// to a file: a pipe would stay open as long as the services that Wine starts.
+func (m *machine) finish(cmd *exec.Cmd) (int, string) {
+	m.Helper()
+	said, err := os.Create(filepath.Join(m.bin, "said"))
+	m.must(err)
+	cmd.Env, cmd.Stdout, cmd.Stderr = m.env, said, said
+	if err := errors.Join(cmd.Run(), said.Close()); cmd.ProcessState == nil {
+		m.Fatal(err)
 	}
+	text, err := os.ReadFile(said.Name())
+	m.must(err)
+	return cmd.ProcessState.ExitCode(), string(text)
+}
+
+func (m *machine) must(err error) {
+	m.Helper()
 	if err != nil {
 		m.Fatal(err)
 	}
-	return 0, said.String()
 }
 
 // done wants a command line to succeed and to say something.
@@ -142,6 +156,7 @@ func TestWindows(t *testing.T) {
 	m := newMachine(t)
 	t.Run("offline", func(t *testing.T) { m.T = t; m.offline() })
 	t.Run("online", func(t *testing.T) { m.T = t; m.online() })
+	t.Run("ceremony", func(t *testing.T) { m.T = t; m.ceremony() })
 }
 
 // offline reads exports, and loads a module; this one fails, by its own code.
