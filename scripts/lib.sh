@@ -22,6 +22,7 @@ gcc-aarch64-linux-gnu         aarch64-linux-gnu-gcc
 gcc-mingw-w64-x86-64-win32    x86_64-w64-mingw32-gcc
 libc6-dev-arm64-cross         /usr/aarch64-linux-gnu/include/stdlib.h
 openssh-client                ssh-keygen
+binutils                      readelf
 zip                           zip
 '
 rehearse_packages=$build_packages'
