@@ -319,6 +319,11 @@ func CheckRoom(dir string, bytes uint64) error {
 	return err
 }
 
+func notPrivate(dir string) error {
+	return control.MachineFailed.Refuse("the file system of %s can't keep its files from other users, as FAT and exFAT can't", filepath.Dir(dir)).
+		WithHint("put the state directory on this machine's own disk, and name it with --state")
+}
+
 func exists(path string) error { return control.OutputExists.Refuse("%s exists already", path) }
 
 func syncTree(root string) error {

@@ -227,3 +227,18 @@ func TestReadBackBypassesTheCache(t *testing.T) {
 		t.Errorf("%d pages are still in the cache", n)
 	}
 }
+
+// What a stick's file system can't keep from others is told from what a disk's can.
+func TestCheckPrivate(t *testing.T) {
+	own := filepath.Join(t.TempDir(), "own")
+	if err := errors.Join(os.Mkdir(own, 0o700), CheckPrivate(own)); err != nil {
+		t.Error(err)
+	}
+	onStick := filepath.Join(newMedium(t, "exfat").dir, "state")
+	if err := os.Mkdir(onStick, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckPrivate(onStick); !control.Is(err, control.MachineFailed) {
+		t.Errorf("got %v, want %s", err, control.MachineFailed.ID)
+	}
+}

@@ -251,6 +251,16 @@ func device(path string) (uint64, error) {
 	return stat.Dev, nil
 }
 
+// CheckPrivate refuses (KF-RUN-MACHINE) a directory that was made for its owner alone
+// and is not: FAT and exFAT keep no rights, and some network file systems others.
+func CheckPrivate(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = notPrivate(dir)
+	}
+	return err
+}
+
 // EjectFirst reports whether the system may still hold back, from a medium, what
 // this package reports as written.
 const EjectFirst = false

@@ -352,6 +352,27 @@ func volume(path string) (string, error) {
 	return windows.UTF16ToString(root), nil
 }
 
+// CheckPrivate refuses (KF-RUN-MACHINE) a directory on a volume that keeps no access
+// lists, such as one of FAT or exFAT.
+func CheckPrivate(dir string) error {
+	root, err := volume(dir)
+	if err != nil {
+		return err
+	}
+	name, err := wide(root)
+	if err != nil {
+		return err
+	}
+	var flags uint32
+	if err := windows.GetVolumeInformation(name, nil, 0, nil, nil, &flags, nil, 0); err != nil {
+		return &os.PathError{Op: "look at the volume of", Path: dir, Err: err}
+	}
+	if flags&windows.FILE_PERSISTENT_ACLS == 0 {
+		return notPrivate(dir)
+	}
+	return nil
+}
+
 // EjectFirst reports whether the system may still hold back, from a medium, what
 // this package reports as written: its policy of removal may be one of caching.
 const EjectFirst = true

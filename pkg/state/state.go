@@ -111,6 +111,9 @@ func Create(dir string, meta Meta, o Options, fill func(s *State) error) error {
 	meta.Format = format
 	meta.Created = meta.Created.UTC().Truncate(time.Second)
 	return durable.NewDir(dir, 0o700, func(part string) error {
+		if err := durable.CheckPrivate(part); err != nil {
+			return err
+		}
 		s := &State{Dir: part, Meta: meta, SignerElsewhere: o.SignerElsewhere}
 		if err := s.WriteJSON(metaFile, meta); err != nil {
 			return err
