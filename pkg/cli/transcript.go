@@ -85,6 +85,9 @@ func (o *IO) resultIn(path string, doc map[string]any, text string) error {
 	if runtime.GOOS == "windows" {
 		mark = "\ufeff"
 	}
+	if err := durable.CheckAbsent(path); err != nil { // before the sandbox forbids to write beside it
+		return err
+	}
 	if err := durable.Create(path, []byte(mark+strings.TrimSuffix(text, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
