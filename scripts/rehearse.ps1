@@ -56,8 +56,11 @@ function Play([string]$exe, [string[]]$words) {
 function Offline { Play $offlineExe ($args + @('--state', $offlineState)) }
 function Online { Play $onlineExe ($args + @('--state', $onlineState)) }
 
-# Heard is the fingerprint that the last command ended in, which is read aloud.
-function Heard { $script:said | Where-Object { $_ -match '^SHA256:[0-9a-f]{64}$' } | Select-Object -First 1 }
+# Heard is the fingerprint that the last command wants to be read aloud.
+function Heard {
+    $lines = @($script:said)
+    for ($i = 0; $i -lt $lines.Count - 1; $i++) { if ($lines[$i] -match 'read aloud at') { return $lines[$i + 1] } }
+}
 
 if ($Dir -eq '') { $Dir = Join-Path ([IO.Path]::GetTempPath()) ('keyferry-rehearsal-' + [Guid]::NewGuid().ToString('N').Substring(0, 8)) }
 $Dir = [IO.Path]::GetFullPath($Dir)

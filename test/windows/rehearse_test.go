@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package windows
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"keyferry/test/judges"
+)
+
+// The script of the release's archive plays the ceremony: whole, and the connected
+// side alone against the recorded bundle. PowerShell's engine is a real one; the
+// programs beside the script are those of this system, under the names of Windows'.
+func TestRehearseScript(t *testing.T) {
+	powershell := judges.PowerShell(t)
+	archive := filepath.Join(t.TempDir(), "keyferry windows")
+	if err := os.MkdirAll(filepath.Join(archive, "sample"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, side := range []string{"offline", "online"} {
+		program, err := exec.LookPath(side)
+		if err == nil {
+			err = os.Symlink(program, filepath.Join(archive, side+".exe"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for from, to := range map[string]string{"scripts/rehearse.ps1": "", "testdata/vectors/tpd/contoso-mode2.xml": "sample", "testdata/recorded": "sample"} {
+		if out, err := exec.Command("cp", "-r", filepath.Join("..", "..", from), filepath.Join(archive, to)).CombinedOutput(); err != nil {
+			t.Fatalf("%s", out)
+		}
+	}
+	for name, flags := range map[string]string{"whole": "", "connected side": "-Online"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "spielt für sich")
+			cmd := exec.Command(powershell, "-NoProfile", "-Command", "& '"+filepath.Join(archive, "rehearse.ps1")+"' "+flags+" -Dir '"+dir+"'; exit $LASTEXITCODE")
+			out, err := cmd.CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "The rehearsal is over.") {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if sheet, err := os.ReadFile(filepath.Join(dir, "sheet-online.txt")); err != nil || !strings.Contains(string(sheet), "contoso-slc") {
+				t.Errorf("the sheet: %v", err)
+			}
+		})
+	}
+}
