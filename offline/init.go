@@ -60,7 +60,9 @@ Example: offline init --rehearsal --name vault-room --out /media/stick
 				if o.Dir, err = filepath.Abs(io.State); err != nil {
 					return err
 				}
-				p.WarnOfSandbox(io)
+				if p.Needs.Network { // what else is open, doctor and import say
+					p.WarnOfSandbox(io)
+				}
 				o.Token, o.Access = o.token.chosen, o.token.Access
 				card, err := ceremony.Init(ctx, io, o.InitRequest)
 				if err != nil {

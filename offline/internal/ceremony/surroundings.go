@@ -39,7 +39,7 @@ func (p *Process) WarnOfSandbox(io *cli.IO) {
 	case p.Needs.Network:
 		io.Warn("network sockets are left open to the HSM's module, by --unsafe-hsm-network")
 	case !p.Held.Whole():
-		io.Warn("this system lacks a part of the sandbox: %s", strings.ReplaceAll(p.Held.String(), "\n", "; "))
+		io.Warn("this system lacks a part of the sandbox: %s; memory: %s", strings.ReplaceAll(p.Held.String(), "\n", "; "), p.Memory)
 	}
 }
 
@@ -66,7 +66,7 @@ func preflight(io *cli.IO, s *state.State, p *Process) (*surroundings, error) {
 	if !around.Sandbox.Whole() {
 		around.Warnings = append(around.Warnings, control.Sandbox.ID)
 	}
-	if around.Memory == secret.Swappable {
+	if around.Memory == secret.Swappable && around.Sandbox.Whole() { // else it was said
 		io.Warn("memory is %s", around.Memory)
 	}
 	for _, f := range around.Machine {

@@ -6,10 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"strings"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/registry"
 )
 
 // Sources: iphlpapi.h, netioapi.h, ifdef.h, tcpmib.h, wlanapi.h and
@@ -36,6 +38,7 @@ func Look() []Finding {
 	m.routes()
 	m.radios()
 	m.sockets()
+	m.disks()
 	return m.gathered
 }
 
@@ -312,4 +315,58 @@ func (t *table) read() ([]byte, error) {
 		rows := memory[4:]
 		return rows[:min(int(binary.LittleEndian.Uint32(memory))*t.row, len(rows))], nil
 	}
+}
+
+// disks tells what of memory may reach this machine's disk, and what may be left
+// unwritten on a stick.
+func (m *machine) disks() {
+	const manager, power = `SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management`, `SYSTEM\CurrentControlSet\Control\Power`
+	if key, err := registry.OpenKey(registry.LOCAL_MACHINE, manager, registry.QUERY_VALUE); err != nil {
+		m.tell("memory", false, "Windows does not tell whether it has a page file: memory may be written to one")
+	} else {
+		files, _, err := key.GetStringsValue("PagingFiles")
+		if err == nil && strings.Join(files, "") != "" {
+			m.tell("memory", false, "Windows has a page file (%s): memory may be written to it; take it away in sysdm.cpl, Advanced, Performance", files[0])
+		}
+		key.Close()
+	}
+	if key, err := registry.OpenKey(registry.LOCAL_MACHINE, power, registry.QUERY_VALUE); err == nil {
+		if on, _, err := key.GetIntegerValue("HibernateEnabled"); err == nil && on != 0 {
+			m.tell("memory", false, "hibernation is on: all memory may be written to the disk; 'powercfg /hibernate off' ends that")
+		}
+		key.Close()
+	}
+	drives, err := windows.GetLogicalDrives()
+	for i := 0; err == nil && i < 26; i++ {
+		root := string(rune('A'+i)) + `:\`
+		if name, err := windows.UTF16PtrFromString(root); drives&(1<<i) == 0 || err != nil || windows.GetDriveType(name) != windows.DRIVE_REMOVABLE {
+			continue
+		}
+		if quick, err := quickRemoval(root); err == nil && quick {
+			m.tell("stick", false, "%s is set to quick removal; it is ejected before it is pulled all the same", root)
+		} else {
+			m.tell("stick", false, "%s may hold back what was written (its policy of removal): it must be ejected before it is pulled", root)
+		}
+	}
+}
+
+// quickRemoval asks a drive whether Windows writes to it at once.
+func quickRemoval(root string) (bool, error) {
+	name, err := windows.UTF16PtrFromString(`\\.\` + root[:2])
+	if err != nil {
+		return false, err
+	}
+	drive, err := windows.CreateFile(name, 0, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE, nil, windows.OPEN_EXISTING, 0, 0)
+	if err != nil {
+		return false, err
+	}
+	defer windows.CloseHandle(drive)
+	var info struct { // STORAGE_HOTPLUG_INFO
+		size                                               uint32
+		mediaRemovable, mediaHotplug, deviceHotplug, cache byte
+	}
+	const getHotplugInfo = 0x2D0C14 // IOCTL_STORAGE_GET_HOTPLUG_INFO
+	var n uint32
+	err = windows.DeviceIoControl(drive, getHotplugInfo, nil, 0, (*byte)(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info)), &n, nil)
+	return info.deviceHotplug != 0, err
 }

@@ -26,7 +26,7 @@ import (
 
 // Finding is one thing that connects the machine, or could.
 type Finding struct {
-	About     string `json:"about"`     // interface, address, route, radio, socket
+	About     string `json:"about"`     // interface, address, route, radio, socket; on Windows memory, stick too
 	Connected bool   `json:"connected"` // it connects the machine now
 	Text      string `json:"text"`
 }

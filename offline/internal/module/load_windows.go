@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/windows"
 
@@ -21,6 +22,32 @@ var usualPlaces = []string{
 	`C:\SoftHSM2\lib\softhsm2-x64.dll`,
 	`C:\Program Files\SoftHSM2\lib\softhsm2-x64.dll`,
 	`C:\Program Files\SoftHSM2\lib\softhsm2.dll`,
+}
+
+// vendors is where the installers of HSMs put their modules.
+var vendors = []string{
+	`C:\Program Files\Amazon\CloudHSM\lib\cloudhsm_pkcs11.dll`,
+	`C:\Program Files\Entrust\nfast\toolkits\pkcs11\cknfast.dll`,
+	`C:\Program Files\nCipher\nfast\toolkits\pkcs11\cknfast.dll`,
+	`C:\Program Files\SafeNet\LunaClient\cryptoki.dll`,
+	`C:\Program Files\Utimaco\CryptoServer\Lib\cs_pkcs11_R3.dll`,
+	`C:\Program Files\Yubico\YubiHSM Shell\bin\pkcs11\yubihsm_pkcs11.dll`,
+	`C:\Program Files\OpenSC Project\OpenSC\pkcs11\opensc-pkcs11.dll`,
+}
+
+// install is the hint for a module that is not there.
+func install() string {
+	var there []string
+	for _, path := range append(vendors, usualPlaces...) {
+		if _, err := os.Stat(path); err == nil {
+			there = append(there, path)
+		}
+	}
+	hint := "install the HSM's PKCS#11 module (for a rehearsal SoftHSM 2 for Windows) or name its path with --hsm-module"
+	if len(there) > 0 {
+		hint += "; there is " + strings.Join(there, ", ")
+	}
+	return hint
 }
 
 // loadLibrary loads a DLL by its full path; what it needs itself, from its own

@@ -34,7 +34,11 @@ func Find(explicit string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", control.HSMModule.Refuse("there is no PKCS#11 module at %s", strings.Join(places, ", "))
+	absent := control.HSMModule.Refuse("there is no PKCS#11 module at %s", strings.Join(places, ", "))
+	if hint := install(); hint != "" {
+		absent.WithHint("%s", hint)
+	}
+	return "", absent
 }
 
 // Load loads a module and initialises it, for the whole run. One that is
