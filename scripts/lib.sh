@@ -74,9 +74,10 @@ swtpm                    swtpm
 tpm2-abrmd               tpm2-abrmd
 tpm2-tools               tpm2_getrandom
 '
-# What starts the Windows binaries in tests: some 100 MB.
+# What starts the Windows binaries in tests, some 100 MB, and builds a SoftHSM for it.
 windows_packages='
-wine64           /usr/lib/wine/wine64
+wine64                        /usr/lib/wine/wine64
+g++-mingw-w64-x86-64-win32    x86_64-w64-mingw32-g++
 '
 }
 
