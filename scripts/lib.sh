@@ -73,6 +73,7 @@ opencryptoki             /usr/sbin/pkcsslotd
 swtpm                    swtpm
 tpm2-abrmd               tpm2-abrmd
 tpm2-tools               tpm2_getrandom
+yubihsm-pkcs11           /usr/lib/*/pkcs11/yubihsm_pkcs11.so
 '
 # What starts the Windows binaries in tests, some 100 MB, and builds a SoftHSM for it.
 windows_packages='

@@ -55,13 +55,6 @@
 // p11-kit's client, where each C_GetFunctionList is an instance of its own) the
 // token's own session signs.
 //
-// Tokens that take their settings from the environment get them so: nShield
-// wants CKNFAST_LOADSHARING=1 for softcards, CKNFAST_FAKE_ACCELERATOR_LOGIN=1 for
-// a PIN on its module-only slot (which has none of its own: leave the PIN empty
-// there, or choose the slot by its slot-id), and import in
-// CKNFAST_OVERRIDE_SECURITY_ASSURANCES before it takes a private key by
-// C_CreateObject.
-//
 // Key material in Go memory is cleared after use. Where the token takes keys by
 // C_UnwrapKey, none crosses into C memory in the clear; C_CreateObject and the
 // login leave copies in freed C memory, which neither library lets us clear.
