@@ -52,7 +52,10 @@ func startDevice(t *testing.T, kind string, knobs ...string) *device {
 	}
 	d.must(err)
 	d.env = strings.Split(strings.TrimSpace(string(text)), "\n")
-	d.address, d.pin = d.value("HSM_DEVICE"), d.value("HSM_PIN")
+	d.address = d.value("HSM_DEVICE")
+	pin, err := os.ReadFile(d.value("HSM_PIN"))
+	d.must(err)
+	d.pin = d.write("device-pin", pin)
 	return d
 }
 
