@@ -57,8 +57,8 @@ Example: online verify /media/stick/keyferry-vault-room-1.kfb
 func addOutOfOrder(flags *pflag.FlagSet) *bool { return flags.Bool("out-of-order", false, "") }
 
 // compareKEKs holds the KEKs that a bundle's keys were wrapped for against the vault's.
-// Without an answer from there, or without a KEK whose keys were taken before, nothing
-// was compared.
+// Where the vault does not answer or does not have the KEK, nothing was compared, and a
+// person is told; an upload then says why it can't be.
 func compareKEKs(ctx context.Context, io *cli.IO, s *state.State, signIn *signIn, r *ceremony.Received) (compared bool, err error) {
 	keks := keksOf(r)
 	if len(keks) == 0 {
@@ -73,7 +73,7 @@ func compareKEKs(ctx context.Context, io *cli.IO, s *state.State, signIn *signIn
 		return nil
 	})
 	var refusal *control.Refusal
-	if errors.As(err, &refusal) && (refusal.Control.Class == control.Environment || r.Again && control.Is(err, control.VaultKEKForeign)) {
+	if errors.As(err, &refusal) && (refusal.Control.Class == control.Environment || control.Is(err, control.VaultKEKForeign)) {
 		io.Warn("the KEK was not compared with the vault: %v", err)
 		return false, nil
 	}
@@ -105,8 +105,11 @@ func showBundle(io *cli.IO, s *state.State, r *ceremony.Received, compared bool)
 	for _, k := range keksOf(r) {
 		fmt.Fprintf(&text, "The KEK's fingerprint, for %s:\n%s\n", k.KID, k.KEK.Spoken())
 	}
-	if compared {
+	switch {
+	case compared:
 		text.WriteString("It is the KEK that the vault has.\n")
+	case len(keksOf(r)) > 0:
+		text.WriteString("It was not compared with the vault's.\n")
 	}
 	if warnings := m.Warnings(); len(warnings) > 0 {
 		fmt.Fprintf(&text, "Recorded on the way: %s\n", strings.Join(warnings, ", "))

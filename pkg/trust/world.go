@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -177,7 +178,7 @@ func (w *World) openKEK(file []byte, pin fingerprint.Fingerprint, now time.Time)
 	case k.Expires != nil && !now.Before(*k.Expires):
 		return nil, control.PackageExpired.Refuse("the KEK expired on %s, and this machine's clock says %s", k.Expires.Format(time.DateOnly), now.UTC().Format("2006-01-02 15:04 MST"))
 	case !slices.Equal(k.KeyOps, []string{"import"}):
-		return nil, control.PackageKEK.Refuse("the KEK may do %v; it must be good for import alone", k.KeyOps)
+		return nil, control.PackageKEK.Refuse("the KEK may do %s; it must be good for import alone", control.Quote(strings.Join(k.KeyOps, ", ")))
 	}
 	if err := checkKID(k.KID, w.Vault); err != nil {
 		return nil, err
