@@ -126,7 +126,11 @@ func (c credential) GetToken(_ context.Context, options policy.TokenRequestOptio
 	if want := []string{resource + "/.default"}; !slices.Equal(options.Scopes, want) {
 		return azcore.AccessToken{}, fmt.Errorf("the practice sign-in is for %v, not for %v", want, options.Scopes)
 	}
-	return azcore.AccessToken{Token: string(c), ExpiresOn: time.Now().Add(time.Hour)}, nil
+	token := string(c)
+	if options.Claims != "" {
+		token += withClaims
+	}
+	return azcore.AccessToken{Token: token, ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
 // newClient returns an HTTP client that dials address always.

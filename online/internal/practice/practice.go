@@ -11,6 +11,8 @@
 //	vault/<name>-<version>.pem   the private half of a key made here (each KEK), PKCS#8
 //	vault/<name>.json            a key's versions, oldest first
 //	tenant/<guid>.json           a key of the tenant
+//	trouble                      put there by a person: the trouble to be rehearsed, such as
+//	                             firewall (see trouble.go); taken away, all is well again
 //
 // Whoever has this directory can open every blob that was wrapped under its
 // KEKs. An imported key is opened, checked and forgotten: only its public half

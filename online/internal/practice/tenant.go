@@ -49,6 +49,9 @@ type practiceTenant struct{ *Cloud }
 func (t practiceTenant) Keys(context.Context) ([]tenant.Key, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.tenantTrouble("tenant-sign-in", "tenant-rights"); err != nil {
+		return nil, err
+	}
 	keys, err := t.loadTenant()
 	if err != nil {
 		return nil, err
@@ -62,6 +65,9 @@ func (t practiceTenant) Keys(context.Context) ([]tenant.Key, error) {
 func (t practiceTenant) ImportTPD(_ context.Context, in tenant.TPDImport) (tenant.Key, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.tenantTrouble("tenant-key-url"); err != nil {
+		return tenant.Key{}, err
+	}
 	checked, err := openTPD(in, t.now())
 	if err != nil {
 		return tenant.Key{}, err
@@ -96,6 +102,15 @@ func (t practiceTenant) ImportTPD(_ context.Context, in tenant.TPDImport) (tenan
 		return tenant.Key{}, err
 	}
 	return made[0], nil
+}
+
+// tenantTrouble is the refusal of one of the troubles, if it was ordered.
+func (c *Cloud) tenantTrouble(names ...string) error {
+	name, err := c.trouble()
+	if err != nil || !slices.Contains(names, name) {
+		return err
+	}
+	return tenantTroubles[name]()
 }
 
 // openTPD reads the TPD as the service does. What opens but is not sound, or not

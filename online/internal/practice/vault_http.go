@@ -71,7 +71,14 @@ type vaultServer struct {
 func (s *vaultServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Server", "Keyferry practice vault")
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	answer, err := s.answer(w, r)
+	answered, err := s.troubled(w, r)
+	if answered {
+		return
+	}
+	var answer any
+	if err == nil {
+		answer, err = s.answer(w, r)
+	}
 	status := http.StatusOK
 	if err != nil {
 		var e *apiError
@@ -89,7 +96,7 @@ func (s *vaultServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer checks the sign-in, then the route, then the interface's version.
 func (s *vaultServer) answer(w http.ResponseWriter, r *http.Request) (any, error) {
-	got := []byte(r.Header.Get("Authorization"))
+	got := []byte(strings.TrimSuffix(r.Header.Get("Authorization"), withClaims))
 	if subtle.ConstantTimeCompare(got, []byte("Bearer "+s.token)) != 1 {
 		w.Header().Set("WWW-Authenticate", challenge)
 		return nil, &apiError{status: http.StatusUnauthorized, code: "Unauthorized", message: "AKV10000: Request is missing a Bearer token that the practice vault knows."}
