@@ -17,15 +17,7 @@ const Width = 80
 // columns, which it leaves to the caller. A word that is too long stays whole:
 // it may be a URL or a path.
 func Fold(text string, indent int) string {
-	var lines []string
-	for _, word := range strings.Fields(text) {
-		if last := len(lines) - 1; last >= 0 && indent+len(lines[last])+1+len(word) <= Width {
-			lines[last] += " " + word
-		} else {
-			lines = append(lines, word)
-		}
-	}
-	return strings.Join(lines, "\n")
+	return sheet.Fold(text, Width-indent)
 }
 
 // Block is a label and its value, in lines of 80 columns: a fingerprint fits beside

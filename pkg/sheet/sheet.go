@@ -227,7 +227,12 @@ func indented(words string, column int) string {
 }
 
 // Wrap sets words in lines of at most width columns; a longer word is broken.
-func Wrap(words string, width int) string {
+func Wrap(words string, width int) string { return fold(words, width, false) }
+
+// Fold is Wrap where a longer word stays whole: it may be a URL or a path, to be copied.
+func Fold(words string, width int) string { return fold(words, width, true) }
+
+func fold(words string, width int, whole bool) string {
 	var b strings.Builder
 	column := 0
 	for _, word := range strings.Fields(words) {
@@ -241,7 +246,7 @@ func Wrap(words string, width int) string {
 			b.WriteByte(' ')
 			column++
 		}
-		for ; len(rest) > width; rest = rest[width:] {
+		for ; len(rest) > width && !whole; rest = rest[width:] {
 			b.WriteString(string(rest[:width]) + "\n")
 		}
 		b.WriteString(string(rest))

@@ -67,7 +67,7 @@ func Seal(ctx context.Context, io *cli.IO, s *state.State, r SealRequest) (*Seal
 		// A key on its way into the outbox is meant, not the last bundle.
 		if stopped := j.At(Begun, Wrapped); len(stopped) > 0 {
 			return nil, control.BundleEmpty.Refuse("no key is staged, and %s is not done (%s)", stopped[0], j.Key(stopped[0]).Stage).
-				WithHint("run the command that was stopped again: offline import, or offline wrap")
+				WithHint("`offline next` shows the command that was stopped: run it again")
 		}
 		if last.Sequence == 0 {
 			return nil, control.BundleEmpty.Refuse("no key is staged")
@@ -93,7 +93,7 @@ func Seal(ctx context.Context, io *cli.IO, s *state.State, r SealRequest) (*Seal
 	}
 	left := slices.DeleteFunc(slices.Clone(all), func(id string) bool { return slices.Contains(done.Keys, id) })
 	if len(left) > 0 { // it had no room, or was sealed before they were staged by a run that was stopped
-		io.Warn("not in this bundle: %s; run offline seal again", strings.Join(left, ", "))
+		io.Warn("not in this bundle: %s; `offline seal` again makes the next one", strings.Join(left, ", "))
 	}
 	return &SealResult{Sealed: done, Path: path, World: w}, nil
 }
