@@ -153,5 +153,12 @@ func reportCarried(io *cli.IO, s *state.State, done *ceremony.CarryResult, dryRu
 	default:
 		text.WriteString("Staged in the outbox")
 	}
-	return result(io, s, map[string]any{"dry_run": dryRun, "keys": done.Keys}, text.String())
+	stand, err := standing(s, "")
+	if err != nil {
+		return err
+	}
+	if dryRun {
+		io.InEarnest(stand)
+	}
+	return io.ResultNext(map[string]any{"dry_run": dryRun, "keys": done.Keys}, text.String(), stand)
 }

@@ -152,6 +152,7 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, 
 	if err := checkEmpty(flags); err != nil {
 		return err
 	}
+	io.typed = append(strings.Fields(cmd.Name), args...)
 	io.command, io.shows = cmd.Name, cmd.Shows
 	flags.Visit(func(f *pflag.Flag) {
 		io.secretTyped = io.secretTyped || f.Value.Type() == secretType && f.NoOptDefVal != ""

@@ -39,12 +39,13 @@ type IO struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	interrupted    <-chan struct{}
-	failed         error // the first failure to print
-	printed        bool  // the one JSON document
-	ownsProcess    bool  // as Main has it
-	stateGiven     bool  // by --state
-	clockIsRight   bool  // --clock-is-right was given
-	secretTyped    bool  // a secret may stand on the command line
+	failed         error    // the first failure to print
+	printed        bool     // the one JSON document
+	ownsProcess    bool     // as Main has it
+	stateGiven     bool     // by --state
+	clockIsRight   bool     // --clock-is-right was given
+	secretTyped    bool     // a secret may stand on the command line
+	typed          []string // the command line, without the program
 }
 
 // Print writes text for people to standard output. As on standard error, nothing

@@ -58,6 +58,16 @@ func (o *IO) NextLines(doc map[string]any, s *Standing) string {
 	return strings.Join(lines, "\n")
 }
 
+// InEarnest puts first the command of this dry run without --dry-run, unless a secret may
+// stand on it.
+func (o *IO) InEarnest(s *Standing) {
+	if o.secretTyped {
+		return
+	}
+	words := slices.DeleteFunc(slices.Clone(o.typed), func(word string) bool { return strings.HasPrefix(word, "--dry-run") })
+	s.Steps = append([]Step{{Program: o.program, Words: words, Note: "the same without --dry-run"}}, s.Steps...)
+}
+
 // ShowBeginning says where a side stands that has no state directory yet: how its
 // rehearsal begins, or goes on, and how the real ceremony does.
 func (o *IO) ShowBeginning(rehearse, real []string) error {
