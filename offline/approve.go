@@ -17,7 +17,7 @@ import (
 
 var approveCommand = cli.Command{
 	Name:    "approve",
-	Summary: "show what is to be approved, and attach approvers' signatures",
+	Summary: "show what is to be approved, and attach signatures",
 	Usage: `
 Usage: offline approve [REQUEST] [--signature FILE]…
 

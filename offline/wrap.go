@@ -62,6 +62,8 @@ refused at once: --retain-extractable leaves the key as it is.
                                      wants it to change keys (or --hsm-so-pin-fd N)
   --out DIR                          seal the bundle to DIR at once
   --dry-run                          make every check, change nothing
+  --hsm-try-store                    with --dry-run, store one throw-away key in a
+                                     token that keeps all it gets, and remove it
 
 Example: offline wrap --tpd-file-path contoso.xml --key-identifier contoso-slc
            --protection-password-file pw --exchange-key-package BYOK-KEK-pkg-NA-1

@@ -23,7 +23,7 @@ import (
 
 var doctorCommand = cli.Command{
 	Name:    "doctor",
-	Summary: "show what the vault, the tenant and this machine are ready for",
+	Summary: "show what vault, tenant and this machine are ready for",
 	Shows:   true,
 	Usage: `
 Usage: online doctor [flags]

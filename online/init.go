@@ -25,7 +25,7 @@ import (
 
 var initCommand = cli.Command{
 	Name:    "init",
-	Summary: "make this side's identities, security world and state directory",
+	Summary: "make this side's identities and state directory",
 	Usage: `
 Usage: online init --rehearsal [flags]
        online init [--rehearsal] --vault-url URL [flags]

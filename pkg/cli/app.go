@@ -19,12 +19,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/sheet"
 )
 
 // App is one binary's command line.
@@ -87,6 +89,8 @@ func (a *App) run(ctx context.Context, io *IO, args []string) error {
 	case len(args) == 0:
 		fmt.Fprint(io.stderr, a.help())
 		return control.CommandLine.Refuse("no command was given")
+	case args[0] == "help" && len(args) > 1:
+		return a.explain(io, args[1:])
 	case args[0] == "help" || args[0] == "--help" || args[0] == "-h":
 		io.Print(a.help())
 		return nil
@@ -123,6 +127,15 @@ func (a *App) unknown(args []string) error {
 		}
 		return control.CommandLine.Refuse("%s comes first, which is no command of %s", control.Quote(shown), a.Name).
 			WithHint("%sflags stand behind the command; the commands are: %s", didYouMean(close), strings.Join(a.names(), ", "))
+	}
+	var group []string
+	for _, name := range a.names() {
+		if strings.HasPrefix(name, shown+" ") {
+			group = append(group, "`"+a.Name+" "+name+"`")
+		}
+	}
+	if len(group) > 0 && len(args) == 1 {
+		return control.CommandLine.Refuse("%s lacks its second word", control.Quote(shown)).WithHint("want %s", strings.Join(group, " or "))
 	}
 	typed := shown
 	if len(args) > 1 && !isDashed(args[1]) {
@@ -275,16 +288,29 @@ func (a *App) names() (names []string) {
 
 func (a *App) help() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\nUsage: %s COMMAND [flags]\n\nCommands, in the order of the ceremony:\n", a.Summary, a.Name)
+	fmt.Fprintf(&b, "%s\n\nUsage: %s COMMAND [flags]; the commands, in the order of the ceremony:\n", a.Summary, a.Name)
 	for _, c := range a.Commands {
 		fmt.Fprintf(&b, "  %-18s %s\n", c.Name, c.Summary)
 	}
-	fmt.Fprintf(&b, "\nEach command explains itself: %[1]s COMMAND --help\nManual page: %[1]s man. Completion: %[1]s completion bash, zsh or powershell.\n", a.Name)
-	return b.String()
+	fmt.Fprintf(&b, "Also: %[1]s COMMAND --help, help flags, man, completion bash|zsh|powershell\n", a.Name)
+	return fit(b.String())
 }
 
-const commonHelp = `
-Every command takes
+// explain is help about one thing, whole: a command, or the flags of all.
+func (a *App) explain(io *IO, args []string) error {
+	if args[0] == "flags" && len(args) == 1 {
+		io.Print(a.commonFlags())
+		return nil
+	}
+	cmd, rest := a.find(args)
+	if cmd == nil || len(rest) > 0 {
+		return a.unknown(args)
+	}
+	io.Print(cmd.usage() + a.footer())
+	return nil
+}
+
+const commonHelp = `Every command takes
   --state DIR    state directory (default: $KEYFERRY_STATE, else
                  $XDG_STATE_HOME/keyferry-%[1]s)
   --rehearsal    the rehearsal, whose state directory is
@@ -293,11 +319,61 @@ Every command takes
   --yes          do not ask for confirmation
   --verbose      say more on standard error
   --clock-is-right  go on though a record or file is later than now; recorded
-%[2]sExit codes: 0 done, 1 refused, 2 usage, 3 environment, 4 run it again to go on
+%[2]s
+Exit codes: 0 done, 1 refused, 2 usage, 3 environment, 4 run it again to go on
 `
 
+func (a *App) commonFlags() string {
+	return fit(fmt.Sprintf(commonHelp, a.Name, strings.TrimLeft(a.AroundHelp, "\n")))
+}
+
+func (a *App) footer() string {
+	return fmt.Sprintf("\nFlags that every command takes, and exit codes: %s help flags\n", a.Name)
+}
+
+func (c *Command) usage() string { return fit(strings.TrimLeft(c.Usage, "\n")) }
+
+// flagColumn is all before the explanation of a flag or a command in a help.
+var flagColumn = regexp.MustCompile(`^(  \S+( \S+)*  +|Example: | +)`)
+
+// fit has lines that are wider than a screen go on in the next one, where their
+// explanation begins.
+func fit(text string) string {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		if len([]rune(line)) > 80 {
+			head := flagColumn.FindString(line)
+			indent := strings.Repeat(" ", len([]rune(head)))
+			rest := sheet.Wrap(line[len(head):], 80-len(indent))
+			line = head + strings.ReplaceAll(rest, "\n", "\n"+indent)
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// screen is how many lines a terminal shows.
+const screen = 24
+
+// help is the help on a command, where it fits the screen with the next prompt. Else
+// it is its beginning: how it is called, what it does, the names of its flags, an example.
 func (c *Command) help(a *App) string {
-	return strings.TrimLeft(c.Usage, "\n") + fmt.Sprintf(commonHelp, a.Name, strings.TrimLeft(a.AroundHelp, "\n"))
+	whole := c.usage() + a.footer()
+	if strings.Count(whole, "\n") < screen {
+		return whole
+	}
+	parts := strings.SplitN(c.usage(), "\n\n", 3) // synopsis, summary, and the rest
+	var names []string
+	flags := pflag.NewFlagSet(c.Name, pflag.ContinueOnError)
+	c.Setup(flags)
+	flags.SortFlags = false
+	flags.VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
+	brief := parts[0] + "\n\n" + sheet.Wrap(parts[1], 80) + "\n\n" + sheet.Wrap("Flags: "+strings.Join(names, ", "), 80) + "\n"
+	if i := strings.LastIndex(c.Usage, "\nExample"); i >= 0 {
+		example, _, _ := strings.Cut(c.Usage[i+1:], "\n\n")
+		brief += "\n" + fit(strings.TrimRight(example, "\n")) + "\n"
+	}
+	return brief + fmt.Sprintf("\nEach of them: %[1]s help %[2]s. Of every command: %[1]s help flags\n", a.Name, c.Name)
 }
 
 // NoArguments refuses positional arguments.

@@ -92,7 +92,7 @@ func TestFindingTheCommand(t *testing.T) {
 	p.run(t, "--version").done(t, "keyferry offline, test\n")
 
 	none := p.run(t)
-	none.refusedBy(t, control.CommandLine, "no command", "Commands, in the order of the ceremony", "test verify")
+	none.refusedBy(t, control.CommandLine, "no command", "the commands, in the order of the ceremony", "test verify")
 	if none.stdout != "" {
 		t.Errorf("stdout: %q", none.stdout)
 	}
@@ -100,6 +100,29 @@ func TestFindingTheCommand(t *testing.T) {
 	p.run(t, "test", "--nonsense").refusedBy(t, control.CommandLine, "unknown flag: --nonsense", "see `offline test --help`")
 	p.run(t, "test", "--state").refusedBy(t, control.CommandLine, "flag needs an argument: --state")
 	p.run(t, "test", "extra").refusedBy(t, control.CommandLine, "too many arguments, which belong to no flag: \"extra\"")
+}
+
+// Help of more lines than a screen has is its beginning with the names of the flags.
+func TestHelpOfManyLines(t *testing.T) {
+	usage := "\nUsage: offline test\n\nTests.\n\n  --long TEXT   explained " + strings.Repeat("on\n                ", 30) + "end\n\nExample: offline test\n"
+	app := &App{Name: "offline", Commands: []Command{{Name: "test", Usage: usage, Setup: func(flags *pflag.FlagSet) Run {
+		flags.String("long", "", "")
+		return nil
+	}}}}
+	for _, c := range []struct{ args, want string }{
+		{"test --help", "Usage: offline test\n\nTests.\n\nFlags: --long\n\nExample: offline test\n\nEach of them: offline help test. Of every command: offline help flags\n"},
+		{"help flags", app.commonFlags()},
+		{"help test", strings.TrimPrefix(usage, "\n") + app.footer()},
+	} {
+		var out strings.Builder
+		if code := app.Run(t.Context(), strings.Fields(c.args), nil, &out, &out); code != 0 || out.String() != c.want {
+			t.Errorf("%s: %d, %q", c.args, code, out.String())
+		}
+	}
+	var out strings.Builder
+	if code := app.Run(t.Context(), []string{"help", "toast"}, nil, &out, &out); code != 2 || !strings.Contains(out.String(), `"toast" is not a command`) {
+		t.Errorf("%d, %q", code, out.String())
+	}
 }
 
 func TestHelp(t *testing.T) {
@@ -116,7 +139,7 @@ func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"test", "--help"}, {"test", "-h"}, {"test", "--yes", "--help"}} {
 		got := p.run(t, args...)
 		got.done(t, got.stdout)
-		if !strings.HasPrefix(got.stdout, "Usage: offline test\n") || !strings.Contains(got.stdout, "keyferry-offline") || got.stderr != "" {
+		if !strings.HasPrefix(got.stdout, "Usage: offline test\n") || !strings.Contains(got.stdout, "offline help flags") || got.stderr != "" {
 			t.Errorf("%s: stdout %q, stderr %q", args, got.stdout, got.stderr)
 		}
 	}

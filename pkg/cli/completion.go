@@ -90,8 +90,9 @@ func (a *App) man() string {
 	fmt.Fprintf(&b, ".TH %s 1 \"\" \"%s\"\n.SH NAME\n%s\n", strings.ToUpper(a.Name), a.Version, strings.Replace(a.Summary, ": ", ` \- `, 1))
 	section("COMMANDS", a.help())
 	for _, c := range a.Commands {
-		section(strings.ToUpper(c.Name), c.help(a))
+		section(strings.ToUpper(c.Name), c.usage())
 	}
+	section("FLAGS OF EVERY COMMAND", a.commonFlags())
 	return b.String()
 }
 
