@@ -54,8 +54,6 @@ of it in the outbox. Nothing is changed before everything was checked.
   --wrap hsm|software                default: hsm; a rehearsal takes software
                                      where its token is not proven to wrap
                                      exactly, and says so
-  --again ID                         send this key once more, which was sealed and
-                                     never arrived; may be repeated, recorded
   --retain-extractable               leave the key in the HSM extractable
   --keyless-element omit|empty       what the keyless TPD has in the key's place
   --keyless-password keep|fresh      its password: the export's, or (recommended)

@@ -140,33 +140,3 @@ func refuseConflicts(files []inspect.File, s survey.Survey) (problems []error) {
 	}
 	return problems
 }
-
-// passwordsOf reads the passwords of exports. Where they are typed, each file's is asked
-// for by its name and tried at once, unless one that was typed before opens it.
-func passwordsOf(ctx context.Context, io *cli.IO, flags *cli.SecretFlags, paths []string) ([][]byte, error) {
-	if flags.Given() {
-		return flags.Read(ctx, io, len(paths))
-	}
-	names := make([]string, len(paths))
-	for i, path := range paths {
-		names[i] = inspect.FileName(path)
-	}
-	return flags.ReadEach(ctx, io, names, func(i int, password []byte) error {
-		file, err := cli.ReadAtMost(paths[i], tpd.MaxSize)
-		if err != nil {
-			return nil // it is told with the other problems of the file
-		}
-		raw, err := tpd.Parse(file)
-		if err != nil {
-			return nil
-		}
-		domain, err := raw.Decrypt(password)
-		if err == nil {
-			domain.Clear()
-		}
-		if control.Is(err, control.TPDPassword) {
-			return err
-		}
-		return nil
-	})
-}
