@@ -15,7 +15,7 @@ func newApp() *cli.App {
 	p := &process{}
 	return &cli.App{
 		Name:    "offline",
-		Summary: "offline: Keyferry's disconnected side. Takes AD RMS keys from TPD exports into an HSM and seals them for the vault.",
+		Summary: "offline: Keyferry's disconnected side, which takes AD RMS keys into an HSM",
 		Version: "keyferry offline, " + version,
 		Around:  p.enter, AroundHelp: sandboxHelp,
 		Commands: []cli.Command{

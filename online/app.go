@@ -25,7 +25,7 @@ var version = "development build"
 
 var app = &cli.App{
 	Name:    "online",
-	Summary: "online: Keyferry's connected side. Brings what the disconnected side sealed into the key vault and Azure RMS.",
+	Summary: "online: Keyferry's connected side, which takes keys into vault and tenant",
 	Version: "keyferry online, " + version,
 	Around:  hardened,
 	Commands: []cli.Command{

@@ -39,7 +39,8 @@ upload".
   --vault-key-name NAME             its name in the vault (default: <id>)
   --friendly-name NAME              its name in the tenant (default: that of the
                                     AD RMS cluster)
-  --tenant WAY, --out DIR, --result FILE, --key-expires DAYS, --key-tag NAME=VALUE
+  --tenant WAY, --out DIR, --result FILE, --result-digest SHA256:…,
+  --key-expires DAYS, --key-tag NAME=VALUE
                                     as "online upload" takes them
   --dry-run                         show the plan, check what can be read
 

@@ -336,20 +336,30 @@ func (c *Command) usage() string { return fit(strings.TrimLeft(c.Usage, "\n")) }
 // flagColumn is all before the explanation of a flag or a command in a help.
 var flagColumn = regexp.MustCompile(`^(  \S+( \S+)*  +|Example: | +)`)
 
-// fit has lines that are wider than a screen go on in the next one, where their
-// explanation begins.
+// fit sets a text whose lines are wider than a screen anew: a paragraph as a whole, the
+// line of a flag or an example from where its explanation begins.
 func fit(text string) string {
-	var lines []string
-	for line := range strings.SplitSeq(text, "\n") {
-		if len([]rune(line)) > 80 {
-			head := flagColumn.FindString(line)
-			indent := strings.Repeat(" ", len([]rune(head)))
-			rest := sheet.Wrap(line[len(head):], 80-len(indent))
-			line = head + strings.ReplaceAll(rest, "\n", "\n"+indent)
+	paragraphs := strings.Split(text, "\n\n")
+	for i, paragraph := range paragraphs {
+		lines := strings.Split(paragraph, "\n")
+		if !slices.ContainsFunc(lines, func(line string) bool { return len([]rune(line)) > 80 }) {
+			continue
 		}
-		lines = append(lines, line)
+		if !slices.ContainsFunc(lines, flagColumn.MatchString) {
+			end := paragraph[len(strings.TrimRight(paragraph, "\n")):]
+			paragraphs[i] = sheet.Wrap(paragraph, 80) + end
+			continue
+		}
+		for j, line := range lines {
+			if len([]rune(line)) > 80 {
+				head := flagColumn.FindString(line)
+				indent := strings.Repeat(" ", len([]rune(head)))
+				lines[j] = head + strings.ReplaceAll(sheet.Wrap(line[len(head):], 80-len(indent)), "\n", "\n"+indent)
+			}
+		}
+		paragraphs[i] = strings.Join(lines, "\n")
 	}
-	return strings.Join(lines, "\n")
+	return strings.Join(paragraphs, "\n\n")
 }
 
 // screen is how many lines a terminal shows.

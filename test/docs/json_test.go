@@ -204,6 +204,8 @@ func documents(t *testing.T) map[string][]any {
 		p.rehearse("mkdir " + program)
 		run(program+" runsheet", program+" runsheet --out "+program)
 	}
+	run("online inspect", "online inspect transfer/no_key_tpd_contoso-slc.xml --protection-password-file pw")
+	run("offline rehearsal clean", "offline rehearsal clean --yes")
 	return docs
 }
 
@@ -223,7 +225,7 @@ func TestJSON(t *testing.T) {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(out)) {
-			if name := program + " " + strings.TrimSpace(line[:min(20, len(line))]); strings.HasPrefix(line, "  ") && docs[name] == nil && unplayed[name] == "" {
+			if name := program + " " + strings.TrimSpace(line[:min(20, len(line))]); strings.HasPrefix(line, "  ") && line[2] != ' ' && docs[name] == nil && unplayed[name] == "" {
 				t.Errorf("%s was not run with --json", name)
 			}
 		}

@@ -5,6 +5,11 @@ package docs
 // meanings are what the fields of the JSON documents mean, by name: a name means the
 // same wherever it stands.
 var meanings = map[string]string{
+	"tool":                   "program and version that wrapped the key",
+	"accepted_templates":     "templates that do not verify and were accepted by --accept-template",
+	"objects":                "objects of the rehearsal in the token",
+	"removed":                "they were removed",
+	"only_process":           "the process can start no other",
 	"about":                  "whom or what it is about",
 	"abstract_sockets":       "whether unix sockets with abstract names are open to the HSM's module",
 	"active":                 "identifier of the key that is made active; empty for none",
