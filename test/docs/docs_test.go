@@ -214,6 +214,7 @@ func (p *play) typeLine(line string) (code int, screen string) {
 		}
 		if answer := p.answer(all.String()[answered:]); answer != "" {
 			answered = all.Len()
+			time.Sleep(200 * time.Millisecond) // other programs throw away what is typed before they hide it
 			if _, err := person.WriteString(answer + "\n"); err != nil {
 				break
 			}
