@@ -87,8 +87,7 @@ func describeState(s *state.State) (string, map[string]any, error) {
 	} else {
 		line("world", fmt.Sprintf("of %s, number %d, region %s, vault %s", w.Name, w.Number, w.Region, w.Vault))
 		line("", pin.String())
-		rule, _, _ := strings.Cut(w.ApprovalRule(), "\n")
-		line("approval", rule)
+		line("approval", strings.ReplaceAll(w.ApprovalRule(), "\n ", ""))
 		doc["world"], doc["threshold"] = worldDoc(w, pin), w.Threshold
 	}
 	for _, k := range h.Keys {

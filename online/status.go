@@ -83,8 +83,7 @@ func standing(io *cli.IO, s *state.State, j *ceremony.Journal) (lines []string, 
 	add("", s.Ledger.Head().String())
 	add("world", fmt.Sprintf("number %d, region %s, vault %s", w.Number, w.Region, w.Vault))
 	add("", fingerprint.Of(world).String())
-	rule, _, _ := strings.Cut(w.ApprovalRule(), "\n")
-	add("approval", rule)
+	add("approval", strings.ReplaceAll(w.ApprovalRule(), "\n ", ""))
 	doc = map[string]any{"name": s.Name, "kind": s.Kind(), "card": nil, "world": fingerprint.Of(world), "threshold": w.Threshold, "approvers": w.Approvers}
 	if card == nil {
 		add("card", "no offline card is pinned")

@@ -161,7 +161,11 @@ func (u *upload) instructions(dir string, kit *tenant.Kit) (string, error) {
 		"write down the digest that it shows in the end, bring back " + tenant.ResultFile + ", which it writes beside itself, and run here: " + u.io.Line("online", append(again, "--result", tenant.ResultFile)...),
 	}
 	if slices.ContainsFunc(u.steps, func(s *step) bool { return s.OneTime != nil }) {
-		steps = append(steps, "the script asks for each TPD's password: a one-time password is written by `online package`")
+		one := "the script asks for each TPD's password, which may be a one-time password"
+		if again[0] == "upload" { // the bundle holds them
+			one += "; this writes those down: " + u.io.Line("online", "package", again[1], "--out", "transfer")
+		}
+		steps = append(steps, one)
 	}
 	if grants := u.grants(); !u.state.Rehearsal && grants != "" {
 		steps = append(steps, "before that, unless Azure RMS may use the keys already:", grants)
