@@ -39,7 +39,7 @@ upload".
   --vault-key-name NAME             its name in the vault (default: <id>)
   --friendly-name NAME              its name in the tenant (default: that of the
                                     AD RMS cluster)
-  --tenant WAY, --out DIR, --result FILE, --result-digest SHA256:…,
+  --tenant WAY, --out DIR, --result FILE, --result-digest DIGEST,
   --key-expires DAYS, --key-tag NAME=VALUE
                                     as "online upload" takes them
   --dry-run                         show the plan, check what can be read
