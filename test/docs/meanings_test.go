@@ -5,6 +5,7 @@ package docs
 // meanings are what the fields of the JSON documents mean, by name: a name means the
 // same wherever it stands.
 var meanings = map[string]string{
+	"clock":                  "time that it is on this machine, in UTC",
 	"tool":                   "program and version that wrapped the key",
 	"accepted_templates":     "templates that do not verify and were accepted by --accept-template",
 	"objects":                "objects of the rehearsal in the token",
