@@ -35,11 +35,15 @@ func TestRehearseScript(t *testing.T) {
 			t.Fatalf("%s", out)
 		}
 	}
+	if out, err := exec.Command("chmod", "-R", "go=", archive).CombinedOutput(); err != nil {
+		t.Fatalf("%s", out)
+	}
 	for name, flags := range map[string]string{"whole": "", "connected side": "-Online"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "spielt für sich")
-			cmd := exec.Command(powershell, "-NoProfile", "-Command", "& '"+filepath.Join(archive, "rehearse.ps1")+"' "+flags+" -Dir '"+dir+"'; exit $LASTEXITCODE")
+			// Windows has access lists, this system modes: here they are what the shell says.
+			cmd := exec.Command("sh", "-c", `umask 077; exec "$@"`, "sh", powershell, "-NoProfile", "-Command", "& '"+filepath.Join(archive, "rehearse.ps1")+"' "+flags+" -Dir '"+dir+"'; exit $LASTEXITCODE")
 			out, err := cmd.CombinedOutput()
 			if err != nil || !strings.Contains(string(out), "The rehearsal is over.") {
 				t.Fatalf("%v\n%s", err, out)
