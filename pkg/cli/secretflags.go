@@ -44,7 +44,12 @@ func SecretFile(path, question string) *SecretFlags {
 }
 
 func fromFile(path string) func(context.Context, *IO) ([]byte, error) {
-	return func(context.Context, *IO) ([]byte, error) { return secret.FromFile(path) }
+	return func(_ context.Context, io *IO) ([]byte, error) {
+		if secret.IsReadByOthers(path) {
+			io.Warn("%s holds a secret, and others on this machine can read it: chmod 600 %s", path, path)
+		}
+		return secret.FromFile(path)
+	}
 }
 
 // askForIt is what pflag hands over for --NAME without a value. A password

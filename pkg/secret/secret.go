@@ -51,11 +51,17 @@ func FromFile(path string) ([]byte, error) {
 		return nil, control.InputFile.Refuse("the secret's file can't be read: %w", err)
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil && shared(info) {
-		return nil, control.SecretShared.Refuse("%s, which holds a secret, is open to others on this machine (mode %04o)", path, info.Mode().Perm()).
+	if info, err := f.Stat(); err == nil && shared(info, 0o022) {
+		return nil, control.SecretShared.Refuse("%s, which holds a secret, can be changed by others on this machine (mode %04o)", path, info.Mode().Perm()).
 			WithHint("`chmod 600 %s`, as ssh wants it of a key; if others may have read the password or PIN, change it", path)
 	}
 	return read(f, path)
+}
+
+// IsReadByOthers reports whether a secret's file lets others on this machine read it.
+func IsReadByOthers(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && shared(info, 0o044)
 }
 
 // FromFD reads a secret from an open file descriptor to its end, as FromFile. It

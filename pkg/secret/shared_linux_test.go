@@ -11,17 +11,21 @@ import (
 	"keyferry/pkg/control"
 )
 
-// A file whose secret others can read or write is refused, as ssh refuses such a key.
+// A file whose secret others can change is refused; of one that they can read, a person
+// is told.
 func TestSharedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pin")
 	if err := os.WriteFile(path, []byte("1234\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for mode, refused := range map[os.FileMode]bool{0o400: false, 0o600: false, 0o700: false, 0o604: true, 0o640: true, 0o644: true, 0o660: true, 0o666: true} {
+	for mode, refused := range map[os.FileMode]bool{0o400: false, 0o600: false, 0o700: false, 0o444: false, 0o604: false, 0o644: false, 0o622: true, 0o660: true, 0o666: true} {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
 		pin, err := FromFile(path)
+		if want := mode&0o044 != 0; IsReadByOthers(path) != want {
+			t.Errorf("mode %04o: others read it: %v", mode, !want)
+		}
 		if refused != control.Is(err, control.SecretShared) || !refused && string(pin) != "1234" {
 			t.Errorf("mode %04o: got %q, %v", mode, pin, err)
 		}

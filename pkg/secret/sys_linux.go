@@ -46,11 +46,11 @@ func LockMemory() Memory {
 	return Swappable
 }
 
-// shared reports whether a file of this user's lets others read or write it. Modes of
+// shared reports whether a file of this user's gives others one of these rights. Modes of
 // somebody else's file are for its owner to choose, as ssh has it of keys.
-func shared(info fs.FileInfo) bool {
+func shared(info fs.FileInfo, rights fs.FileMode) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && info.Mode().IsRegular() && int(stat.Uid) == os.Geteuid() && info.Mode().Perm()&0o077 != 0
+	return ok && info.Mode().IsRegular() && int(stat.Uid) == os.Geteuid() && info.Mode().Perm()&rights != 0
 }
 
 // openTerminal opens the terminal that the process was started from.

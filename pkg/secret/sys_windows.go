@@ -170,4 +170,4 @@ func inherited(fd uint) *os.File {
 
 // shared: access lists of files are inherited from their directory here, and no mode
 // tells of them.
-func shared(fs.FileInfo) bool { return false }
+func shared(fs.FileInfo, fs.FileMode) bool { return false }
