@@ -185,6 +185,13 @@ func (d *Day) steps() []step {
 	command(offlineOperator, "offline", "packages", "verify", "-k", kek, "-w", world)
 	add(offlineOperator, box, "The KEK is the one of step 3, and `Result: SUCCESS`")
 
+	if !strings.Contains(d.Vault, "practice.vault.keyferry.test") {
+		add(officer, note, "On a machine that has no part in the ceremony, read the KEK from the vault:")
+		add(officer, run, "az keyvault key download --vault-name NAME --name %s --encoding DER --file kek.der", orWord(d.KEKName, "keyferry-kek"))
+		add(officer, run, "openssl dgst -sha256 -c kek.der")
+		add(officer|offlineOperator, blank, "The KEK's fingerprint, as the security officer reads it from the vault; step 9 asks for it")
+	}
+
 	begin("7. Look at the exports")
 	for _, k := range keys {
 		command(offlineOperator, "offline", "inspect", k.TPD)
