@@ -133,3 +133,10 @@ func TestPlain(t *testing.T) {
 		}
 	}
 }
+
+// Where there is no error, nothing is about it.
+func TestAboutNothing(t *testing.T) {
+	if err := About("a file", nil); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
