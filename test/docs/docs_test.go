@@ -334,7 +334,7 @@ func TestCeremonyApproversAndKit(t *testing.T) {
 func TestCeremonyReal(t *testing.T) {
 	t.Parallel()
 	p := newPlay(t, false)
-	az := fmt.Sprintf("#!/bin/sh\nopenssl genrsa 2048 2>/dev/null | openssl pkey -pubout -outform DER -out \"$(eval echo \\${$#})\"\n")
+	az := "#!/bin/sh\nopenssl genrsa 2048 2>/dev/null | openssl pkey -pubout -outform DER -out \"$(eval echo \\${$#})\"\n"
 	if err := os.WriteFile(filepath.Join(p.dir, "az"), []byte(az), 0o700); err != nil {
 		t.Fatal(err)
 	}
