@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"html"
+	"regexp"
 	"strings"
 
 	"keyferry/pkg/control"
@@ -568,11 +569,15 @@ func (d *Day) broken(command string) string {
 //go:embed runsheet.css
 var runStyle string
 
+// quoted is what a command shows or is, within a sentence.
+var quoted = regexp.MustCompile("`([^`]+)`")
+
 // html sets a sheet for a browser to print on A4 or Letter. The rows of its one
 // table are steps, which no page cuts; its head is repeated on each page.
 func (d *Day) html(name string, steps []step) string {
 	var b strings.Builder
 	e := func(text string) string { return html.EscapeString(control.Plain(text)) }
+	prose := func(text string) string { return quoted.ReplaceAllString(e(text), "<code>$1</code>") }
 	title, banner := d.head(name)
 	fmt.Fprintf(&b, "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>%s</title>\n<style>\n%s</style>\n", e(title), runStyle)
 	fmt.Fprintf(&b, "<table class=\"sheet\">\n<thead><tr><td><h1>%s</h1><p>%s</p></td></tr></thead>\n<tbody>\n", e(title), e(banner))
@@ -584,15 +589,15 @@ func (d *Day) html(name string, steps []step) string {
 			case p.kind == run:
 				fmt.Fprintf(&b, "<pre class=\"run\">%s</pre>\n", e(p.text))
 			case p.kind == box:
-				fmt.Fprintf(&b, "<p class=\"box\">%s</p>\n", e(p.text))
+				fmt.Fprintf(&b, "<p class=\"box\">%s</p>\n", prose(p.text))
 			case p.kind == blank:
-				fmt.Fprintf(&b, "<p class=\"blank\">%s<span></span></p>\n", e(p.text))
+				fmt.Fprintf(&b, "<p class=\"blank\">%s<span></span></p>\n", prose(p.text))
 			case p.kind == words && p.print != (fingerprint.Fingerprint{}):
 				fmt.Fprintf(&b, "<p>%s</p><pre class=\"words\">%s</pre>\n", e(p.text), html.EscapeString(p.print.Rows()))
 			case p.kind == words, p.kind == heard:
 				fmt.Fprintf(&b, "<p>%s</p><pre class=\"heard\">%s</pre>\n", e(p.text), strings.Join(blanks(), "\n"))
 			default:
-				fmt.Fprintf(&b, "<p>%s</p>\n", e(p.text))
+				fmt.Fprintf(&b, "<p>%s</p>\n", prose(p.text))
 			}
 		}
 		b.WriteString("<p class=\"who\"><span>Time</span><span>Initials</span></p></td></tr>\n")
