@@ -97,6 +97,9 @@ func (o *runSheetOptions) write(io *IO, s *state.State) error {
 	if err != nil {
 		return err
 	}
+	if io.State, err = filepath.Abs(io.State); err != nil { // the commands are typed wherever people are
+		return err
+	}
 	day.Windows, day.Rehearsal = o.system == "windows", s.Rehearsal
 	day.Quote = func(word string) string { return quoteFor(o.system, word) }
 	day.Line = func(program string, words ...string) string { return io.lineOn(o.system, program, words...) }
