@@ -34,6 +34,7 @@ func FuzzOpen(f *testing.F) {
 	if len(seeds) != 6 || opened != 3 {
 		f.Fatalf("%d seeds of which %d open, want 6 and 3", len(seeds), opened)
 	}
+	f.Logf("%d seeds, of which %d open", len(seeds), opened)
 	want := letter(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := os.CreateTemp(t.TempDir(), "")

@@ -4,6 +4,7 @@ package bundle
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/fingerprint"
 )
 
 // seeds adds good inputs, which accept must take, and their halves, which it must
@@ -28,6 +30,22 @@ func seeds(f *testing.F, accept func([]byte) error, good ...[]byte) {
 		f.Add(data)
 		f.Add(cut)
 	}
+	f.Logf("%d seeds are taken, and their %d halves are not", len(good), len(good))
+}
+
+// variants are a good document, and others of its kind.
+func variants[T any](f *testing.F, good []byte, changes ...func(*T)) [][]byte {
+	f.Helper()
+	all := [][]byte{good}
+	for _, change := range changes {
+		var v T
+		if err := json.Unmarshal(good, &v); err != nil {
+			f.Fatal(err)
+		}
+		change(&v)
+		all = append(all, mustLines(f, v))
+	}
+	return all
 }
 
 // mustRefuse fails unless err is a refusal of what came in.
@@ -39,10 +57,15 @@ func mustRefuse(t *testing.T, err error) {
 }
 
 // FuzzManifest: a manifest that is taken has one spelling, and names that can be.
-// A request for approvals is the same document.
+// A request for approvals is the same document: it has no other reader.
 func FuzzManifest(f *testing.F) {
-	good := split(f, golden(f))[0].data
-	seeds(f, func(data []byte) error { _, err := ParseManifest(data); return err }, good)
+	good := variants(f, split(f, golden(f))[0].data,
+		func(m *Manifest) { m.Keys[0].Warnings = []string{"KF-HSM-WRAP-UNPROVEN", "KF-TPD-VALIDITY"} },
+		func(m *Manifest) { m.Keys[1].Disposition, m.Keys[1].KEK = DispositionMicrosoftManaged, nil },
+		func(m *Manifest) {
+			m.Purpose, m.Sequence, m.Previous, m.Rehearsal, m.Keys = Receipt, 7, fingerprint.Of([]byte("6")), true, []ManifestKey{}
+		})
+	seeds(f, func(data []byte) error { _, err := ParseManifest(data); return err }, good...)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := ParseManifest(data)
 		if err != nil {
@@ -60,7 +83,14 @@ func FuzzManifest(f *testing.F) {
 
 // FuzzIndex: what is taken has one spelling, and names files that can be.
 func FuzzIndex(f *testing.F) {
-	seeds(f, func(data []byte) error { _, err := parseIndex(data); return err }, split(f, plain(f, split(f, golden(f))[2].data))[0].data)
+	good := variants(f, split(f, plain(f, split(f, golden(f))[2].data))[0].data,
+		func(x *Index) { x.Keys[0].Warnings = []string{"KF-HSM-WRAP-UNPROVEN", "KF-TPD-VALIDITY"} },
+		func(x *Index) {
+			k := &x.Keys[1]
+			k.Disposition, k.KID, k.KEK, k.WrappedBy, k.Mechanism = DispositionMicrosoftManaged, "", nil, "", ""
+		},
+		func(x *Index) { x.Keys, x.Files = []Key{}, x.Files[:1] })
+	seeds(f, func(data []byte) error { _, err := parseIndex(data); return err }, good...)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		x, err := parseIndex(data)
 		if err != nil {

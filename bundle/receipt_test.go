@@ -83,6 +83,7 @@ func FuzzReceipt(f *testing.F) {
 	if len(seeds) != 8 || read != 1 {
 		f.Fatalf("%d seeds of which %d can be read, want 8 and 1", len(seeds), read)
 	}
+	f.Logf("%d seeds, of which %d can be read", len(seeds), read)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := parseReceipt(data)
 		if err != nil {
