@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -12,6 +13,7 @@ import (
 	"keyferry/bundle"
 	"keyferry/offline/internal/ceremony"
 	"keyferry/pkg/cli"
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
 )
 
@@ -82,6 +84,7 @@ func describeManifest(m bundle.Manifest) []string {
 		fmt.Sprintf("Bundle %d of %s (%s), sealed %s", m.Sequence, m.Sender.Name, state.KindName(m.Rehearsal), m.Created.Format("2006-01-02 15:04 MST")),
 		"for the connected side that signs with " + m.Receiver.String(),
 	}
+	var keks []fingerprint.Fingerprint
 	for _, k := range m.Keys {
 		fate := "to be imported into the vault's HSM"
 		if k.KEK == nil {
@@ -90,10 +93,16 @@ func describeManifest(m bundle.Manifest) []string {
 		lines = append(lines, fmt.Sprintf("%s: key of SLC %s, %s", k.ID, k.SLC, fate), "  public key "+k.PublicKey.String())
 		if k.KEK != nil {
 			lines = append(lines, "  wrapped for the KEK "+k.KEK.String())
+			if !slices.Contains(keks, *k.KEK) {
+				keks = append(keks, *k.KEK)
+			}
 		}
 		if len(k.Warnings) > 0 {
 			lines = append(lines, "  recorded on the way: "+strings.Join(k.Warnings, ", "))
 		}
+	}
+	for _, kek := range keks {
+		lines = append(lines, "The KEK's fingerprint:", kek.Spoken())
 	}
 	return lines
 }

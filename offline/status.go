@@ -44,7 +44,7 @@ Example: offline status --json
 }
 
 func showStatus(io *cli.IO, s *state.State) error {
-	text, doc, err := describeState(s)
+	text, doc, err := describeState(io, s)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func showStatus(io *cli.IO, s *state.State) error {
 
 // describeState says where this side stands: its pins, each key in a block of its
 // own, and its bundles, in 80 columns.
-func describeState(s *state.State) (string, map[string]any, error) {
+func describeState(io *cli.IO, s *state.State) (string, map[string]any, error) {
 	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return "", nil, err
@@ -79,6 +79,7 @@ func describeState(s *state.State) (string, map[string]any, error) {
 	line("state", s.Dir)
 	line("ledger", fmt.Sprintf("%d records, head", len(s.Ledger.Entries())))
 	line("", s.Ledger.Head().String())
+	line("", "in words: "+io.Line("offline", "fingerprint", "ledger"))
 	line("card", fingerprint.Of(file).String())
 	doc := map[string]any{"name": s.Name, "kind": s.Kind(), "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(), "card": fingerprint.Of(file), "world": nil, "threshold": 0}
 	if w == nil {

@@ -81,6 +81,7 @@ func standing(io *cli.IO, s *state.State, j *ceremony.Journal) (lines []string, 
 	lines = append(lines, fmt.Sprintf("%s (%s)", s.Name, s.Kind()))
 	add("ledger", fmt.Sprintf("%d records, head", len(s.Ledger.Entries())))
 	add("", s.Ledger.Head().String())
+	add("", "in words: "+io.Line("online", "fingerprint", "ledger"))
 	add("world", fmt.Sprintf("number %d, region %s, vault %s", w.Number, w.Region, w.Vault))
 	add("", fingerprint.Of(world).String())
 	add("approval", strings.ReplaceAll(w.ApprovalRule(), "\n ", ""))
