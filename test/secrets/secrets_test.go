@@ -180,25 +180,31 @@ func TestFreedMemory(t *testing.T) {
 	}
 }
 
-// memoryAtEnd runs a command whose standard output is a pipe that is full, and
-// reads its memory when it waits there.
-func (s *side) memoryAtEnd(line string) []byte {
+// memoryAtEnd runs a command, and reads its memory when it prints its result.
+func (s *side) memoryAtEnd(line string) (memory []byte) {
 	s.t.Helper()
+	atEnd(s.t, s.command(line), func(pid int) { memory = readMemory(s.t, pid) })
+	return memory
+}
+
+// atEnd runs a command whose standard output is a pipe that is full, and calls look
+// when it waits there.
+func atEnd(t *testing.T, cmd *exec.Cmd, look func(pid int)) {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer r.Close()
 	pipe, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", w.Fd()))
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	fillPipe(s.t, w)
-	cmd := s.command(line)
+	fillPipe(t, w)
 	var stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = w, &stderr
 	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	w.Close()
 	ended := make(chan error, 1)
@@ -206,16 +212,15 @@ func (s *side) memoryAtEnd(line string) []byte {
 	for late := time.After(time.Minute); !waitsToPrint(cmd.Process.Pid, pipe); {
 		select {
 		case err := <-ended:
-			s.t.Fatalf("%s ended before it printed: %v\n%s", line, err, stderr.String())
+			t.Fatalf("%s ended before it printed: %v\n%s", cmd, err, stderr.String())
 		case <-late:
-			s.t.Fatalf("%s has not printed\n%s", line, stderr.String())
+			t.Fatalf("%s has not printed\n%s", cmd, stderr.String())
 		case <-time.After(time.Millisecond):
 		}
 	}
-	memory := readMemory(s.t, cmd.Process.Pid)
+	look(cmd.Process.Pid)
 	r.Close() // ends its wait
 	<-ended
-	return memory
 }
 
 func fillPipe(t *testing.T, w *os.File) {
