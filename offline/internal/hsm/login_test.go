@@ -63,6 +63,44 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+// Tokens of one label are listed with what tells them apart: the serial number, or
+// that there is none. "unknown" is what a NetHSM's module says without the
+// administrator's passphrase: it is no number, neither shown nor compared.
+func TestChooseBySerial(t *testing.T) {
+	infos := []pkcs11.TokenInfo{
+		{Label: "YubiHSM", SerialNumber: "07550001", Flags: pkcs11.CKF_TOKEN_INITIALIZED},
+		{Label: "YubiHSM", SerialNumber: "07550002", Flags: pkcs11.CKF_TOKEN_INITIALIZED},
+		{Label: "judge", SerialNumber: "unknown", Flags: pkcs11.CKF_TOKEN_INITIALIZED},
+	}
+	module := &fake{
+		getSlotList:  func(bool) ([]uint, error) { return []uint{0, 1, 2}, nil },
+		getTokenInfo: func(slot uint) (pkcs11.TokenInfo, error) { return infos[slot], nil },
+	}
+	_, _, err := choose(module, &Config{TokenLabel: "YubiHSM"})
+	refused(t, err, control.HSMTokenTwice)
+	for _, says := range []string{`"07550001" in slot 0`, `"07550002" in slot 1`} {
+		if err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("does not say %s: %v", says, err)
+		}
+	}
+	if slot, _, err := choose(module, &Config{TokenLabel: "YubiHSM", TokenSerial: "07550002"}); err != nil || slot != 1 {
+		t.Errorf("slot %d, %v", slot, err)
+	}
+
+	_, _, err = choose(module, &Config{TokenLabel: "none"})
+	if err == nil || strings.Contains(err.Error(), "unknown") || !strings.Contains(err.Error(), "that it does not tell") {
+		t.Errorf("says %v", err)
+	}
+	if serial := slotOf("", 2, &infos[2]).Serial; serial != "" {
+		t.Errorf("%q would be pinned", serial)
+	}
+	for _, pinned := range []string{"", "unknown", "5UMIPB1FQK"} { // the last: as told while it was unlocked
+		if slot, _, err := choose(module, &Config{TokenLabel: "judge", TokenSerial: pinned}); err != nil || slot != 2 {
+			t.Errorf("pinned %q: slot %d, %v", pinned, slot, err)
+		}
+	}
+}
+
 // What a token tells of its PIN is in the refusal; a locked PIN is not tried.
 func TestPINTries(t *testing.T) {
 	const needed = pkcs11.CKF_LOGIN_REQUIRED
