@@ -283,59 +283,92 @@ func TestDeviceRehearsals(t *testing.T) {
 	}
 }
 
-// TestDeviceFaults has each request of the device that an import makes go wrong:
-// refused, cut off before and after it was done, hung so and then killed. Then the same
-// command runs again: the key is there once, and nothing else. The default run takes
-// some of them; KEYFERRY_DEVICE_FAULTS=all takes all.
+// TestDeviceFaults has each request of the device go wrong that an import makes, an init
+// whose signing key is in the device, and a seal by that key: refused, cut off before and
+// after it was done, hung so and then killed. Then the same command runs again: each key
+// is there once, and nothing else. The default run takes some of them;
+// KEYFERRY_DEVICE_FAULTS=all takes all.
 func TestDeviceFaults(t *testing.T) {
-	stride := 4
-	if os.Getenv("KEYFERRY_DEVICE_FAULTS") == "all" {
-		stride = 1
+	v := vectors.OneTPD(t, "contoso-mode2")
+	type stage struct {
+		name    string
+		ready   func(d *device)          // what goes before
+		command func(d *device) []string // what goes wrong, and then right
+		done    func(d *device) bool
+		keys    []string // what the device holds in the end
+		stride  int      // in the default run
+		fails   int      // how many faults fail a run at least, in the default run
 	}
+	there := func(path ...string) func(*device) bool {
+		return func(d *device) bool {
+			_, err := os.Stat(filepath.Join(append([]string{d.dir}, path...)...))
+			return err == nil
+		}
+	}
+	carry := func(d *device) []string { return append(d.importOf(v), "--wrap", "software") }
 	for _, kind := range []string{"nethsm", "yubihsm"} {
-		t.Run(kind, func(t *testing.T) {
-			log := filepath.Join(t.TempDir(), "requests")
-			d := startDevice(t, kind, "NETHSM_THROTTLE=0", "NETHSM_LOG="+log)
-			d.log = log
-			d.ready(ceremony.SignerFile)
-			v := vectors.OneTPD(t, "contoso-mode2")
-			command := append(d.importOf(v), "--wrap", "software")
-			state := filepath.Join(d.dir, "state")
-			d.tool("cp", "-a", state, state+".fresh")
-			anew := func() {
-				d.must(os.RemoveAll(state))
-				d.tool("cp", "-a", state+".fresh", state)
-				d.wipe()
-			}
-			anew()
-			first := d.requests()
-			d.wants(0, command...)
-			requests := d.requests() - first
-			cases, failed := 0, 0
-			for _, fault := range deviceFaults[kind] {
-				for at := 1; at <= requests; at += stride {
-					anew()
-					d.faulty(fault, at, command)
-					cases++
-					about := fmt.Sprintf("%s at %d", fault.name, at)
-					if d.staged(v.Name) {
-						d.wantKeys(about+" (it was done)", nil, v.Name)
-						continue
-					}
-					failed++
-					if code, out := d.offline(command...); code != 0 {
-						t.Errorf("%s: the second run ends with %d\n%s", about, code, out)
-						continue
-					}
-					d.wantKeys(about, nil, v.Name)
-					d.wants(0, "transcript", "verify")
+		for _, s := range []stage{
+			{"import", func(d *device) { d.ready(ceremony.SignerFile) }, carry, there("state", "outbox", v.Name, "key.json"), []string{v.Name}, 4, 6},
+			{"init", func(*device) {}, func(d *device) []string {
+				return append([]string{"init", "--name", "vault-room", "--signer", ceremony.SignerHSM}, d.chosen()...)
+			}, func(d *device) bool { return there("state")(d) && !there("state.init")(d) }, []string{ceremony.SignerLabel}, 5, 2},
+			{"seal", func(d *device) {
+				d.ready(ceremony.SignerHSM)
+				d.wants(0, carry(d)...)
+			}, func(d *device) []string {
+				return []string{"seal", "--out", filepath.Join(d.dir, "out"), "--hsm-pin-file", d.pin}
+			},
+				there("out", "keyferry-vault-room-1.kfb"), []string{ceremony.SignerLabel, v.Name}, 8, 1},
+		} {
+			t.Run(kind+" "+s.name, func(t *testing.T) {
+				t.Parallel()
+				log := filepath.Join(t.TempDir(), "requests")
+				d := startDevice(t, kind, "NETHSM_THROTTLE=0", "NETHSM_LOG="+log)
+				d.log = log
+				s.ready(d)
+				command, state, out := s.command(d), filepath.Join(d.dir, "state"), filepath.Join(d.dir, "out")
+				d.tool("sh", "-c", `mkdir -p "$0" && cd "$0/.." && mkdir fresh && if test -d state; then cp -a state fresh; fi`, out)
+				anew := func() {
+					d.tool("sh", "-c", `cd "$0/.." && rm -rf state state.init out && mkdir out && cp -a fresh/. .`, out)
+					d.wipe(s.name != "seal") // which makes no key
 				}
-			}
-			if failed < 6 {
-				t.Errorf("only %d of %d faults failed a run", failed, cases)
-			}
-			fmt.Fprintf(os.Stderr, "%s: %d faults in an import of %d requests, %d of which failed the run\n", kind, cases, requests, failed)
-		})
+				anew()
+				first := d.requests()
+				d.wants(0, command...)
+				requests := d.requests() - first
+				if !s.done(d) {
+					t.Fatalf("the %s has left nothing in %s", s.name, state)
+				}
+				stride := s.stride
+				if os.Getenv("KEYFERRY_DEVICE_FAULTS") == "all" {
+					stride = 1
+				}
+				cases, failed := 0, 0
+				for _, fault := range deviceFaults[kind] {
+					for at := 1; at <= requests; at += stride {
+						anew()
+						d.faulty(fault, at, command)
+						cases++
+						about := fmt.Sprintf("%s at %d", fault.name, at)
+						if s.done(d) {
+							d.wantKeys(about+" (it was done)", nil, s.keys...)
+							continue
+						}
+						failed++
+						if code, out := d.offline(command...); code != 0 {
+							t.Errorf("%s: the second run ends with %d\n%s", about, code, out)
+							continue
+						}
+						d.wantKeys(about, nil, s.keys...)
+						d.wants(0, "transcript", "verify")
+					}
+				}
+				if failed < s.fails {
+					t.Errorf("only %d of %d faults failed a run", failed, cases)
+				}
+				fmt.Fprintf(os.Stderr, "%s: %d faults in the %d requests of %s, %d of which failed the run\n", kind, cases, requests, s.name, failed)
+			})
+		}
 	}
 }
 
@@ -380,22 +413,21 @@ func (d *device) set(knobs string) {
 	}
 }
 
-// staged reports whether a run has come to its end for a key.
-func (d *device) staged(id string) bool {
-	_, err := os.Stat(filepath.Join(d.dir, "state", "outbox", id, "key.json"))
-	return err == nil
-}
-
-// wipe empties the device and takes its faults away.
-func (d *device) wipe() {
+// wipe takes the device's faults away, and its keys if empty is true.
+func (d *device) wipe(empty bool) {
 	d.t.Helper()
 	if d.kind == "yubihsm" {
 		d.set("YH_GONE=&YH_GONE_AFTER=&YH_HANG=&YH_HANG_AFTER=&YH_BACK=")
-		d.ask("GET", "/sim/wipe")
+		if empty {
+			d.ask("GET", "/sim/wipe")
+		}
 		d.ask("GET", "/sim/zero")
 		return
 	}
 	d.set("fault=")
+	if !empty {
+		return
+	}
 	for _, key := range d.keys() {
 		d.netHSM("DELETE", key)
 	}
@@ -533,6 +565,38 @@ func TestDeviceMessages(t *testing.T) {
 	}
 }
 
+// TestDeviceCapabilities has an authentication key of a YubiHSM 2 that lacks a capability:
+// it is named as in the vendor's tool, and what it keeps from being removed is named too.
+func TestDeviceCapabilities(t *testing.T) {
+	for _, test := range []struct {
+		bit, lacks, says string
+		code             int
+		left             bool // the throw-away key can't be removed
+	}{
+		{"03", "put-asymmetric-key", "KF-HSM-IMPORT", 3, false},
+		{"01", "put-opaque", "KF-HSM-IMPORT", 3, false},
+		{"05", "sign-pkcs", "KF-HSM-IMPORT", 3, false},
+		{"09", "decrypt-oaep", "KF-HSM-IMPORT", 3, false},
+		{"04", "", "in a file only, --signer file", 0, false}, // generate-asymmetric-key: no fault of the token
+		{"29", "delete-asymmetric-key", "KF-HSM-LEFTOVER", 4, true},
+	} {
+		t.Run(test.bit, func(t *testing.T) {
+			t.Parallel()
+			d := startDevice(t, "yubihsm", "YH_WITHOUT="+test.bit)
+			out := d.wants(test.code, append([]string{"doctor", "--hsm-try-store"}, d.chosen()...)...)
+			if flat := strings.Join(strings.Fields(out), " "); !strings.Contains(flat, test.says) || !strings.Contains(flat, test.lacks) {
+				t.Errorf("does not say %q and %q:\n%s", test.says, test.lacks, out)
+			}
+			switch keys := d.keys(); {
+			case !test.left:
+				d.wantKeys("doctor", nil)
+			case len(keys) != 1 || !strings.Contains(out, keys[0]):
+				t.Errorf("the device holds %q, which is not named:\n%s", keys, out)
+			}
+		})
+	}
+}
+
 // TestDeviceRoles has a NetHSM whose administrator's passphrase is not in the module's
 // configuration.
 func TestDeviceRoles(t *testing.T) {
@@ -557,4 +621,11 @@ func TestDeviceRoles(t *testing.T) {
 	if out := d.wants(3, doctor...); !strings.Contains(out, "administrator") { // nobody is there to type it
 		t.Errorf("the role is not named:\n%s", out)
 	}
+	// Without that passphrase the module says "unknown" for the serial number, which is none.
+	if _, out := d.offline(append([]string{"doctor"}, d.chosen()...)...); strings.Contains(out, "unknown") {
+		t.Errorf("doctor shows a serial number that the module does not know:\n%s", out)
+	}
+	d.wants(0, append([]string{"init", "--name", "vault-room", "--signer", ceremony.SignerFile}, d.chosen()...)...)
+	d.env = append(d.env, name+"="+d.write("whole", conf)) // now it knows the number
+	d.wants(0, "doctor", "--hsm-pin-file", d.pin)
 }

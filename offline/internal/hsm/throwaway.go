@@ -83,8 +83,11 @@ func (t *Token) TryStore() (verdict Verdict, err error) {
 		return verdict, err
 	}
 	if err := errors.Join(kept.Remove(), t.CheckUnchanged()); err != nil {
-		return verdict, control.HSMLeftover.Refuse("the throw-away key %s was stored for the trial and can't be removed: %w", kept.Label, err).
-			WithHint("the next run removes it; or remove it with the HSM's own tools: nothing needs it")
+		hint := "the next run removes it; or remove it with the HSM's own tools: nothing needs it"
+		if is(err, functionRejected) {
+			hint += ". " + hints[functionRejected]
+		}
+		return verdict, control.HSMLeftover.Refuse("the throw-away key %s was stored for the trial and can't be removed: %w", kept.Label, err).WithHint("%s", hint)
 	}
 	verdict.Result = Exact
 	return verdict, nil
