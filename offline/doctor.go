@@ -187,7 +187,7 @@ func (o *doctorOptions) lookAtHSM(ctx context.Context, io *cli.IO, w *strings.Bu
 	found := hsmFinding{report, firstExact(report.Imports), firstExact(report.Wraps), report.NoSigner == "" && len(report.Unproven) == 0}
 	found.describe(w, io.Verbose)
 	if found.Import == "" && report.Imports[0].Result != hsm.Unproven {
-		return found, hsm.NoWay(report.Imports)
+		return found, hsm.NoWay(report.Token, report.Imports)
 	}
 	if reason := report.Storable(); reason != "" {
 		return found, control.HSMImport.Refuse("the token %s takes a private key in, but could not store it: %s", control.Quote(report.Token.Label), reason)

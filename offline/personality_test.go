@@ -140,11 +140,12 @@ func TestPersonalities(t *testing.T) {
 		network, keeps      bool
 	}{
 		{"Luna", "length-wanted copy=0x68 tcp", ceremony.SignerHSM, true, false},
-		{"nShield", "copy=0x200 no-exponent tcp", ceremony.SignerHSM, true, false},
+		{"nShield, a softcard", "copy=0x200 no-exponent accelerator tcp", ceremony.SignerHSM, true, false},
 		{"AWS CloudHSM", "private-public length-forbidden copy=0x06 banner once tcp", ceremony.SignerHSM, true, false},
 		{"YubiHSM 2", playsYubiHSM, ceremony.SignerHSM, true, true},
 		{"NetHSM", playsNetHSM, ceremony.SignerHSM, true, true},
 		{"kryoptic", "copy=0x1B no-history", ceremony.SignerHSM, false, false},
+		{"SoftHSM with a database", "empty-exponent", ceremony.SignerHSM, false, false},
 		{"one session", "sessions=1 logged-in finalize=0x05", ceremony.SignerHSM, false, false},
 		{"foreign objects", "foreign no-unwrap-attribute no-public-id", ceremony.SignerFile, false, false},
 		{"foreign objects, otherwise", "foreign=0x06 copy=0xD1", ceremony.SignerFile, false, false},
@@ -210,6 +211,18 @@ func TestPersonalities(t *testing.T) {
 			p.wants(0, "", "transcript", "verify")
 		})
 	}
+}
+
+// TestModuleOnlySlot holds that a slot without a login that holds no private objects, as
+// nShield's accelerator slot is, takes no key in and is told so, with nothing left in it.
+func TestModuleOnlySlot(t *testing.T) {
+	p := newPersonality(t, "module-only tcp")
+	p.flags = []string{"--unsafe-hsm-network"}
+	chosen := p.chosen()[:4]
+	p.wants(3, "KF-HSM-IMPORT", append([]string{"doctor"}, chosen...)...)
+	p.wants(3, "choose the slot of a softcard", append([]string{"doctor"}, chosen...)...)
+	p.wants(3, "KF-HSM-PIN", append([]string{"doctor"}, p.chosen()...)...) // C_Login always fails there
+	p.holds("doctor", nil)
 }
 
 // kekOf makes the KEK of a rehearsal and returns its fingerprint, as a second person
@@ -319,6 +332,7 @@ func TestOutsideSandbox(t *testing.T) {
 	t.Setenv("KEYFERRY_TEST_LOG", log)
 	for plays, says := range map[string]string{
 		"tcp":      "a network socket: --unsafe-hsm-network",
+		"netlink":  "a netlink socket, as modules for USB have it: --unsafe-hsm-network",
 		"abstract": "the abstract unix socket @keyferry-daemon: --hsm-abstract-sockets",
 		"log":      "--hsm-writes " + log,
 	} {

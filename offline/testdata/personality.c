@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <linux/netlink.h>
 #include <unistd.h>
 
 typedef unsigned long ulong_t;
@@ -23,8 +24,8 @@ enum { INITIALIZE = 0, FINALIZE, GET_FUNCTION_LIST = 3, GET_SLOT_LIST, GET_TOKEN
 	FIND_OBJECTS, FIND_OBJECTS_FINAL, SIGN_INIT = 42, GENERATE_KEY = 58, GENERATE_KEY_PAIR, WRAP_KEY, UNWRAP_KEY };
 enum { CLASS = 0, TOKEN, PRIVATE, LABEL, KEY_TYPE = 0x100, ID = 0x102, SENSITIVE = 0x103, UNWRAP = 0x107, MODULUS = 0x120, EXPONENT = 0x122,
 	VALUE_LEN = 0x161, EXTRACTABLE = 0x162, LOCAL = 0x163, ALWAYS_SENSITIVE = 0x165 };
-enum { PUBLIC_KEY = 2, PRIVATE_KEY, SECRET_KEY, RSA = 0 };
-enum { TYPE_INVALID = 0x12, VALUE_INVALID = 0x13, DEVICE_ERROR = 0x30, NOT_SUPPORTED = 0x54, TEMPLATE_INCOMPLETE = 0xD0,
+enum { PUBLIC_KEY = 2, PRIVATE_KEY, SECRET_KEY, RSA = 0, ACCELERATOR = 492971157 };
+enum { TYPE_INVALID = 0x12, VALUE_INVALID = 0x13, DEVICE_ERROR = 0x30, DEVICE_REMOVED = 0x32, NOT_SUPPORTED = 0x54, TEMPLATE_INCOMPLETE = 0xD0,
 	TEMPLATE_INCONSISTENT = 0xD1, SESSION_COUNT = 0xB1, NOT_LOGGED_IN = 0x101, ALREADY_INITIALIZED = 0x191 };
 
 static list real, ours;
@@ -70,6 +71,8 @@ static ulong_t declined(attribute *a, ulong_t n) {
 		if (((unsigned char *)id->value)[i] < 0x20 || ((unsigned char *)id->value)[i] > 0x7E) return VALUE_INVALID;
 	// AWS CloudHSM client SDK 5: CKA_PRIVATE is true of every key ("PKCS #11 supported attributes").
 	if (played("private-public") && class == PUBLIC_KEY && !is_true(get(a, n, PRIVATE))) return TEMPLATE_INCONSISTENT;
+	// nShield's accelerator slot "cannot be used to create private objects".
+	if (played("module-only") && is_true(get(a, n, PRIVATE))) return TEMPLATE_INCONSISTENT;
 	// pkcs11key and others: no CKA_UNWRAP of a key that comes in.
 	if (played("no-unwrap-attribute") && class == PRIVATE_KEY && get(a, n, UNWRAP) != NULL) return TYPE_INVALID;
 	// NetHSM: making wants the administrator, who logs in after the operator (nethsm-pkcs11, "Roles").
@@ -85,6 +88,8 @@ static ulong_t initialize(void *args) {
 		int s = socket(AF_INET, SOCK_STREAM, 0);
 		if (s < 0) return DEVICE_ERROR;
 	}
+	// libusb watches for devices by netlink: CCID drivers, yubihsm-pkcs11 with yhusb:// (it answers DEVICE_REMOVED).
+	if (played("netlink") && socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT) < 0) return DEVICE_REMOVED;
 	// Modules of daemons with abstract sockets (D-Bus, udev), and logs in /opt (Luna, nShield).
 	if (played("abstract")) {
 		struct sockaddr_un to = {AF_UNIX, "\0keyferry-daemon"};
@@ -103,9 +108,28 @@ static ulong_t finalize(void *reserved) {
 	return played("finalize") ? played("finalize") : rv; // p11-kit PR 134
 }
 
+// nShield with load sharing, which softcards want: a slot labelled "accelerator" comes beside those of card
+// sets and softcards; it has no login ("PKCS#11 with load sharing mode", nshielddocs.entrust.com).
+static ulong_t get_slot_list(int present, ulong_t *slots, ulong_t *n) {
+	if (!played("accelerator")) return REAL(GET_SLOT_LIST, present, slots, n);
+	ulong_t *others = slots;
+	if (slots != NULL) { *others++ = ACCELERATOR; --*n; }
+	ulong_t rv = REAL(GET_SLOT_LIST, present, others, n);
+	++*n;
+	return rv;
+}
+
 static ulong_t get_token_info(ulong_t slot, unsigned char *info) {
+	if (slot == ACCELERATOR && played("accelerator")) {
+		ulong_t initialised_token = 0x400;
+		memset(memset(info, 0, 208), ' ', 96);
+		memcpy(info, "accelerator", 11);
+		memcpy(info + 96, &initialised_token, sizeof initialised_token);
+		return 0;
+	}
 	ulong_t rv = REAL(GET_TOKEN_INFO, slot, info), flags, one = 1;
 	memcpy(&flags, info + 96, sizeof flags);
+	if (played("module-only")) flags &= ~(ulong_t)4; // nShield's accelerator slot: no CKF_LOGIN_REQUIRED
 	flags |= played("flags"); // Luna's new partition: CKF_USER_PIN_TO_BE_CHANGED
 	memcpy(info + 96, &flags, sizeof flags);
 	if (played("sessions")) memcpy(info + 96 + 3 * sizeof flags, &one, sizeof one); // ulMaxRwSessionCount
@@ -128,6 +152,7 @@ static ulong_t login(ulong_t session, ulong_t user, char *pin, ulong_t n) {
 		officer = n == 8 && memcmp(pin, "so-right", 8) == 0;
 		return officer ? 0 : 0xA0;
 	}
+	if (played("module-only")) return 0x103; // nShield's accelerator slot: "C_Login always fails"
 	if (played("login")) return played("login"); // Luna: CKR_PIN_EXPIRED; a token without a PIN: 0x102
 	ulong_t rv = REAL(LOGIN, session, user, pin, n);
 	return rv == 0 && played("logged-in") ? 0x100 : rv; // where sessions of a process share the login
@@ -201,7 +226,13 @@ static ulong_t get_attribute_value(ulong_t session, ulong_t object, attribute *a
 			rv = played("foreign") > 1 ? played("foreign") : TYPE_INVALID;
 		}
 	}
-	return rv != 0 ? rv : REAL(GET_ATTRIBUTE_VALUE, session, object, a, n);
+	if (rv != 0) return rv;
+	rv = REAL(GET_ATTRIBUTE_VALUE, session, object, a, n);
+	// SoftHSM with a database: a private key has no CKA_PUBLIC_EXPONENT (SoftHSMv2 #847), and what the database
+	// does not give back is shown by its default, which is empty (#890).
+	attribute *e = get(a, n, EXPONENT);
+	if (played("empty-exponent") && class == PRIVATE_KEY && e != NULL) e->length = 0;
+	return rv;
 }
 
 static ulong_t set_attribute_value(ulong_t session, ulong_t object, attribute *a, ulong_t n) {
@@ -265,7 +296,7 @@ ulong_t C_GetFunctionList(list **out) {
 	if (get == NULL || get(&found) != 0) return 7;
 	real = ours = *found;
 	void *mine[][2] = {{(void *)INITIALIZE, initialize}, {(void *)FINALIZE, finalize}, {(void *)GET_FUNCTION_LIST, C_GetFunctionList},
-		{(void *)GET_TOKEN_INFO, get_token_info}, {(void *)OPEN_SESSION, open_session}, {(void *)CLOSE_SESSION, close_session},
+		{(void *)GET_SLOT_LIST, get_slot_list}, {(void *)GET_TOKEN_INFO, get_token_info}, {(void *)OPEN_SESSION, open_session}, {(void *)CLOSE_SESSION, close_session},
 		{(void *)LOGIN, login}, {(void *)CREATE_OBJECT, create_object}, {(void *)COPY_OBJECT, copy_object}, {(void *)DESTROY_OBJECT, destroy_object},
 		{(void *)GET_ATTRIBUTE_VALUE, get_attribute_value}, {(void *)SET_ATTRIBUTE_VALUE, set_attribute_value}, {(void *)FIND_OBJECTS_INIT, find_objects_init},
 		{(void *)SIGN_INIT, sign_init}, {(void *)GENERATE_KEY, generate_key}, {(void *)GENERATE_KEY_PAIR, generate_key_pair},

@@ -94,7 +94,7 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 		return nil, err
 	}
 	if keeps, err := t.Keeps(); err != nil || keeps {
-		return nil, cmp.Or(err, error(NoWay([]Verdict{{Mechanism: "a session object", Reason: "the token keeps all it is given"}})))
+		return nil, cmp.Or(err, error(NoWay(t.found.Slot, []Verdict{{Mechanism: "a session object", Reason: "the token keeps all it is given"}})))
 	}
 	var declined []string
 	for i, way := range importWays {
@@ -121,7 +121,7 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 	}
 	ways := t.ways
 	t.ways = nil // a token that has been mended meanwhile is tried again
-	return nil, NoWay(ways)
+	return nil, NoWay(t.found.Slot, ways)
 }
 
 func checkSize(key *rsa.PrivateKey) error {
@@ -132,8 +132,9 @@ func checkSize(key *rsa.PrivateKey) error {
 }
 
 // NoWay is the refusal of a token that takes no key in: a table of the reasons, each
-// with its ways. The hint is that of the first answer that has one of its own.
-func NoWay(ways []Verdict) *control.Refusal {
+// with its ways. The hint is that of the first answer that has one of its own, or of
+// a slot that holds no private keys.
+func NoWay(slot Slot, ways []Verdict) *control.Refusal {
 	hint := "what stands beside each way says why: allow the import of private keys in the HSM's security policy where that forbids it, or use another HSM"
 	var reasons []string
 	tried := map[string][]string{}
@@ -142,6 +143,9 @@ func NoWay(ways []Verdict) *control.Refusal {
 		if errors.As(ways[i].cause, &code) {
 			hint = cmp.Or(hints[code], hint)
 		}
+	}
+	if !slot.NeedPIN && slices.ContainsFunc(ways, func(v Verdict) bool { return is(v.cause, pkcs11.CKR_TEMPLATE_INCONSISTENT) }) {
+		hint = "this slot has no login, and such a slot may hold no private keys (nShield's accelerator slot): choose the slot of a softcard or of a card set"
 	}
 	for _, v := range ways {
 		if tried[v.Reason] == nil {
