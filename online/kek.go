@@ -46,6 +46,8 @@ person reads from the vault on a second machine.
   --size BITS       2048, 3072 or 4096 (default: 4096)
   --expires DAYS    for how long the KEK can be used, to the end of the last day
                     in UTC; 0: without end (default: 90)
+  --key-tag NAME=VALUE
+                    a tag of the KEK, where a policy demands one; may be repeated
 
 A run that was stopped is taken up by the same command on the same day; a KEK of
 the same name that is not exactly what is asked for is refused.
@@ -56,7 +58,14 @@ Example: online kek create --out /media/stick --expires 30
 		o := kekFlags(flags)
 		bits := flags.Int("size", 4096, "")
 		days := flags.Uint16("expires", 90, "")
+		tags := flags.StringToString("key-tag", nil, "")
 		return o.runner(flags, func(ctx context.Context, c *vault.Client, purpose map[string]string) (*vault.KEK, error) {
+			for name, value := range *tags {
+				if _, taken := purpose[name]; taken {
+					return nil, control.CommandLine.Refuse("--key-tag: the KEK has a tag %s of its own", name)
+				}
+				purpose[name] = value
+			}
 			return c.CreateKEK(ctx, vault.NewKEK{Name: o.name, Bits: *bits, Expires: expiry(time.Now(), *days), Tags: purpose})
 		})
 	},

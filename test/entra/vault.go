@@ -53,6 +53,22 @@ func (a *Azure) Key(name string) *rsa.PrivateKey {
 	return nil
 }
 
+// Rotate makes a new version of a key, with what is the newest one's but the key itself.
+func (a *Azure) Rotate(name string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := a.keys[name]
+	if len(all) == 0 {
+		return fmt.Errorf("no key %s", name)
+	}
+	next := *all[len(all)-1]
+	next.id = next.id[:strings.LastIndexByte(next.id, '/')+1] + random()
+	private, err := rsa.GenerateKey(rand.Reader, next.private.N.BitLen())
+	next.private = private
+	a.keys[name] = append(all, &next)
+	return err
+}
+
 // Of describes a key's newest version: its attributes and tags.
 func (a *Azure) Of(name string) string {
 	a.mu.Lock()

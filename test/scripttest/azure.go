@@ -18,13 +18,13 @@ type azureAt struct{}
 // azure lets Microsoft Entra and a key vault answer behind a proxy that inspects TLS.
 // Without an argument it starts them, and writes secret, the application's. "azure
 // answers HOW" has them answer otherwise, "azure answers" as the services do again;
-// "azure shows NAME" prints a key's versions, its attributes and tags; "azure asked"
-// what was asked.
+// "azure shows NAME" prints a key's versions, its attributes and tags; "azure rotates
+// NAME" makes a new version of it; "azure asked" prints what was asked.
 func azure(ts *testscript.TestScript, neg bool, args []string) {
 	made, _ := ts.Value(azureAt{}).(**entra.Azure)
 	switch {
 	case neg || made == nil:
-		ts.Fatalf("usage: azure [answers [HOW] | shows NAME | asked]")
+		ts.Fatalf("usage: azure [answers [HOW] | shows NAME | rotates NAME | asked]")
 	case len(args) == 0:
 		a, err := entra.Start()
 		ts.Check(err)
@@ -43,10 +43,12 @@ func azure(ts *testscript.TestScript, neg bool, args []string) {
 	case args[0] == "shows" && len(args) == 2:
 		_, err := fmt.Fprintf(ts.Stdout(), "%s\n%s\n", strings.Join((*made).Versions(args[1]), "\n"), (*made).Of(args[1]))
 		ts.Check(err)
+	case args[0] == "rotates" && len(args) == 2:
+		ts.Check((*made).Rotate(args[1]))
 	case args[0] == "asked":
 		_, err := fmt.Fprintln(ts.Stdout(), strings.Join((*made).Exchanges(), "\n"))
 		ts.Check(err)
 	default:
-		ts.Fatalf("usage: azure [answers [HOW] | shows NAME | asked]")
+		ts.Fatalf("usage: azure [answers [HOW] | shows NAME | rotates NAME | asked]")
 	}
 }

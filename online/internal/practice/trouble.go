@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"keyferry/online/internal/tenant"
 	"keyferry/pkg/control"
 )
 
@@ -26,6 +28,9 @@ const (
 	invalidToken = "invalid-token" // the vault does not take the token any more
 	claimsWanted = "claims"        // Conditional Access wants claims while the sign-in lasts
 )
+
+// ofChanges are the refusals that a vault gives to a new key alone, not to who reads one.
+var ofChanges = []string{"policy", "standard"}
 
 // vaultTroubles are the vault's refusals.
 var vaultTroubles = map[string]apiError{
@@ -47,7 +52,7 @@ var tenantTroubles = map[string]func() error{
 	},
 	"tenant-rights": func() error { return control.RMSRights.Refuse("the practice tenant says \"Access is denied.\"") },
 	"tenant-key-url": func() error {
-		return control.RMSKeyURL.Refuse("Failure to access Azure KeyVault: the practice tenant may not get, decrypt and sign with the key")
+		return control.RMSKeyURL.Refuse("Failure to access Azure KeyVault: the practice tenant may not get, decrypt and sign with the key").WithHint("%s", tenant.Grant)
 	},
 }
 
@@ -91,7 +96,7 @@ func (s *vaultServer) troubled(w http.ResponseWriter, r *http.Request) (answered
 		claims := base64.StdEncoding.EncodeToString([]byte(`{"access_token":{"nbf":{"essential":true,"value":"1"}}}`))
 		w.Header().Set("WWW-Authenticate", `Bearer realm="", authorization_uri="https://login.keyferry.test/practice", error="insufficient_claims", claims="`+claims+`"`)
 		return false, &apiError{status: http.StatusUnauthorized, code: "Unauthorized", message: "AKV10000: Continuous access evaluation wants claims."}
-	case ofVault && signedIn:
+	case ofVault && signedIn && (r.Method != http.MethodGet || !slices.Contains(ofChanges, name)):
 		w.Header().Set("Retry-After", "0")
 		return false, &said
 	}

@@ -15,9 +15,9 @@ import (
 // decrypts and signs with it.
 const ServicePrincipal = "00000012-0000-0000-c000-000000000000"
 
-// grant lets the service use the key, in a vault with access policies or with
+// Grant lets the service use the key, in a vault with access policies or with
 // roles, and behind a firewall.
-const grant = "let Azure RMS get, decrypt and sign with the key: `az keyvault set-policy --name VAULT --spn " + ServicePrincipal +
+const Grant = "let Azure RMS get, decrypt and sign with the key: `az keyvault set-policy --name VAULT --spn " + ServicePrincipal +
 	" --key-permissions get decrypt sign`, or in a vault with roles the role Key Vault Crypto User for that service principal; " +
 	"where the vault has a firewall, let trusted Microsoft services pass it: `az keyvault update --name VAULT --bypass AzureServices`; then run the same command again"
 
@@ -64,7 +64,7 @@ func cause(word, doing string, a *answer) error {
 	case says("trusted publishing domain data is corrupted"):
 		return refuse(control.RMSCorrupted, "the service cannot open the TPD", "")
 	case says("failure to access azure keyvault", "failed to add the key"):
-		return refuse(control.RMSKeyURL, "the service cannot use the key in the vault", grant)
+		return refuse(control.RMSKeyURL, "the service cannot use the key in the vault", Grant)
 	case says("aadsts", "user canceled authentication", "you must call the connect-aipservice", "without credentials"):
 		return refuse(control.RMSSignIn, "the session is not signed in any more", signInHint)
 	case is("UnauthorizedAccessException", "SecurityException"), says(denied...):

@@ -99,7 +99,7 @@ func (c *Client) explainAnswer(doing, name string, answer *azcore.ResponseError)
 		return refuse(control.VaultSKU, "the vault %s is a Standard vault, which has no HSM: %s", c.name, said)
 	case is("disallowed by policy", "requestdisallowedbypolicy", "policy identifiers", "policyassignment"):
 		return refuse(control.VaultRequest, "a policy of Azure (not a missing role) forbids such a key: %s", said).
-			WithHint("the text names the policy and what it demands: an expiry and tags are given with --expires of `online kek create`, --key-expires and --key-tag of `online upload`; else ask who administers the policy for an exemption of this vault")
+			WithHint("the text names the policy and what it demands: an expiry and tags are given with --expires and --key-tag of `online kek create`, --key-expires and --key-tag of `online upload`; else ask who administers the policy for an exemption of this vault")
 	case is("keydisabled", "disabled key", "key is disabled", "keynotyetvalid", "keyexpired"):
 		return refuse(control.VaultKeyState, "the key %s is disabled, or not within its validity: %s", name, said).
 			WithHint("enable it: `az keyvault key set-attributes %s --name %s --enabled true`, then run the same command again", c.az(), name)
