@@ -181,6 +181,9 @@ func TestRealByKit(t *testing.T) {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
 	said, code := r.try("online", append(r.upload(), "--out", "the kit [1] é", "--key-expires", "400", "--key-tag", "owner=rms")...)
+	if !strings.Contains(said, "az keyvault update --name contoso --bypass AzureServices") {
+		t.Errorf("the plan does not name the way past the firewall:\n%s", said)
+	}
 	if code != 4 || !strings.Contains(said, "KF-RMS-BY-HAND") {
 		t.Fatalf("exit code %d:\n%s", code, said)
 	}
