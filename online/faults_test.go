@@ -210,8 +210,8 @@ func (f *faultyTenant) Keys(ctx context.Context) (keys []tenant.Key, err error) 
 	return keys, f.fail(func() error { keys, err = f.Tenant.Keys(ctx); return err })
 }
 
-func (f *faultyTenant) ImportTPD(ctx context.Context, in tenant.TPDImport) (key tenant.Key, err error) {
-	return key, f.fail(func() error { key, err = f.Tenant.ImportTPD(ctx, in); return err })
+func (f *faultyTenant) ImportTPD(ctx context.Context, in tenant.TPDImport) error {
+	return f.fail(func() error { return f.Tenant.ImportTPD(ctx, in) })
 }
 
 func (f *faultyTenant) SetActive(ctx context.Context, id string) error {

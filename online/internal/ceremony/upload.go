@@ -97,6 +97,7 @@ type step struct {
 	named        bool        // by the operator
 	url          string      // of the key, once it is in the vault
 	there        *tenant.Key // as the tenant listed it last, nil if it did not
+	imported     bool        // into the tenant, by this run
 	refusal      error       // the vault's or the tenant's, before anything is changed
 }
 
@@ -165,8 +166,9 @@ func Upload(ctx context.Context, io *cli.IO, s *state.State, j *Journal, r Uploa
 			return u.handOver()
 		}
 
-		// The tenant, from here. Its list is asked for once; of what it does not have
-		// the ledger takes note, for a run that is stopped behind an import.
+		// The tenant, from here. Its list is asked for before the imports and after them,
+		// never for each key; of what it does not have the ledger takes note, for a run
+		// that is stopped behind an import.
 		if err := u.askTenant(ctx); err != nil {
 			return err
 		}
@@ -181,13 +183,9 @@ func Upload(ctx context.Context, io *cli.IO, s *state.State, j *Journal, r Uploa
 				return err
 			}
 		}
-		for i, step := range u.steps {
-			io.Progress("importing TPDs into the tenant", i, len(u.steps))
-			if err := u.importTPD(ctx, step); err != nil {
-				return u.book(step, u.withGrants(err))
-			}
+		if err := u.importTPDs(ctx); err != nil {
+			return err
 		}
-		io.Progress("", len(u.steps), len(u.steps))
 		return u.activate(ctx)
 	})
 	if err != nil {
@@ -485,17 +483,11 @@ func (u *upload) sortOut(step *step, err error) error {
 // askTenant asks the tenant which of the keys it has, and refuses one that it has in
 // another way than this upload brings it. The tenant's other keys are left alone.
 func (u *upload) askTenant(ctx context.Context) error {
-	keys, err := u.cloud.Tenant.Keys(ctx)
-	if err != nil {
+	if err := u.list(ctx); err != nil {
 		return err
-	}
-	bySLC := map[string]*tenant.Key{}
-	for i := range keys {
-		bySLC[keys[i].KeyIdentifier] = &keys[i]
 	}
 	var problems []error
 	for _, step := range u.steps {
-		step.there = bySLC[step.Key.SLC]
 		if step.there == nil || step.refusal != nil { // by the vault: where the key is there is not known
 			continue
 		}
@@ -507,13 +499,29 @@ func (u *upload) askTenant(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
+// list asks for the tenant's list.
+func (u *upload) list(ctx context.Context) error {
+	keys, err := u.cloud.Tenant.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	bySLC := map[string]*tenant.Key{}
+	for i := range keys {
+		bySLC[keys[i].KeyIdentifier] = &keys[i]
+	}
+	for _, step := range u.steps {
+		step.there = bySLC[step.Key.SLC]
+	}
+	return nil
+}
+
 // isOurs reports whether the tenant's key is what this upload brings, or has brought.
 // Of a Microsoft-managed key the tenant shows neither URL nor public key: it is ours
-// by its identifier and type if it was not there before the import. Of another one
-// that shows neither, the ledger must know that it is there.
+// by its identifier and type if it was not there before the import. Another one that
+// shows neither must come from this run, or be known to the ledger.
 func (u *upload) isOurs(s *step) bool {
 	there, known := s.there, u.known(s)
-	recorded := known != nil && known.Tenant != ""
+	recorded := s.imported || known != nil && known.Tenant != ""
 	shows := len(there.PublicKey) > 0
 	if s.Key.MicrosoftManaged() {
 		return there.KeyType == tenant.MicrosoftManaged && there.KeyURL == "" && (shows && there.Holds(s.Public) || !shows && (recorded || u.journal.Begun[s.Key.SLC]))
@@ -723,19 +731,50 @@ func (u *upload) stray(ctx context.Context, step *step, found error) error {
 	return errors.Join(refusal, err)
 }
 
-// importTPD imports a TPD, unless the tenant has it, and records what the tenant
-// lists.
-func (u *upload) importTPD(ctx context.Context, step *step) error {
-	if step.there == nil {
-		made, err := u.cloud.Tenant.ImportTPD(ctx, tenant.TPDImport{
-			File: tpdName(step.Key), KeyIdentifier: step.Key.SLC, TPD: step.TPD, Password: step.password, MicrosoftManaged: step.Key.MicrosoftManaged(), KeyURL: step.url, FriendlyName: step.friendlyName,
+// importTPDs imports the TPDs that the tenant does not have, then asks for its list,
+// once for all of them, and records each key as that shows it. An import that fails
+// ends the imports; those before it are recorded all the same.
+func (u *upload) importTPDs(ctx context.Context) error {
+	var failed error
+	changed := false
+	for i, step := range u.steps {
+		u.io.Progress("importing TPDs into the tenant", i, len(u.steps))
+		if step.there != nil {
+			continue
+		}
+		err := u.cloud.Tenant.ImportTPD(ctx, tenant.TPDImport{
+			File: tpdName(step.Key), TPD: step.TPD, Password: step.password, MicrosoftManaged: step.Key.MicrosoftManaged(), KeyURL: step.url, FriendlyName: step.friendlyName,
 		})
 		if err != nil {
-			return err
+			failed = u.book(step, u.withGrants(err))
+			break
 		}
-		step.there = &made
+		step.imported, changed = true, true
 	}
-	if !u.isOurs(step) {
+	u.io.Progress("", len(u.steps), len(u.steps))
+	if changed {
+		if err := u.list(ctx); err != nil {
+			return errors.Join(failed, err)
+		}
+	}
+	for _, step := range u.steps {
+		if step.there == nil && !step.imported { // the one that failed, and those behind it
+			continue
+		}
+		if err := u.recordListed(step); err != nil {
+			return errors.Join(failed, u.book(step, err))
+		}
+	}
+	return failed
+}
+
+// recordListed records a key as the tenant lists it.
+func (u *upload) recordListed(step *step) error {
+	switch {
+	case step.there == nil:
+		return control.RMSKeyMissing.Refuse("the TPD of %s was imported without an error, and the tenant does not list its key %s", step.Key.ID, step.Key.SLC).
+			WithHint("look at the tenant's keys with Get-AipServiceKeys, then run the same command again")
+	case !u.isOurs(step):
 		return step.differs()
 	}
 	u.io.Note("%s: its TPD is in the tenant, %s", step.Key.ID, strings.ToLower(string(step.there.Status)))

@@ -62,18 +62,18 @@ func (t practiceTenant) Keys(context.Context) ([]tenant.Key, error) {
 // ImportTPD opens the TPD with its password as the service does. A keyless one
 // is paired with the vault's key; in one that carries its key, that is the key
 // of its certificate.
-func (t practiceTenant) ImportTPD(_ context.Context, in tenant.TPDImport) (tenant.Key, error) {
+func (t practiceTenant) ImportTPD(_ context.Context, in tenant.TPDImport) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.tenantTrouble("tenant-key-url"); err != nil {
-		return tenant.Key{}, err
+		return err
 	}
 	checked, err := openTPD(in, t.now())
 	if err != nil {
-		return tenant.Key{}, err
+		return err
 	}
 	if _, err := os.Stat(t.tenantFile(checked.GUID())); !errors.Is(err, fs.ErrNotExist) {
-		return tenant.Key{}, errors.Join(err, control.RMSKeyExists.Refuse("the practice tenant has the TPD %s already", checked.GUID()))
+		return errors.Join(err, control.RMSKeyExists.Refuse("the practice tenant has the TPD %s already", checked.GUID()))
 	}
 	key := tenant.Listed{
 		KeyIdentifier: checked.GUID(), FriendlyName: in.FriendlyName,
@@ -83,25 +83,18 @@ func (t practiceTenant) ImportTPD(_ context.Context, in tenant.TPDImport) (tenan
 		key.KeyType, key.KeyURL = shownCustomerManaged, in.KeyURL
 		public, err := x509.MarshalPKIXPublicKey(checked.Public())
 		if err != nil {
-			return tenant.Key{}, err
+			return err
 		}
 		key.PublicKey = base64.StdEncoding.EncodeToString(public)
 		v, err := t.signingKey(in.KeyURL)
 		if err != nil {
-			return tenant.Key{}, err
+			return err
 		}
 		if !v.public.Equal(checked.Public()) {
-			return tenant.Key{}, control.RMSKeyMismatch.Refuse("the key %s is not the key of the TPD %s: their moduli differ", in.KeyURL, checked.GUID())
+			return control.RMSKeyMismatch.Refuse("the key %s is not the key of the TPD %s: their moduli differ", in.KeyURL, checked.GUID())
 		}
 	}
-	if err := t.storeKey(key); err != nil {
-		return tenant.Key{}, err
-	}
-	made, err := tenant.ReadKeys([]tenant.Listed{key})
-	if err != nil {
-		return tenant.Key{}, err
-	}
-	return made[0], nil
+	return t.storeKey(key)
 }
 
 // tenantTrouble is the refusal of one of the troubles, if it was ordered.

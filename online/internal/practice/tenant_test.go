@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,20 @@ func (r *rehearsal) keyless(v vectors.TPD) []byte {
 
 func plain(guid string) string { return strings.ToLower(strings.Trim(guid, "{}")) }
 
+// listed is the tenant's key of that identifier.
+func (r *rehearsal) listed(identifier string) tenant.Key {
+	r.Helper()
+	keys, err := r.cloud.Tenant().Keys(r.Context())
+	if err != nil {
+		r.Fatal(err)
+	}
+	i := slices.IndexFunc(keys, func(k tenant.Key) bool { return k.KeyIdentifier == identifier })
+	if i < 0 {
+		r.Fatalf("the tenant does not list %s", identifier)
+	}
+	return keys[i]
+}
+
 func (r *rehearsal) statuses() map[string]tenant.Status {
 	r.Helper()
 	keys, err := r.cloud.Tenant().Keys(r.Context())
@@ -73,11 +88,11 @@ func TestTenantTakesAndActivates(t *testing.T) {
 	for _, name := range []string{"contoso-mode2", "contoso-legacy-kdf", "contoso-utf16"} {
 		v := vectors.OneTPD(t, name)
 		in := r.travelled(v)
-		key, err := r.cloud.Tenant().ImportTPD(t.Context(), in)
-		if err != nil {
+		if err := r.cloud.Tenant().ImportTPD(t.Context(), in); err != nil {
 			t.Fatal(err)
 		}
-		if key.KeyIdentifier != plain(v.GUID) || key.Status != tenant.Archived || key.KeyURL != in.KeyURL || !key.Holds(&v.Key.PublicKey) || key.KeyType != tenant.CustomerManaged {
+		key := r.listed(plain(v.GUID))
+		if key.Status != tenant.Archived || key.KeyURL != in.KeyURL || !key.Holds(&v.Key.PublicKey) || key.KeyType != tenant.CustomerManaged {
 			t.Errorf("imported %+v", key)
 		}
 		ids[name] = key.KeyIdentifier
@@ -112,14 +127,14 @@ func TestTenantMicrosoftManaged(t *testing.T) {
 	r := newRehearsal(t, t.TempDir())
 	v := vectors.OneTPD(t, "contoso-mode1")
 	in := tenant.TPDImport{TPD: v.XML, Password: v.Password, MicrosoftManaged: true, FriendlyName: v.Name}
-	key, err := r.cloud.Tenant().ImportTPD(t.Context(), in)
-	if err != nil {
+	if err := r.cloud.Tenant().ImportTPD(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
-	if key.KeyIdentifier != plain(v.GUID) || key.Status != tenant.Archived || key.KeyURL != "" || key.KeyType != tenant.MicrosoftManaged || len(key.PublicKey) > 0 {
+	key := r.listed(plain(v.GUID))
+	if key.Status != tenant.Archived || key.KeyURL != "" || key.KeyType != tenant.MicrosoftManaged || len(key.PublicKey) > 0 {
 		t.Errorf("imported %+v", key)
 	}
-	if _, err := r.cloud.Tenant().ImportTPD(t.Context(), in); !control.Is(err, control.RMSKeyExists) {
+	if err := r.cloud.Tenant().ImportTPD(t.Context(), in); !control.Is(err, control.RMSKeyExists) {
 		t.Errorf("got %v, want %s", err, control.RMSKeyExists.ID)
 	}
 }
@@ -169,7 +184,7 @@ func TestTenantRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			in := good
 			test.change(&in)
-			_, err := r.cloud.Tenant().ImportTPD(t.Context(), in)
+			err := r.cloud.Tenant().ImportTPD(t.Context(), in)
 			if !control.Is(err, test.control) || !strings.Contains(err.Error(), test.part) {
 				t.Errorf("got %v, want %s with %q", err, test.control.ID, test.part)
 			}
@@ -178,18 +193,18 @@ func TestTenantRefuses(t *testing.T) {
 	if len(r.statuses()) != 0 {
 		t.Error("a refusal left a key in the tenant")
 	}
-	made, err := r.cloud.Tenant().ImportTPD(t.Context(), good)
+	if err := r.cloud.Tenant().ImportTPD(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	file := r.cloud.tenantFile(plain(v.GUID))
+	before, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, err := os.ReadFile(r.cloud.tenantFile(made.KeyIdentifier))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.cloud.Tenant().ImportTPD(t.Context(), good); !control.Is(err, control.RMSKeyExists) {
+	if err := r.cloud.Tenant().ImportTPD(t.Context(), good); !control.Is(err, control.RMSKeyExists) {
 		t.Errorf("got %v, want %s", err, control.RMSKeyExists.ID)
 	}
-	if after, err := os.ReadFile(r.cloud.tenantFile(made.KeyIdentifier)); err != nil || !bytes.Equal(before, after) {
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the refusal changed the tenant: %v", err)
 	}
 }

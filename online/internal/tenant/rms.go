@@ -28,9 +28,10 @@ type Tenant interface {
 	// Keys lists the tenant's keys, oldest first.
 	Keys(ctx context.Context) ([]Key, error)
 	// ImportTPD adds a keyless TPD whose key is in the vault, or a TPD that carries
-	// its key, and returns its key as the tenant then lists it, archived. The same
-	// TPD a second time is refused: look in Keys first.
-	ImportTPD(ctx context.Context, in TPDImport) (Key, error)
+	// its key; Keys then lists the key, archived. The same TPD a second time is
+	// refused: look in Keys first. It lists nothing itself, so that many imports do
+	// not read a long list many times.
+	ImportTPD(ctx context.Context, in TPDImport) error
 	// SetActive makes one key of the tenant the active one and archives the
 	// former. A key that is active already stays so, without error.
 	SetActive(ctx context.Context, keyIdentifier string) error
@@ -40,7 +41,6 @@ type Tenant interface {
 type TPDImport struct {
 	File             string // the TPD's name, such as no_key_tpd_contoso.xml
 	TPD              []byte // the whole file
-	KeyIdentifier    string // the TPD's GUID, lower case, without braces
 	Password         []byte // the TPD's password, UTF-8; the caller clears it
 	MicrosoftManaged bool   // the TPD carries its key, which the service then holds itself
 	KeyURL           string // the vault key's identifier with its version; none where Microsoft-managed

@@ -163,33 +163,21 @@ func (p *PowerShell) keys(ctx context.Context, identifier string) ([]Key, error)
 	return ReadKeys(a.Keys)
 }
 
-// ImportTPD imports a TPD and returns its key as the tenant then lists it.
-func (p *PowerShell) ImportTPD(ctx context.Context, in TPDImport) (Key, error) {
+// ImportTPD imports a TPD.
+func (p *PowerShell) ImportTPD(ctx context.Context, in TPDImport) error {
 	switch {
 	case len(in.Password) == 0 || !utf8.Valid(in.Password) || bytes.ContainsAny(in.Password, "\r\n\x00"):
-		return Key{}, control.SecretEmpty.Refuse("the password of %s is empty, or not one line of UTF-8", in.File)
+		return control.SecretEmpty.Refuse("the password of %s is empty, or not one line of UTF-8", in.File)
 	case (in.KeyURL == "") != in.MicrosoftManaged:
-		return Key{}, control.RMSKeyURL.Refuse("a keyless TPD is imported with the URL of its key, one that carries its key without one")
+		return control.RMSKeyURL.Refuse("a keyless TPD is imported with the URL of its key, one that carries its key without one")
 	}
 	file := filepath.Join(p.scratch, in.File)
 	defer p.tidy()
 	if err := errors.Join(durable.MkdirAll(p.scratch, 0o700), durable.Create(file, in.TPD, 0o600)); err != nil {
-		return Key{}, err
+		return err
 	}
-	if _, err := p.ask(ctx, "importing the TPD "+in.File, in.Password, "import", []byte(file), []byte(in.FriendlyName), []byte(in.KeyURL)); err != nil {
-		return Key{}, err
-	}
-	made, err := p.keys(ctx, in.KeyIdentifier)
-	switch {
-	case err != nil:
-		return Key{}, err
-	case len(made) == 0:
-		return Key{}, control.RMSKeyMissing.Refuse("the module imported the TPD %s, and the tenant does not list its key %s", in.File, in.KeyIdentifier).
-			WithHint("look at the tenant's keys with Get-AipServiceKeys, then run the same command again")
-	case made[0].KeyURL == "":
-		made[0].KeyURL = in.KeyURL
-	}
-	return made[0], nil
+	_, err := p.ask(ctx, "importing the TPD "+in.File, in.Password, "import", []byte(file), []byte(in.FriendlyName), []byte(in.KeyURL))
+	return err
 }
 
 // SetActive makes one key the active one.

@@ -93,8 +93,14 @@ func holds(t *testing.T, err error, want control.Control, parts ...string) {
 	}
 }
 
+// keyed is an import, and the identifier that its key gets.
+type keyed struct {
+	KeyIdentifier string
+	tenant.TPDImport
+}
+
 // keylessOf makes the sample's keyless TPD, which the module's tenant can open.
-func keylessOf(t *testing.T, m *aipservice.Module) (tenant.TPDImport, vectors.TPD) {
+func keylessOf(t *testing.T, m *aipservice.Module) (keyed, vectors.TPD) {
 	t.Helper()
 	v := vectors.OneTPD(t, "contoso-mode2")
 	export, err := tpd.Parse(v.XML)
@@ -109,26 +115,25 @@ func keylessOf(t *testing.T, m *aipservice.Module) (tenant.TPDImport, vectors.TP
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := tenant.TPDImport{
+	in := keyed{strings.ToLower(strings.Trim(v.GUID, "{}")), tenant.TPDImport{
 		File: "no_key_tpd_contoso.xml", TPD: keyless, Password: []byte(v.Password),
-		KeyIdentifier: strings.ToLower(strings.Trim(v.GUID, "{}")), FriendlyName: "Contoso \"RMS\" \u2019 é $(x) `", KeyURL: "https://contoso.vault.azure.net/keys/slc/0a",
-	}
+		FriendlyName: "Contoso \"RMS\" \u2019 é $(x) `", KeyURL: "https://contoso.vault.azure.net/keys/slc/0a",
+	}}
 	knows(t, m, in, v)
 	return in, v
 }
 
-func managedOf(t *testing.T, m *aipservice.Module) (tenant.TPDImport, vectors.TPD) {
+func managedOf(t *testing.T, m *aipservice.Module) (keyed, vectors.TPD) {
 	t.Helper()
 	v := vectors.OneTPD(t, "contoso-mode1")
-	in := tenant.TPDImport{
-		File: "tpd_with_key_old.xml", TPD: v.XML, Password: []byte(v.Password), MicrosoftManaged: true,
-		KeyIdentifier: strings.ToLower(strings.Trim(v.GUID, "{}")), FriendlyName: "Old",
-	}
+	in := keyed{strings.ToLower(strings.Trim(v.GUID, "{}")), tenant.TPDImport{
+		File: "tpd_with_key_old.xml", TPD: v.XML, Password: []byte(v.Password), MicrosoftManaged: true, FriendlyName: "Old",
+	}}
 	knows(t, m, in, v)
 	return in, v
 }
 
-func knows(t *testing.T, m *aipservice.Module, in tenant.TPDImport, v vectors.TPD) {
+func knows(t *testing.T, m *aipservice.Module, in keyed, v vectors.TPD) {
 	t.Helper()
 	public, err := x509.MarshalPKIXPublicKey(&v.Key.PublicKey)
 	if err != nil {
@@ -155,22 +160,27 @@ func TestSession(t *testing.T) {
 			if got := s.Versions(); got.Module != aipservice.Version || got.Edition != "Desktop" {
 				t.Errorf("versions: %+v", got)
 			}
-			made, err := s.ImportTPD(t.Context(), in)
-			if err != nil {
-				t.Fatal(err)
+			for _, in := range []keyed{in, old} {
+				if err := s.ImportTPD(t.Context(), in.TPDImport); err != nil {
+					t.Fatal(err)
+				}
 			}
-			if made.FriendlyName != in.FriendlyName || made.Status != tenant.Archived || made.KeyType != tenant.CustomerManaged || !made.Holds(&v.Key.PublicKey) || made.CreationTime.Year() != 2026 {
+			keys, err := s.Keys(t.Context())
+			if err != nil || len(keys) != 3 {
+				t.Fatalf("%+v, %v", keys, err)
+			}
+			if made := keys[1]; made.FriendlyName != in.FriendlyName || made.Status != tenant.Archived || made.KeyType != tenant.CustomerManaged || !made.Holds(&v.Key.PublicKey) || made.CreationTime.Year() != 2026 {
 				t.Errorf("imported %+v", made)
 			}
-			if made, err = s.ImportTPD(t.Context(), old); err != nil || made.KeyType != tenant.MicrosoftManaged || len(made.PublicKey) > 0 || made.KeyURL != "" {
-				t.Errorf("imported %+v, %v", made, err)
+			if made := keys[2]; made.KeyType != tenant.MicrosoftManaged || len(made.PublicKey) > 0 || made.KeyURL != "" {
+				t.Errorf("imported %+v", made)
 			}
 			for range 2 { // a key that is active stays so
 				if err := s.SetActive(t.Context(), in.KeyIdentifier); err != nil {
 					t.Error(err)
 				}
 			}
-			keys, err := s.Keys(t.Context())
+			keys, err = s.Keys(t.Context())
 			if err != nil || len(keys) != 3 || keys[0].Status != "Suspended" || keys[1].Status != tenant.Active {
 				t.Errorf("in the end: %+v, %v", keys, err)
 			}
@@ -229,12 +239,12 @@ func TestSessionRefusals(t *testing.T) {
 				m.Order(test.call, test.what, test.text)
 			}
 			if test.bend != nil {
-				test.bend(&in)
+				test.bend(&in.TPDImport)
 			}
 			s := start(t, m)
 			err := s.Connect(t.Context(), "public")
 			if err == nil {
-				_, err = s.ImportTPD(t.Context(), in)
+				err = s.ImportTPD(t.Context(), in.TPDImport)
 			}
 			holds(t, err, test.want, test.parts...)
 			if err != nil && len(in.Password) > 3 && strings.Contains(err.Error(), string(in.Password)) {
@@ -315,7 +325,7 @@ func TestThePasswordIsNowhere(t *testing.T) {
 	s := start(t, m).connect(t)
 	looked := make(chan error)
 	go func() { looked <- lookFor(m, s.scratch, string(in.Password)) }()
-	if _, err := s.ImportTPD(t.Context(), in); err != nil {
+	if err := s.ImportTPD(t.Context(), in.TPDImport); err != nil {
 		t.Error(err)
 	}
 	if err := <-looked; err != nil {
@@ -361,7 +371,7 @@ func TestTidyingUpFailsNothing(t *testing.T) {
 	m.Order("import", "hold", "")
 	m.Order("disconnect", "", "The session has expired.")
 	s := start(t, m).connect(t)
-	if _, err := s.ImportTPD(t.Context(), in); err != nil {
+	if err := s.ImportTPD(t.Context(), in.TPDImport); err != nil {
 		t.Error(err)
 	}
 	s.Close()
