@@ -161,32 +161,12 @@ func Upload(ctx context.Context, io *cli.IO, s *state.State, j *Journal, r Uploa
 		}
 		io.Progress("", len(u.steps), len(u.steps))
 
-		// The tenant, by a person.
+		// The tenant, by a person or from here.
 		if c.Tenant == nil {
 			return u.handOver()
 		}
 
-		// The tenant, from here. Its list is asked for before the imports and after them,
-		// never for each key; of what it does not have the ledger takes note, for a run
-		// that is stopped behind an import.
-		if err := u.askTenant(ctx); err != nil {
-			return err
-		}
-		var begun TPDsBegun
-		for _, step := range u.steps {
-			if step.there == nil && !j.Begun[step.Key.SLC] {
-				begun.SLCs = append(begun.SLCs, step.Key.SLC)
-			}
-		}
-		if len(begun.SLCs) > 0 {
-			if err := j.Record(EventTPDsBegun, begun); err != nil {
-				return err
-			}
-		}
-		if err := u.importTPDs(ctx); err != nil {
-			return err
-		}
-		return u.activate(ctx)
+		return u.enterTenant(ctx)
 	})
 	if err != nil {
 		return nil, err
@@ -729,6 +709,30 @@ func (u *upload) stray(ctx context.Context, step *step, found error) error {
 		control.Plain(step.Foreign.BYOKFile), control.Plain(step.Foreign.TPDFile), made.KID).
 		WithHint("give the TPD that belongs to %s, which goes on with that key; or remove the key: %s", control.Plain(step.Foreign.BYOKFile), strings.Join(u.cloud.Vault.RemoveCommands(step.vaultName), "; "))
 	return errors.Join(refusal, err)
+}
+
+// enterTenant brings the TPDs into the tenant and makes one key active. The tenant's
+// list is asked for before the imports and after them, never for each key; of what it
+// does not have the ledger takes note, for a run that is stopped behind an import.
+func (u *upload) enterTenant(ctx context.Context) error {
+	if err := u.askTenant(ctx); err != nil {
+		return err
+	}
+	var begun TPDsBegun
+	for _, step := range u.steps {
+		if step.there == nil && !u.journal.Begun[step.Key.SLC] {
+			begun.SLCs = append(begun.SLCs, step.Key.SLC)
+		}
+	}
+	if len(begun.SLCs) > 0 {
+		if err := u.journal.Record(EventTPDsBegun, begun); err != nil {
+			return err
+		}
+	}
+	if err := u.importTPDs(ctx); err != nil {
+		return err
+	}
+	return u.activate(ctx)
 }
 
 // importTPDs imports the TPDs that the tenant does not have, then asks for its list,

@@ -4,10 +4,13 @@ package tenant_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"keyferry/online/internal/tenant"
 	"keyferry/pkg/fingerprint"
@@ -89,7 +92,7 @@ func TestKitRuns(t *testing.T) {
 				}
 			}
 			calls := k.module.Calls()
-			if strings.Count(calls, "import ") != 3 || strings.Count(calls, "activate ") != 1 || strings.Count(calls, "disconnect") != 2 {
+			if strings.Count(calls, "import ") != 3 || strings.Count(calls, "activate ") != 1 || strings.Count(calls, "disconnect") != 2 || strings.Count(calls, "keys\n") != 6 {
 				t.Errorf("calls:\n%s", calls)
 			}
 			if got := k.module.Keys(); strings.Count(got, " Active ") != 1 || !strings.Contains(got, " Active Customer") {
@@ -164,4 +167,93 @@ func TestKitStops(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKitNotFromAFile: pasted, or run in the ISE, the script says so and asks nothing
+// of the tenant; a paste leaves the window open.
+func TestKitNotFromAFile(t *testing.T) {
+	for name, args := range map[string][]string{
+		"pasted":     {"-NoProfile", "-Command", "-"},
+		"in the ISE": {"-NoProfile", "-Command", "$global:psISE = 'the ISE'; & ./import-tpds.ps1; 'the window is still open'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newKitRun(t)
+			script := string(k.Script()[len("\ufeff"):]) + "\r\n'the window is still open'\r\n"
+			cmd := exec.Command(k.module.Path(), args...)
+			cmd.Dir, cmd.Stdin = k.dir, strings.NewReader(script)
+			shown, err := cmd.CombinedOutput()
+			if err != nil || !strings.Contains(string(shown), "FAILED: This script was pasted, or runs in the ISE. Save it") || !strings.Contains(string(shown), "the window is still open") {
+				t.Errorf("%v\n%s", err, shown)
+			}
+			if calls := k.module.Calls(); calls != "" {
+				t.Errorf("the tenant was asked:\n%s", calls)
+			}
+		})
+	}
+}
+
+// TestKitByAClick: started by Explorer's Run with PowerShell, the script waits at its
+// end, so that what it says can be read; started in a console it does not.
+func TestKitByAClick(t *testing.T) {
+	const byExplorer = "if((Get-ExecutionPolicy ) -ne 'AllSigned') { Set-ExecutionPolicy -Scope Process Bypass }; & './import-tpds.ps1'"
+	for command, waits := range map[string]bool{byExplorer: true, "& './import-tpds.ps1'": false} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			k := newKitRun(t)
+			if err := os.WriteFile(filepath.Join(k.dir, k.TPDs[0].File), []byte("<x/>"), 0o600); err != nil { // so that it ends early
+				t.Fatal(err)
+			}
+			cmd := exec.Command(k.module.Path("JUDGE_PRELUDE=function global:Set-ExecutionPolicy { }"), "-NoProfile", "-Command", command)
+			typed, person, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer typed.Close()
+			var shown said
+			cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = k.dir, typed, &shown, &shown
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan struct{})
+			go func() { defer close(ended); cmd.Wait() }() // how it ended is no matter here
+			const wait = "Press Enter to close this window"
+			for i := 0; waits && i < 600 && !strings.Contains(shown.String(), wait); i++ {
+				time.Sleep(50 * time.Millisecond)
+			}
+			if waits {
+				select {
+				case <-ended:
+					t.Error("it did not wait")
+				case <-time.After(500 * time.Millisecond):
+				}
+			}
+			if _, err := person.WriteString("\n"); err != nil {
+				t.Error(err)
+			}
+			person.Close()
+			<-ended
+			if got := shown.String(); !strings.Contains(got, "FAILED: ") || strings.Contains(got, wait) != waits {
+				t.Errorf("it shows\n%s", got)
+			}
+		})
+	}
+}
+
+// said is what a command has said so far.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
