@@ -213,6 +213,32 @@ func TestPersonalities(t *testing.T) {
 	}
 }
 
+// TestThrowAwayKeys kills a trial by leave at each change that it makes to a token that
+// keeps all it is given: the next command that logs in removes what is left of it.
+func TestThrowAwayKeys(t *testing.T) {
+	p := newPersonality(t, playsYubiHSM)
+	p.flags = []string{"--unsafe-hsm-network"}
+	doctor := append([]string{"doctor"}, p.chosen()...)
+	killed, left := 0, 0
+	for at := 1; at < 20; at++ {
+		p.plays = fmt.Sprintf("%s kill=%d kill-after=%d", playsYubiHSM, at, at%2)
+		err := p.command(append(doctor, "--hsm-try-store")...).Run()
+		p.plays = playsYubiHSM
+		if err == nil {
+			break
+		}
+		killed++
+		if len(p.keys()) > 0 {
+			left++
+		}
+		p.wants(0, "", doctor...)
+		p.holds(fmt.Sprintf("doctor after one that was killed at change %d", at), nil)
+	}
+	if killed == 0 || left == 0 {
+		t.Errorf("%d runs were killed, %d of them with keys left", killed, left)
+	}
+}
+
 // TestModuleOnlySlot holds that a slot without a login that holds no private objects, as
 // nShield's accelerator slot is, takes no key in and is told so, with nothing left in it.
 func TestModuleOnlySlot(t *testing.T) {
