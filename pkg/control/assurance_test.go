@@ -89,6 +89,22 @@ func TestAssurance(t *testing.T) {
 	}
 }
 
+// A test that a page names: a script, or a folder and a function.
+var namedTest = regexp.MustCompile("`((?:[a-z/]+/testdata/[a-z-]+\\.txt)|(?:[a-z0-9/]+ Test[A-Za-z0-9]+))`")
+
+// TestThreatModel wants each test that docs/threat-model.md names to be there.
+func TestThreatModel(t *testing.T) {
+	named := namedTest.FindAllStringSubmatch(readFile(t, "docs/threat-model.md"), -1)
+	if len(named) < 30 {
+		t.Fatalf("docs/threat-model.md names %d tests: they are not found", len(named))
+	}
+	for _, m := range named {
+		if problem := lacks(m[1]); problem != "" {
+			t.Errorf("docs/threat-model.md: %s: %s", m[1], problem)
+		}
+	}
+}
+
 // A script's line in which a command succeeds.
 var succeeds = regexp.MustCompile(`(?m)^(exec|unchanged|typed '[^']*' \S+|killed .* --) (offline|online) |^ceremony `)
 
