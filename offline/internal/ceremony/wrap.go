@@ -63,13 +63,18 @@ func Wrap(ctx context.Context, io *cli.IO, s *state.State, r WrapRequest) (resul
 	defer clearAll(exports)
 
 	// What an earlier run of the same command has done is left out. A key that
-	// has left before may leave again, for this KEK or another.
+	// has left before and was left extractable may leave again, for this KEK or another.
 	result = &CarryResult{}
 	var todo []*outgoing
 	var carry []*export
 	for i, e := range exports {
 		k := c.journal.Key(e.id)
+		same := k != nil && k.Key == e.fingerprint && k.KEK == c.kek.KID() && k.Stored
 		switch {
+		case same && !k.Record.Retained && (k.Stage == InBundle || k.Stage == Arrived):
+			result.Done = append(result.Done, k)
+			io.Note("%s: %s by an earlier run", e.id, k.Stage)
+			continue
 		case k == nil, k.Key == e.fingerprint && k.Bundle > 0:
 			todo = append(todo, &outgoing{export: e, name: r.Names[i]})
 		case k.Key == e.fingerprint && k.Stage == Wrapped:
