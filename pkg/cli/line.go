@@ -14,7 +14,8 @@ import (
 // This file writes command lines that people copy.
 
 // Quote is a word as the shell takes it that people type commands into: on
-// Windows PowerShell, elsewhere one of POSIX.
+// Windows PowerShell and, but for a word with a sign that one of them reads as its
+// own, cmd; elsewhere one of POSIX.
 func Quote(word string) string { return quoteFor(runtime.GOOS, word) }
 
 func quoteFor(system, word string) string {
@@ -26,6 +27,9 @@ func quoteFor(system, word string) string {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(safe, r)
 	}) {
 		return word
+	}
+	if system == "windows" && !strings.ContainsAny(word, "\"“”„$`%^!") {
+		return `"` + control.Plain(word) + `"`
 	}
 	return "'" + strings.ReplaceAll(control.Plain(word), "'", quote) + "'"
 }

@@ -170,7 +170,8 @@ func TestQuote(t *testing.T) {
 	for _, c := range []struct{ system, word, want string }{
 		{"linux", "/media/stick/a-1.kfb", "/media/stick/a-1.kfb"}, {"linux", "/run/media/op/USB DISK (1)", "'/run/media/op/USB DISK (1)'"},
 		{"linux", "it's", `'it'\''s'`}, {"linux", "", "''"}, {"linux", "$HOME", "'$HOME'"}, {"linux", "~", "'~'"}, {"linux", `a\b`, `'a\b'`},
-		{"windows", `E:\USB DISK`, `'E:\USB DISK'`}, {"windows", `E:\a.kfb`, `E:\a.kfb`}, {"windows", "it's", "'it''s'"}, {"windows", "@a", "'@a'"},
+		{"windows", `E:\USB DISK`, `"E:\USB DISK"`}, {"windows", `E:\a.kfb`, `E:\a.kfb`}, {"windows", "it's", `"it's"`}, {"windows", "@a", `"@a"`},
+		{"windows", "$it's", "'$it''s'"}, {"windows", "100%", "'100%'"}, {"windows", `E:\“A”`, `'E:\“A”'`}, {"windows", "", `""`},
 	} {
 		if got := quoteFor(c.system, c.word); got != c.want {
 			t.Errorf("%s, %q: got %s, want %s", c.system, c.word, got, c.want)
