@@ -180,7 +180,7 @@ func (d *doctor) lookAtVault(ctx context.Context, client *vault.Client, kek stri
 	case err != nil:
 		d.say("KEK "+kek, err, "")
 	case !found.Expires.IsZero() && time.Until(found.Expires) < soon:
-		d.warn("KEK "+kek, "make a new one with `online kek create --kek-name`, if the bundle will come later", "it expires at %s", found.Expires.UTC().Format(time.RFC3339))
+		d.warn("KEK "+kek, "if the bundle will come later, make a new one: `online kek create --kek-name "+kek+"-2`", "it expires at %s", found.Expires.UTC().Format(time.RFC3339))
 	default:
 		d.say("KEK "+kek, nil, "RSA-%d, import only", found.Public.N.BitLen())
 	}

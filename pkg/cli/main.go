@@ -22,7 +22,7 @@ import (
 // a second one ends the process on the spot, as a kill or a power failure may:
 // files are there whole or not at all, and the next run goes on. A reader that
 // closes its end of the output, such as head, ends nothing. A crash shows no
-// memory, and ends as an interrupt does: 2 is for usage, and 3 takes back.
+// memory, and ends as an interrupt does: 2 is for usage, and 3 for the environment.
 func (a *App) Main() int {
 	debug.SetTraceback("none")
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // writing fails with EPIPE

@@ -22,7 +22,7 @@ var (
 	VaultKEKType     = cloud("KF-VAULT-KEK-TYPE", Refused, "make a KEK with `online kek create`: an RSA key in the HSM of a Premium vault or a Managed HSM")
 	VaultKEKOps      = cloud("KF-VAULT-KEK-OPS", Refused, "make a KEK with `online kek create`: it must serve for import and nothing else")
 	VaultKEKSize     = cloud("KF-VAULT-KEK-SIZE", Refused, "make a KEK of 2048, 3072 or 4096 bits with `online kek create`")
-	VaultKEKValidity = cloud("KF-VAULT-KEK-VALIDITY", Refused, "make a new KEK with `online kek create --kek-name NEW`, or enable this one in the vault; check this machine's clock")
+	VaultKEKValidity = cloud("KF-VAULT-KEK-VALIDITY", Refused, "make a new KEK with `online kek create --kek-name keyferry-kek-2`, or enable this one in the vault; check this machine's clock")
 	VaultKEKMismatch = cloud("KF-VAULT-KEK-MISMATCH", Refused, "somebody put a KEK of their own under the identifier of the vault's, and may read what was wrapped for it: import nothing, keep everything as evidence, and see who had the connected side's signing key")
 	VaultKEKForeign  = cloud("KF-VAULT-KEK-FOREIGN", Refused, "a key can be imported only into the vault that holds its KEK: upload to that vault, or wrap the key again under this vault's KEK")
 

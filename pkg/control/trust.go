@@ -17,10 +17,10 @@ var (
 	PackageSignature   = trust("KF-PACKAGE-SIGNATURE", Refused, "somebody else made or changed this package: copy it again, and ask the online side which one is theirs")
 	PackageRegion      = trust("KF-PACKAGE-REGION", Refused, "use the KEK package that was made together with the pinned security world")
 	PackageVault       = trust("KF-PACKAGE-VAULT", Refused, "use the KEK package of the pinned security world's vault")
-	PackageKEK         = trust("KF-PACKAGE-KEK", Refused, "make a new KEK with `online kek create --kek-name NEW`: RSA, 2048 to 4096 bits, import only")
+	PackageKEK         = trust("KF-PACKAGE-KEK", Refused, "make a new KEK with `online kek create --kek-name keyferry-kek-2`: RSA, 2048 to 4096 bits, import only")
 	PackageNumber      = trust("KF-PACKAGE-NUMBER", Refused, "use the newest KEK package; `online kek fetch` writes one with a new number for a KEK that is in the vault")
 	PackageAttestation = trust("KF-PACKAGE-ATTESTATION", Refused, "not each vault gives an attestation: compare the KEK's fingerprint with the one that a second person reads from the vault")
-	PackageExpired     = trust("KF-PACKAGE-EXPIRED", Refused, "check this machine's clock first; if it is right, make a new KEK with `online kek create --kek-name NEW`")
+	PackageExpired     = trust("KF-PACKAGE-EXPIRED", Refused, "check this machine's clock first; if it is right, make a new KEK with `online kek create --kek-name keyferry-kek-2`")
 
 	TrustNone        = trust("KF-TRUST-NONE", Refused, "pin the other side first, with the trust command")
 	TrustFingerprint = trust("KF-TRUST-FINGERPRINT", Refused, "this is not the file that was read aloud: copy it again and compare the words")
