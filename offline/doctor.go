@@ -134,8 +134,16 @@ func (o *doctorOptions) lookAround(ctx context.Context, io *cli.IO) error {
 		}
 	}
 	doc["problems"], doc["clock"] = problems, time.Now().UTC().Truncate(time.Second)
-	if o.state != nil && len(failures) == 0 {
+	switch stand := (&cli.Standing{}); {
+	case len(failures) > 0:
+	case o.state != nil:
 		return result(io, o.state, doc, text.String())
+	case io.Began():
+		stand.Next("", "offline", "next")
+		return io.ResultNext(doc, text.String(), stand)
+	default:
+		stand.Next("", "offline", append([]string{"init"}, o.token.words()...)...)
+		return io.ResultNext(doc, text.String(), stand)
 	}
 	return errors.Join(io.Result(doc, text.String()), errors.Join(failures...))
 }

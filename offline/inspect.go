@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,10 +119,40 @@ func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) er
 	problems = append(problems, refuseConflicts(files, found)...)
 	var text strings.Builder
 	describeAll(&text, files, found, io.Verbose)
-	if err := io.Result(map[string]any{"files": files, "survey": found}, text.String()); err != nil {
-		return err
+	doc := map[string]any{"files": files, "survey": found}
+	if len(problems) > 0 {
+		return errors.Join(io.Result(doc, text.String()), errors.Join(problems...))
 	}
-	return errors.Join(problems...)
+	text.WriteString("\n")
+	return io.ResultNext(doc, text.String(), afterInspect(io, files, found))
+}
+
+// afterInspect is how the keys are carried, each once; what only the ceremony's state
+// knows is for "offline next" to say.
+func afterInspect(io *cli.IO, files []inspect.File, s survey.Survey) *cli.Standing {
+	stand := &cli.Standing{}
+	if !io.Began() {
+		stand.Next("", "offline", "next")
+	}
+	for _, way := range []struct {
+		command, verdict string
+		more             []string
+	}{{"import", tpd.VerdictHSM, nil}, {"wrap", tpd.VerdictInHSM, nil}, {"import", tpd.VerdictMicrosoftManaged, []string{"--microsoft-managed"}}} {
+		words := []string{way.command}
+		for i, f := range files {
+			again := slices.ContainsFunc(s.Groups, func(g survey.Group) bool {
+				return slices.ContainsFunc(g.SameKey, func(d survey.Duplicate) bool { return slices.Contains(d.Files, i) && d.Use != i })
+			})
+			if f.Report != nil && f.Report.Verdict == way.verdict && !again {
+				words = append(words, "--tpd-file-path", f.File, "--key-identifier", "ID")
+			}
+		}
+		if len(words) > 1 {
+			words = append(append(words, way.more...), "--exchange-key-package", "BYOK-KEK-pkg-REGION-1")
+			stand.Next("once the KEK package is here, and with an identifier of your choice for each key", "offline", words...)
+		}
+	}
+	return stand
 }
 
 // refuseConflicts refuses the files that have one GUID but different keys. Of

@@ -14,6 +14,9 @@ import (
 	"keyferry/pkg/trust"
 )
 
+// beginning is how the real ceremony begins.
+var beginning = []string{"init", "--hsm-module", "MODULE", "--hsm-token", "LABEL", "--out", "DIR"}
+
 var nextCommand = cli.Command{
 	Name:    "next",
 	Summary: "show where this side stands, and the next command",
@@ -35,7 +38,7 @@ Example: offline next --rehearsal
 			}
 			err := withState(io, func(s *state.State) error { return showStatus(io, s) })
 			if control.Is(err, control.StateMissing) {
-				return io.ShowBeginning([]string{"init", "--rehearsal", "--out", "DIR"}, []string{"init", "--hsm-module", "MODULE", "--hsm-token", "LABEL", "--out", "DIR"})
+				return io.ShowBeginning([]string{"init", "--rehearsal", "--out", "DIR"}, beginning)
 			}
 			return err
 		}

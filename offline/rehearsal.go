@@ -67,7 +67,7 @@ func cleanRehearsal(ctx context.Context, io *cli.IO, s *state.State, access cere
 		return err
 	}
 	if settings.Practice {
-		return io.Result(map[string]any{"objects": []string{}, "removed": false}, "This rehearsal has a token of its own: nothing of it is in an HSM. To end it, remove "+s.Dir)
+		return afterRehearsal(io, []string{}, false, "This rehearsal has a token of its own: nothing of it is in an HSM. To end it, remove "+s.Dir)
 	}
 	j, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
@@ -87,8 +87,13 @@ func cleanRehearsal(ctx context.Context, io *cli.IO, s *state.State, access cere
 	if len(texts) > 0 {
 		list = fmt.Sprintf("In the token %s there are of this rehearsal:\n  %s", control.Quote(token.Info().Label), strings.Join(texts, "\n  "))
 	}
-	if keep || len(texts) == 0 {
-		return io.Result(map[string]any{"objects": texts, "removed": false}, list)
+	switch {
+	case len(texts) == 0:
+		return afterRehearsal(io, texts, false, list+". To end the rehearsal, remove "+s.Dir)
+	case keep:
+		stand := &cli.Standing{}
+		stand.Next("removes them, once the rehearsal is over", "offline", "rehearsal", "clean")
+		return io.ResultNext(map[string]any{"objects": texts, "removed": false}, list, stand)
 	}
 	if err := io.Confirm(list + "\nRemove them? The rehearsal can't be gone on with then."); err != nil {
 		return err
@@ -100,7 +105,15 @@ func cleanRehearsal(ctx context.Context, io *cli.IO, s *state.State, access cere
 	if err := token.Remove(stored); err != nil {
 		return err
 	}
-	return io.Result(map[string]any{"objects": texts, "removed": true}, fmt.Sprintf("Removed: %s\nTo end the rehearsal, remove %s", strings.Join(texts, "\n         "), s.Dir))
+	return afterRehearsal(io, texts, true, fmt.Sprintf("Removed: %s\nTo end the rehearsal, remove %s", strings.Join(texts, "\n         "), s.Dir))
+}
+
+// afterRehearsal prints the end of a rehearsal, after which the real ceremony begins.
+func afterRehearsal(io *cli.IO, objects []string, removed bool, text string) error {
+	io.Rehearsal = false // nor is what comes next
+	stand := &cli.Standing{}
+	stand.Next("the real ceremony", "offline", beginning...)
+	return io.ResultNext(map[string]any{"objects": objects, "removed": removed}, text, stand)
 }
 
 // ofRehearsal finds what the rehearsal has stored: the journal's keys, and its own

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"cmp"
+
 	"github.com/spf13/pflag"
 
 	"keyferry/offline/internal/ceremony"
@@ -47,6 +49,23 @@ func addTokenFlags(flags *pflag.FlagSet, p *process) *tokenFlags {
 // choose reports whether the flags choose a token, not only a module.
 func (f *tokenFlags) choose() bool {
 	return f.chosen.Label != "" || f.chosen.Serial != "" || f.chosen.URI != ""
+}
+
+// words are the flags that choose this token at init, which wants a module and a token.
+func (f *tokenFlags) words() (words []string) {
+	c := f.chosen
+	if !f.choose() {
+		c.Label = "LABEL"
+	}
+	for _, flag := range [][2]string{{"--hsm-module", cmp.Or(c.Module, "MODULE")}, {"--hsm-token", c.Label}, {"--hsm-serial", c.Serial}, {"--hsm-uri", c.URI}, {"--hsm-parameters", c.Parameters}} {
+		if flag[1] != "" {
+			words = append(words, flag[:]...)
+		}
+	}
+	if c.PINPad {
+		words = append(words, "--hsm-pin-pad")
+	}
+	return words
 }
 
 // given reports whether any flag was used that has to do with which token it is.

@@ -68,6 +68,12 @@ func (o *IO) InEarnest(s *Standing) {
 	s.Steps = append([]Step{{Program: o.program, Words: words, Note: "the same without --dry-run"}}, s.Steps...)
 }
 
+// Began reports whether there is a state directory.
+func (o *IO) Began() bool {
+	_, err := os.Stat(o.State)
+	return err == nil
+}
+
 // ShowBeginning says where a side stands that has no state directory yet: how its
 // rehearsal begins, or goes on, and how the real ceremony does.
 func (o *IO) ShowBeginning(rehearse, real []string) error {
