@@ -203,6 +203,19 @@ func (a *App) flags(io *IO, cmd *Command) (*pflag.FlagSet, Run) {
 	return flags, run
 }
 
+// hasFlag tells which names are flags of a command, given with a value or not.
+func (a *App) hasFlag(command string) func(name string) bool {
+	cmd, _ := a.find(strings.Fields(command))
+	if cmd == nil {
+		return func(string) bool { return false }
+	}
+	flags, _ := a.flags(&IO{}, cmd)
+	return func(name string) bool {
+		name, _, _ = strings.Cut(name, "=")
+		return flags.Lookup(name) != nil
+	}
+}
+
 // checkEmpty refuses a text flag that was given without a text, as by a script
 // whose variable is not set: to take it for one that was not given would turn off
 // what it asks for.

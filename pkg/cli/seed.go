@@ -53,7 +53,7 @@ func (a *App) translateSeed(args []string) ([]string, *Seed, error) {
 	for _, seed := range a.Seeds {
 		for at := range args {
 			if name, isName := nameAt(args, at); isName && strings.EqualFold(name, undashed(seed.Switch)) {
-				translated, err := seed.translate(args, at)
+				translated, err := seed.translate(args, at, a.hasFlag(seed.Command))
 				return translated, &seed, err
 			}
 		}
@@ -70,8 +70,9 @@ func nameAt(args []string, i int) (string, bool) {
 }
 
 // translate reads the parameters around the switch, which is args[at]. What may be
-// a password, or a part of one, it does not show.
-func (s Seed) translate(args []string, at int) ([]string, error) {
+// a password, or a part of one, it does not show. Our own flags are known behind one
+// dash too: editors make one dash of two.
+func (s Seed) translate(args []string, at int, ours func(name string) bool) ([]string, error) {
 	out := strings.Fields(s.Command)
 	secret := false // the parameter before was one for a secret
 	for i := 0; i < len(args); i++ {
@@ -84,7 +85,7 @@ func (s Seed) translate(args []string, at int) ([]string, error) {
 		known = known && isName
 		next := i+1 < len(args) && !isDashed(args[i+1])
 		switch {
-		case !known && isName && utf8.RuneCountInString(args[i])-utf8.RuneCountInString(undashed(args[i])) > 1 && !s.near(name): // one of our own flags among theirs
+		case !known && isName && !s.near(name) && (ours(name) || utf8.RuneCountInString(args[i])-utf8.RuneCountInString(undashed(args[i])) > 1): // one of our own flags among theirs
 			out, secret = append(out, "--"+undashed(args[i])), false
 			if i+1 < len(args) && (next || args[i+1] == "-") && !strings.Contains(args[i], "=") {
 				i++

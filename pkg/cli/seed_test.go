@@ -50,6 +50,8 @@ func TestSeed(t *testing.T) {
 		"switched off":             {"-Import -WhatIf:$False", "--dry-run=false"},
 		"value turned":             {"-Import -Url a", "--name=A"},
 		"ours behind a dash":       {"-Import –-state dir -Path a", "--state dir --path=a"},
+		"ours behind one dash":     {"-Import –state dir -Path a —json=true -clock-is-right", "--state dir --path=a --json=true --clock-is-right"},
+		"password, ours, one dash": {"-Import -Password –json", "--password --json"},
 		"ours from a pipe":         {"-Import --password-file - -Path a", "--password-file - --path=a"},
 		"value with equals":        {"-Import -Path a=b", "--path=a=b"},
 	} {
@@ -71,19 +73,20 @@ func TestSeed(t *testing.T) {
 func TestSeedRefuses(t *testing.T) {
 	app := testApp(nil)
 	for name, c := range map[string]struct{ line, says, hint string }{
-		"unknown parameter":        {"-Import -Path a -Pth b", "-Pth is no parameter of -Import", "did you mean -Path? it takes -Path, -Password"},
-		"before the switch":        {"-Pth b -Import", "-Pth is no parameter", "did you mean -Path?"},
-		"a part of a name":         {"-Import -tpd a", "-tpd is no parameter", "did you mean -TpdFilePath?"},
-		"far from all":             {"-Import –Colour red", "-Colour is no parameter", "it takes -Path"},
-		"value missing, end":       {"-Import -Path", "-Path wants a value", ""},
-		"value missing":            {"-Import -Path -Id k", "-Path wants a value", ""},
-		"value lost to a shell":    {"-Import -Active: -Id k", "-Active wants a value", "'$true'"},
-		"word alone":               {"-Import word", "word is no parameter", ""},
-		"word after bare":          {"-Import -Verbose word", "word is no parameter", ""},
-		"password with a dash":     {"-Import -Password -secret", "argument 3 is no parameter", ""},
-		"password like a name":     {"-Import -Password -Pth", "argument 3 is no parameter", "did you mean -Path?"},
-		"password with blanks":     {"-Import -Password my secret -Id k", "argument 4 is no parameter", ""},
-		"unknown after a password": {"-Import -Password p -Pth b", "-Pth is no parameter", "did you mean -Path?"},
+		"unknown parameter":          {"-Import -Path a -Pth b", "-Pth is no parameter of -Import", "did you mean -Path? it takes -Path, -Password"},
+		"before the switch":          {"-Pth b -Import", "-Pth is no parameter", "did you mean -Path?"},
+		"a part of a name":           {"-Import -tpd a", "-tpd is no parameter", "did you mean -TpdFilePath?"},
+		"far from all":               {"-Import –Colour red", "-Colour is no parameter", "it takes -Path"},
+		"value missing, end":         {"-Import -Path", "-Path wants a value", ""},
+		"value missing":              {"-Import -Path -Id k", "-Path wants a value", ""},
+		"value lost to a shell":      {"-Import -Active: -Id k", "-Active wants a value", "'$true'"},
+		"unknown behind a long dash": {"-Import –bogus x", "-bogus is no parameter", "it takes -Path"},
+		"word alone":                 {"-Import word", "word is no parameter", ""},
+		"word after bare":            {"-Import -Verbose word", "word is no parameter", ""},
+		"password with a dash":       {"-Import -Password -secret", "argument 3 is no parameter", ""},
+		"password like a name":       {"-Import -Password -Pth", "argument 3 is no parameter", "did you mean -Path?"},
+		"password with blanks":       {"-Import -Password my secret -Id k", "argument 4 is no parameter", ""},
+		"unknown after a password":   {"-Import -Password p -Pth b", "-Pth is no parameter", "did you mean -Path?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := app.translateSeed(strings.Fields(c.line))
