@@ -73,6 +73,22 @@ func TestSecretSources(t *testing.T) {
 	}
 }
 
+// A blank at the end is part of the secret, but one that nobody sees.
+func TestSecretThatEndsWithABlank(t *testing.T) {
+	one := readsSecrets(1, true)
+	for _, value := range []string{"x ", "x\t", "x\u00a0", "x\u3000", "x \r"} {
+		got := one.run(t, "test", "--pw-file", secretFile(t, value+"\n"))
+		if got.code != 0 || !strings.Contains(got.stderr, "warning: the password ends with a blank, which is part of it") {
+			t.Errorf("%q: exit code %d, %q", value, got.code, got.stderr)
+		}
+	}
+	for _, value := range []string{" x", "x\r", "\ufeffx", "xé"} {
+		if got := one.run(t, "test", "--pw-file", secretFile(t, value+"\n")); got.code != 0 || got.stderr != "" {
+			t.Errorf("%q: exit code %d, %q", value, got.code, got.stderr)
+		}
+	}
+}
+
 func TestSecretsForSeveral(t *testing.T) {
 	three := readsSecrets(3, true)
 	three.run(t, "test", "--pw-file", secretFile(t, "a")).done(t, "a|a|a\n")

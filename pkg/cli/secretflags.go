@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 
@@ -124,7 +126,7 @@ func (s *SecretFlags) Read(ctx context.Context, io *IO, n int) ([][]byte, error)
 			}
 			return nil, err
 		}
-		if n := len(value); value[n-1] == ' ' || value[n-1] == '\t' {
+		if last, _ := utf8.DecodeLastRune(value); unicode.IsSpace(last) {
 			io.Warn("the %s ends with a blank, which is part of it", s.question)
 		}
 		secrets = append(secrets, value)
