@@ -64,11 +64,13 @@ func Start(ctx context.Context, path, scratch string, hear Hearer) (*PowerShell,
 			*listener = nobody
 		}
 	}
-	process, err := startProcess(ctx, path)
-	if err != nil {
+	p := &PowerShell{scratch: scratch, hear: hear}
+	p.tidy() // first of all: what a kill left may hold a key
+	var err error
+	if p.process, err = startProcess(ctx, path); err != nil {
 		return nil, err
 	}
-	p := &PowerShell{process: process, answers: bufio.NewReaderSize(process.stdout, 64<<10), scratch: scratch, hear: hear}
+	p.answers = bufio.NewReaderSize(p.process.stdout, 64<<10)
 	if err := p.begin(ctx); err != nil {
 		p.process.end() // err says how it ended
 		return nil, err
@@ -93,7 +95,6 @@ func (p *PowerShell) begin(ctx context.Context) error {
 	if _, err = p.ask(ctx, "loading the AIPService module", nil, "load"); err != nil {
 		return err
 	}
-	p.tidy()
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -297,8 +298,15 @@ func TestPowerShellIsChecked(t *testing.T) {
 		holds(t, err, control.RMSModule, "not installed")
 	})
 	t.Run("no PowerShell", func(t *testing.T) {
-		_, err := tenant.Start(t.Context(), filepath.Join(t.TempDir(), "powershell.exe"), t.TempDir(), tenant.Hearer{})
+		scratch := filepath.Join(t.TempDir(), "scratch") // with a TPD, as a kill leaves it
+		if err := errors.Join(os.Mkdir(scratch, 0o700), os.WriteFile(filepath.Join(scratch, "tpd.xml"), []byte("<x/>"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := tenant.Start(t.Context(), filepath.Join(t.TempDir(), "powershell.exe"), scratch, tenant.Hearer{})
 		holds(t, err, control.RMSPowerShell, "does not start")
+		if _, err := os.Stat(scratch); !os.IsNotExist(err) {
+			t.Errorf("the scratch directory is still there: %v", err)
+		}
 	})
 }
 
