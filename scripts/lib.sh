@@ -75,6 +75,10 @@ tpm2-abrmd               tpm2-abrmd
 tpm2-tools               tpm2_getrandom
 yubihsm-pkcs11           /usr/lib/*/pkcs11/yubihsm_pkcs11.so
 '
+# A real PowerShell, which runs what is for Windows PowerShell. Debian has none.
+powershell_packages='
+powershell       pwsh
+'
 # What starts the Windows binaries in tests, some 100 MB, and builds a SoftHSM for it.
 windows_packages='
 wine64                        /usr/lib/wine/wine64

@@ -7,6 +7,7 @@ package aipservice
 
 import (
 	"crypto/sha256"
+	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -105,6 +106,12 @@ func compiled(t testing.TB, powerShell, version string) []byte {
 	return binaries[version]
 }
 
+// desktop has a pwsh show scripts the versions of Windows PowerShell 5.1, with the
+// settings that the judges' powershell.exe knows.
+//
+//go:embed testdata/desktop.sh
+var desktop string
+
 // Path is that of a powershell.exe which finds the module, in a directory of its
 // own. Settings of the judges' PowerShell, such as JUDGE_CULTURE=th-TH, go
 // beside it.
@@ -118,8 +125,14 @@ func (m *Module) Path(settings ...string) string {
 		}
 		script += "export " + name + "='" + strings.ReplaceAll(value, "'", `'\''`) + "'\n"
 	}
+	script += "powershell='" + m.PowerShell + "'\n"
+	if filepath.Base(m.PowerShell) == "powershell.exe" {
+		script += "exec \"$powershell\" \"$@\"\n"
+	} else {
+		script += desktop
+	}
 	path := filepath.Join(m.t.TempDir(), "powershell.exe")
-	m.check(os.WriteFile(path, []byte(script+"exec '"+m.PowerShell+"' \"$@\"\n"), 0o700))
+	m.check(os.WriteFile(path, []byte(script), 0o700))
 	return path
 }
 
