@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -95,6 +96,9 @@ func TestKitRuns(t *testing.T) {
 			if strings.Count(calls, "import ") != 3 || strings.Count(calls, "activate ") != 1 || strings.Count(calls, "disconnect") != 2 || strings.Count(calls, "keys\n") != 6 {
 				t.Errorf("calls:\n%s", calls)
 			}
+			if full := !slices.Contains(settings, constrained); full && strings.Count(calls, "tls12 True") != 2 {
+				t.Errorf("without TLS 1.2:\n%s", calls)
+			}
 			if got := k.module.Keys(); strings.Count(got, " Active ") != 1 || !strings.Contains(got, " Active Customer") {
 				t.Error(got)
 			}
@@ -151,6 +155,10 @@ func TestKitStops(t *testing.T) {
 			k.module.Order("disconnect", "", "You must call the Connect-AipService cmdlet.")
 		}, "FAILED: Failure to access Azure KeyVault."},
 		"three wrong passwords": {func(k *kitRun) { k.passwords[k.TPDs[0].File] = []string{"a", "b", "c"} }, "FAILED: "},
+		"an old module": {func(k *kitRun) {
+			k.module.Root = k.dir + " modules"
+			k.module.Install(k.module.Root, "1.0.0.4")
+		}, "The AIPService module is of version 1.0.0.4, not 3.0.0.1 or later"},
 		"another TPD": {func(k *kitRun) {
 			if err := os.WriteFile(filepath.Join(k.dir, k.TPDs[0].File), []byte("<x/>"), 0o600); err != nil {
 				panic(err)
