@@ -239,6 +239,49 @@ func TestThrowAwayKeys(t *testing.T) {
 	}
 }
 
+// TestP11Kit goes to the seal by p11-kit's proxy and by its client, where each
+// C_GetFunctionList is an instance of its own: one context serves keys and signatures.
+func TestP11Kit(t *testing.T) {
+	find := func(pattern string) string {
+		found, _ := filepath.Glob(pattern)
+		if found == nil {
+			t.Skip("P11-KIT IS NOT TESTED: it comes with Debian's packages p11-kit and p11-kit-modules")
+		}
+		return found[0]
+	}
+	proxy, client := find("/usr/lib/*/p11-kit-proxy.so"), find("/usr/lib/*/pkcs11/p11-kit-client.so")
+	for _, path := range []string{proxy, client} {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			r := newRealSide(t)
+			r.softHSM()
+			if path == client {
+				behind, err := module.Find("")
+				r.must(err)
+				address := filepath.Join(r.dir, "p11-kit")
+				server := exec.Command("p11-kit", "server", "--foreground", "--name", address, "--provider", behind, "pkcs11:token=hsm")
+				r.must(server.Start())
+				t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+				t.Setenv("P11_KIT_SERVER_ADDRESS", "unix:path="+address)
+				for range 100 {
+					if _, err = os.Stat(address); err == nil {
+						break
+					}
+					time.Sleep(50 * time.Millisecond)
+				}
+				r.must(err)
+			}
+			v := vectors.OneTPD(t, "contoso-mode2")
+			chosen := []string{"--hsm-module", path, "--hsm-token", "hsm", "--hsm-writes", filepath.Join(r.dir, "tokens"), "--hsm-pin-file", r.pin}
+			r.run(0, append([]string{"doctor"}, chosen...)...)
+			r.run(0, append([]string{"init", "--name", "vault-room"}, chosen...)...)
+			r.run(0, "trust", filepath.Join(r.dir, "BYOK-SecurityWorld-pkg-EU-1"), "--fingerprint", fingerprint.Of(r.world.Package).String())
+			r.run(0, append(r.importOf(v), "--wrap", "software")...)
+			sealed := r.run(0, "seal", "--out", r.dir, "--hsm-pin-file", r.pin)
+			r.checkBundle(sealed["bundle"].(string), v, bySoftware)
+		})
+	}
+}
+
 // TestModuleOnlySlot holds that a slot without a login that holds no private objects, as
 // nShield's accelerator slot is, takes no key in and is told so, with nothing left in it.
 func TestModuleOnlySlot(t *testing.T) {

@@ -70,6 +70,8 @@ libtpm2-pkcs11-tools     tpm2_ptool
 libtss2-tcti-swtpm0      /usr/lib/*/libtss2-tcti-swtpm.so.0
 libtss2-tcti-tabrmd0     /usr/lib/*/libtss2-tcti-tabrmd.so.0
 opencryptoki             /usr/sbin/pkcsslotd
+p11-kit                  p11-kit
+p11-kit-modules          /usr/lib/*/p11-kit-proxy.so
 swtpm                    swtpm
 tpm2-abrmd               tpm2-abrmd
 tpm2-tools               tpm2_getrandom
