@@ -171,7 +171,7 @@ function Get-Digest($Text) {
 
 # How Explorer's Run with PowerShell starts a script: its window closes at the end.
 $clicked = $MyInvocation.Line -like '*Set-ExecutionPolicy*Bypass*'
-$console = $PSScriptRoot -and $Host.Name -notlike '*ISE*'
+$console = $PSScriptRoot -and -not $psISE
 $failed = $false
 
 # One statement to the end, so that a paste of this script does nothing else
