@@ -184,6 +184,8 @@ func TestPasswordOnTheTerminal(t *testing.T) {
 		x.untilShows("Yes\r\n") // what is typed at a question is echoed
 		if screen := x.seen(); strings.Contains(screen, "hunter2") {
 			t.Errorf("the password is on the screen: %q", screen)
+		} else if strings.Contains(screen, "\x1b") {
+			t.Errorf("an escape sequence is on the screen, where no colour is: %q", screen)
 		}
 	}
 }
