@@ -3,7 +3,9 @@
 package hsm
 
 import (
+	"crypto/rsa"
 	"encoding/json"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -106,5 +108,18 @@ func TestRandom(t *testing.T) {
 				t.Errorf("%+v", v)
 			}
 		})
+	}
+}
+
+// A token that is given the primes makes its own private exponent, and may give the
+// primes back in the other order: it is the same key all the same.
+func TestEqual(t *testing.T) {
+	key, other := vectorKey(t, "contoso-mode2"), vectorKey(t, "contoso-anyone")
+	swapped := &rsa.PrivateKey{PublicKey: key.PublicKey, D: new(big.Int).Add(key.D, big.NewInt(2)), Primes: []*big.Int{key.Primes[1], key.Primes[0]}}
+	if !equal(key, swapped) || !equal(swapped, key) {
+		t.Error("the primes in the other order, with another private exponent, are told as another key")
+	}
+	if equal(key, other) || equal(key, &rsa.PrivateKey{PublicKey: key.PublicKey, D: key.D, Primes: other.Primes}) {
+		t.Error("another key is told as the same")
 	}
 }
