@@ -60,6 +60,7 @@ var (
 	formatField  = regexp.MustCompile(`\\?"format\\?":\s*\\?"(keyferry-[a-z-]+)-v[0-9]+\\?"`) // escaped inside a package
 	receiptField = regexp.MustCompile(`"purpose":\s*"receipt"`)
 	keyElement   = regexp.MustCompile(`<(\w+:)?m_strKeyData(\s[^>]*)?>[^<]`)
+	tpdEnd       = regexp.MustCompile(`</(\w+:)?ArrayOfAnyType\s*>`)
 	publicKey    = regexp.MustCompile(`^(sk-)?(ssh|ecdsa)-[0-9a-z@.-]+ AAAA`)
 	base64Text   = regexp.MustCompile(`^[0-9A-Za-z+/\s]{40,}={0,2}\s*$`)
 )
@@ -141,7 +142,9 @@ func ofText(text []byte) Kind {
 		if keyElement.Match(text) {
 			return TPD
 		}
-		return Keyless
+		if tpdEnd.Match(text) { // else it may be cut short
+			return Keyless
+		}
 	case begins("<!DOCTYPE html"), begins("<!doctype html"), begins("<html"):
 		return WebPage
 	}

@@ -84,6 +84,7 @@ func TestOf(t *testing.T) {
 		}
 	}
 	is(nil, "", "empty")
+	is(files(t)[TPD][:900], "", "") // cut short before the key
 	is(make([]byte, 100), "", "zeros")
 	is([]byte{0x1f, 0x8b, 8}, "", "gzip")
 	is([]byte("PK\x03\x04x"), "", "zip")
