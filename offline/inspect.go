@@ -143,13 +143,17 @@ func afterInspect(io *cli.IO, files []inspect.File, s survey.Survey) *cli.Standi
 			again := slices.ContainsFunc(s.Groups, func(g survey.Group) bool {
 				return slices.ContainsFunc(g.SameKey, func(d survey.Duplicate) bool { return slices.Contains(d.Files, i) && d.Use != i })
 			})
-			if f.Report != nil && f.Report.Verdict == way.verdict && !again {
+			switch {
+			case f.Report == nil || f.Report.Verdict != way.verdict || again:
+			case len(files) == 1:
 				words = append(words, "--tpd-file-path", f.File, "--key-identifier", "ID")
+			case len(words) == 1: // a drawer of paths fits no line
+				words = append(words, "--tpd-file-path", "TPD", "--key-identifier", "ID")
 			}
 		}
 		if len(words) > 1 {
 			words = append(append(words, way.more...), "--exchange-key-package", "BYOK-KEK-pkg-REGION-1")
-			stand.Next("once the KEK package is here, and with an identifier of your choice for each key", "offline", words...)
+			stand.Next("once the KEK package is here; the first two flags for each key, with an identifier of your choice", "offline", words...)
 		}
 	}
 	return stand
