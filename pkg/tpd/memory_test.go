@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build !race
+
+// The race detector multiplies the memory that is measured here.
+
 package tpd
 
 import (
