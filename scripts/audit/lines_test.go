@@ -69,3 +69,19 @@ func TestWalks(t *testing.T) {
 		t.Errorf("the page names %d functions: this looks at the wrong words", len(places))
 	}
 }
+
+// The page's numbers are those of the tree.
+func TestCountedPage(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	breaches, sums, err := countedPage(root, auditPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, breach := range breaches {
+		t.Error(breach)
+	}
+	t.Logf("lines: %v", sums)
+}
