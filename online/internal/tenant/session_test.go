@@ -247,6 +247,9 @@ func TestSessionRefusals(t *testing.T) {
 			if err == nil {
 				err = s.ImportTPD(t.Context(), in.TPDImport)
 			}
+			if err == nil {
+				_, err = s.Keys(t.Context())
+			}
 			holds(t, err, test.want, test.parts...)
 			if err != nil && len(in.Password) > 3 && strings.Contains(err.Error(), string(in.Password)) {
 				t.Error("the password is in the error")
