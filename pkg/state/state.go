@@ -187,8 +187,10 @@ func Open(dir string, side Side, self func(*State) (Self, error)) (*State, error
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPrivate(dir); err != nil {
-		return nil, err
+	if _, err := os.Lstat(filepath.Join(dir, metaFile)); !errors.Is(err, fs.ErrNotExist) { // else it is no state directory
+		if err := checkPrivate(dir); err != nil {
+			return nil, err
+		}
 	}
 	unlock, err := durable.Lock(dir)
 	if err != nil {
