@@ -220,12 +220,12 @@ func WithKeyName(id string) string { return "tpd_with_key_" + id + ".xml" }
 // KeyPath is the path of a key's file in the payload.
 func KeyPath(id, name string) string { return keysDir + "/" + id + "/" + name }
 
-// FileName is the name of a bundle.
-func (m Manifest) FileName() string {
-	return fmt.Sprintf("keyferry-%s-%d.kfb", m.Sender.Name, m.Sequence)
+// FileName is the name of a sender's bundle of that number.
+func FileName(sender string, sequence uint64) string {
+	return fmt.Sprintf("keyferry-%s-%d.kfb", sender, sequence)
 }
 
-// RequestName is the name of the file that asks for approvals of a bundle.
-func (m Manifest) RequestName() string {
-	return fmt.Sprintf("keyferry-%s-%d.request.json", m.Sender.Name, m.Sequence)
+// RequestName is the name of the file that asks for approvals of that bundle.
+func RequestName(sender string, sequence uint64) string {
+	return fmt.Sprintf("keyferry-%s-%d.request.json", sender, sequence)
 }

@@ -75,7 +75,7 @@ func FuzzManifest(f *testing.F) {
 		if again := mustLines(t, m); !bytes.Equal(again, data) {
 			t.Errorf("another spelling of\n%s", again)
 		}
-		if m.Purpose != KeyTransfer && m.Purpose != Receipt || m.Payload.Path != payloadName || m.Payload.Size > MaxSize || len(m.Keys) > MaxKeys || strings.ContainsAny(m.FileName(), "/\\\x00") {
+		if m.Purpose != KeyTransfer && m.Purpose != Receipt || m.Payload.Path != payloadName || m.Payload.Size > MaxSize || len(m.Keys) > MaxKeys || strings.ContainsAny(FileName(m.Sender.Name, m.Sequence), "/\\\x00") {
 			t.Errorf("taken: %+v", m)
 		}
 	})

@@ -93,7 +93,7 @@ func TestSealSaysWhatItSealed(t *testing.T) {
 	if v.Again || len(v.Approvals) != 0 {
 		t.Errorf("a first bundle without approvals: again %v, approvals %v", v.Again, v.Approvals)
 	}
-	if got := v.Manifest.FileName(); got != "keyferry-vault-room-1.kfb" {
+	if got := FileName(v.Manifest.Sender.Name, v.Manifest.Sequence); got != "keyferry-vault-room-1.kfb" {
 		t.Errorf("file name %s", got)
 	}
 }

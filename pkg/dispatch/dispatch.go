@@ -79,12 +79,12 @@ func checkPlace(sent, path string) error {
 
 // FileName is the name of this side's bundle of that number.
 func FileName(s *state.State, sequence uint64) string {
-	return bundle.Manifest{Sender: bundle.Party{Name: s.Name}, Sequence: sequence}.FileName()
+	return bundle.FileName(s.Name, sequence)
 }
 
 // RequestName is the name of the request for approvals of that bundle.
 func RequestName(s *state.State, sequence uint64) string {
-	return bundle.Manifest{Sender: bundle.Party{Name: s.Name}, Sequence: sequence}.RequestName()
+	return bundle.RequestName(s.Name, sequence)
 }
 
 // Send sends the bundle, or the request for its approvals, and returns the path on

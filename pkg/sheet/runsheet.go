@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"keyferry/bundle"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/trust"
@@ -117,9 +118,9 @@ func (d *Day) steps() []step {
 	region := orWord(d.Region, "REGION")
 	card := d.on(trust.CardName(orWord(d.Offline, "NAME")))
 	world, kek := d.on(trust.WorldName(region, max(1, d.World))), d.on(trust.KEKName(region, max(1, d.KEK)))
-	bundle := d.on(fmt.Sprintf("keyferry-%s-%d.kfb", orWord(d.Offline, "NAME"), max(1, d.Bundle)))
-	request := strings.TrimSuffix(bundle, ".kfb") + ".request.json"
-	receipt := d.on(fmt.Sprintf("keyferry-%s-%d.kfb", orWord(d.Online, "NAME"), max(1, d.Receipt)))
+	offline, number := orWord(d.Offline, "NAME"), max(1, d.Bundle)
+	sealed, request := d.on(bundle.FileName(offline, number)), d.on(bundle.RequestName(offline, number))
+	receipt := d.on(bundle.FileName(orWord(d.Online, "NAME"), max(1, d.Receipt)))
 	keys := d.keys()
 	managed := false
 	for _, k := range keys {
@@ -235,7 +236,7 @@ func (d *Day) steps() []step {
 			file := d.on(fmt.Sprintf("approval-%d.json", i+1))
 			add(approver, note, "%s signs, on a machine of their own, once the request was read: which keys, for which KEK, what was overruled.", control.Plain(a.String()))
 			add(approver, run, "%s %s %s", d.copies(), d.Quote(request), d.Quote(file))
-			add(approver, run, "ssh-keygen -Y sign -f approval-key -n keyferry-bundle-v2 %s", d.Quote(file))
+			add(approver, run, "ssh-keygen -Y sign -f approval-key -n %s %s", bundle.Namespace, d.Quote(file))
 			if i < d.Threshold {
 				signed = append(signed, "--signature", file+".sig")
 			}
@@ -243,23 +244,23 @@ func (d *Day) steps() []step {
 		command(offlineOperator, "offline", signed...)
 		command(offlineOperator, "offline", "seal", "--out", d.Stick)
 	}
-	add(offlineOperator|witness, box, "%s is on the stick, and was read back", bundle)
+	add(offlineOperator|witness, box, "%s is on the stick, and was read back", sealed)
 	add(witness|approver|officer, blank, "The first four words of the manifest's fingerprint")
 
 	carry("connected")
 
 	begin("11. Check the bundle")
-	command(onlineOperator, "online", "verify", bundle)
+	command(onlineOperator, "online", "verify", sealed)
 	aloud(offlineOperator, onlineOperator, "Manifest of the bundle", d.Manifest)
 	add(onlineOperator|witness, box, "`Every check holds`, and keys and manifest are those of step 10")
 
 	if d.Tenant == "kit" && !managed {
 		begin("12. Write the transfer files, for the kit's one-time passwords")
-		command(onlineOperator, "online", "package", bundle, "--out", "transfer")
+		command(onlineOperator, "online", "package", sealed, "--out", "transfer")
 	}
 
 	begin("13. Try the upload")
-	upload := []string{"upload", bundle}
+	upload := []string{"upload", sealed}
 	active := d.Active
 	if active == "" && len(keys) == 1 && !keys[0].Managed {
 		active = keys[0].ID
@@ -281,12 +282,12 @@ func (d *Day) steps() []step {
 		begin("14a. Hand over to Windows")
 		add(onlineOperator, note, "In Windows PowerShell 5.1, in the folder that step 14 wrote, once its script was read:")
 		add(onlineOperator, run, "powershell.exe -ExecutionPolicy RemoteSigned -File import-tpds.ps1")
-		command(onlineOperator, "online", "upload", bundle, "--result", "keyferry-result.json")
+		command(onlineOperator, "online", "upload", sealed, "--result", "keyferry-result.json")
 	}
 	add(onlineOperator|witness, box, "`active in the tenant`: %s", active)
 
 	begin("15. Seal the receipt")
-	command(onlineOperator, "online", "receipt", bundle, "--out", d.Stick)
+	command(onlineOperator, "online", "receipt", sealed, "--out", d.Stick)
 	add(onlineOperator|witness, box, "%s is on the stick, and was read back", receipt)
 
 	carry("disconnected")

@@ -87,7 +87,7 @@ func Stand(s *state.State, j *Journal, w *trust.World, card, kek string) *cli.St
 		next("", "online", "upload", file)
 	}
 	if len(stand.Carry) > 0 {
-		next("once the other side's receipt is here", "offline", "receipt", on("keyferry-"+w.Name+"-"+fmt.Sprint(lastReceipt(j)+1)+".kfb"))
+		next("once the other side's receipt is here", "offline", "receipt", on(bundle.FileName(w.Name, lastReceipt(j)+1)))
 	}
 	for _, id := range refused {
 		next(fmt.Sprintf("%s did not arrive: either a later receipt says that it has, or it is sent once more", id), "offline", carry("import", id, "--again", id)...)

@@ -111,8 +111,7 @@ func Stand(s *state.State, j *Journal, hand *Received) (*cli.Standing, error) {
 		stand.Carry = packages
 		next("it says where the other side stands", "offline", "next")
 	}
-	coming := bundle.Manifest{Sender: bundle.Party{Name: card.Name}, Sequence: j.LastAccepted() + 1}
-	next("once the next bundle is here", "online", "verify", on(coming.FileName()))
+	next("once the next bundle is here", "online", "verify", on(bundle.FileName(card.Name, j.LastAccepted()+1)))
 	return stand, nil
 }
 
