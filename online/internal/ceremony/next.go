@@ -15,7 +15,6 @@ import (
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/state"
-	"keyferry/pkg/tpd"
 	"keyferry/pkg/trust"
 )
 
@@ -239,23 +238,3 @@ func (j *Journal) remains() []string {
 	}
 	return lines
 }
-
-// licensingURLs are those of the cluster that issued a TPD, as its clients know them.
-func licensingURLs(r *tpd.Report) []string {
-	urls := []string{}
-	add := func(url string) {
-		if strings.HasPrefix(strings.ToLower(url), "http") && !slices.Contains(urls, url) && len(urls) < maxURLs {
-			urls = append(urls, url)
-		}
-	}
-	add(r.SLC.ServerURL)
-	for _, t := range r.Templates {
-		for _, p := range t.DistributionPoints {
-			add(p.URL)
-		}
-	}
-	return urls
-}
-
-// maxURLs bounds the licensing URLs of one TPD. A cluster has one or two.
-const maxURLs = 16

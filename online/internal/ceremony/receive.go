@@ -4,7 +4,6 @@ package ceremony
 
 import (
 	"crypto/rsa"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -217,7 +216,7 @@ func (r *Received) Transfers() ([]*Transfer, error) {
 	var transfers []*Transfer
 	for _, k := range r.Index.Keys {
 		t := &Transfer{Key: k, TPD: files[path(k, tpdName(k))], TPDFile: tpdName(k), OneTime: files[path(k, bundle.OneTimeName)]}
-		if t.Public, err = publicKey(k); err != nil {
+		if t.Public, err = k.RSA(); err != nil {
 			return nil, err
 		}
 		if !k.MicrosoftManaged() {
@@ -249,18 +248,6 @@ func byokName(id string) string { return "KeyTransferPackage-" + id + ".byok" }
 // hasOneTime reports whether the keyless TPD of a key brings its own password.
 func hasOneTime(k bundle.Key) bool {
 	return slices.ContainsFunc(k.Files, func(f bundle.File) bool { return f.Path == bundle.KeyPath(k.ID, bundle.OneTimeName) })
-}
-
-func publicKey(k bundle.Key) (*rsa.PublicKey, error) {
-	parsed, err := x509.ParsePKIXPublicKey(k.PublicKey)
-	if err != nil {
-		return nil, control.BundleContents.Refuse("the public key of %s can't be read: %w", k.ID, err)
-	}
-	public, ok := parsed.(*rsa.PublicKey)
-	if !ok {
-		return nil, control.BundleContents.Refuse("the public key of %s is not an RSA key", k.ID)
-	}
-	return public, nil
 }
 
 // open makes every check of the TPD that is to go into the tenant.

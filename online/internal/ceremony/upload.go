@@ -247,8 +247,7 @@ func (u *upload) openTPDs() error {
 			problems = append(problems, control.About(t.Key.ID, err))
 			continue
 		}
-		s.friendlyName = opened[t].Report().SLC.ServerName
-		s.licensing = licensingURLs(opened[t].Report())
+		s.friendlyName, s.licensing = opened[t].Report().SLC.ServerName, opened[t].Report().LicensingURLs
 		if name, ok := u.request.VaultNames[t.Key.ID]; ok {
 			s.vaultName, s.named = name, true
 		}
@@ -449,11 +448,8 @@ func (u *upload) vaultImport(step *step) vault.Import {
 // sortOut turns the vault's refusal of files that came without a bundle into what it
 // means there: no hint may lead to the import of a pair that is none.
 func (u *upload) sortOut(step *step, err error) error {
-	if step.Foreign == nil || !control.Is(err, control.VaultKeyExists) || step.named && step.Foreign.Key != (fingerprint.Fingerprint{}) {
-		return err
-	}
 	r := new(control.Refusal)
-	if !errors.As(err, &r) || step.Foreign.Key != (fingerprint.Fingerprint{}) {
+	if step.Foreign == nil || step.Foreign.Key != (fingerprint.Fingerprint{}) || !control.Is(err, control.VaultKeyExists) || !errors.As(err, &r) {
 		return err
 	}
 	return r.WithHint("first make sure that %s and %s are of one key, which nothing here can tell: only then does another name help, with --vault-key-name",
