@@ -3,11 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"reflect"
 	"time"
@@ -87,10 +85,9 @@ func renewWorld(io *cli.IO, s *state.State, approvers []trust.Approver, threshol
 		}
 	}
 	path := filepath.Join(out, trust.WorldName(w.Region, w.Number))
-	if there, err := os.ReadFile(path); err != nil || !bytes.Equal(there, file) {
-		if err := durable.CheckAbsent(path); err != nil {
-			return err
-		}
+	missing, err := durable.Missing(durable.File{Path: path, Data: file})
+	if err != nil {
+		return err
 	}
 	made := ceremony.WorldMade{World: fingerprint.Of(file), Vault: w.Vault, Approvers: w.Approvers, Threshold: w.Threshold}
 	if w.Number != old.Number {
@@ -98,10 +95,8 @@ func renewWorld(io *cli.IO, s *state.State, approvers []trust.Approver, threshol
 			return err
 		}
 	}
-	if there, err := os.ReadFile(path); err != nil || !bytes.Equal(there, file) { // else a run that was stopped has written it
-		if err := errors.Join(durable.MkdirAll(out, 0o700), durable.Create(path, file, 0o644)); err != nil {
-			return err
-		}
+	if err := durable.CreateAll(missing, 0o644); err != nil {
+		return err
 	}
 	doc := map[string]any{"security_world_package": path, "number": w.Number, "fingerprint": made.World, "approvers": w.Approvers, "threshold": w.Threshold}
 	return result(io, s, nil, doc, fmt.Sprintf("Security world package: %s\nIts fingerprint, to be read aloud at \"offline trust\":\n%s\n%s", path, made.World.Spoken(), w.ApprovalRule()))

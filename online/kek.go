@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -210,10 +209,7 @@ func (o *kekOptions) missing(world durable.File) ([]durable.File, error) {
 	if err := durable.CheckDir(o.out); err != nil {
 		return nil, err
 	}
-	if there, err := os.ReadFile(world.Path); err == nil && bytes.Equal(there, world.Data) {
-		return nil, nil
-	}
-	return []durable.File{world}, durable.CheckAbsent(world.Path)
+	return durable.Missing(world)
 }
 
 // kekPackage is one that a run wrote that was stopped before its last record.

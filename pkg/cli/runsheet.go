@@ -3,12 +3,9 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -37,10 +34,11 @@ func (r RunSheets) Write() Command {
 		Usage: fmt.Sprintf(`
 Usage: %[1]s runsheet --out DIR [flags]
 
-Writes a sheet for each role (offline operator, online operator, witness, security
-officer, approver), as HTML for A4 or Letter paper and as text: this ceremony's
-names, paths, keys, approvers and whole commands, boxes, and room for times,
-initials and words. What is not known yet is a word in capitals, to be filled in.
+Writes a sheet for each role (offline operator, online operator, witness,
+security officer, approver), as HTML for A4 or Letter paper and as text: this
+ceremony's names, paths, keys, approvers and whole commands, boxes, and room for
+times, initials and words. What is not known yet is a word in capitals, to be
+filled in.
 
   --out DIR              where to write them: runsheet-<role>.html and .txt
   --stick DIR            the stick, on both sides (default: where it was last,
@@ -125,28 +123,21 @@ func (o *runSheetOptions) write(io *IO, s *state.State) error {
 		day.Active = o.active
 	}
 
-	// A sheet that is there already, the same to the byte, stays.
 	var files []durable.File
 	paths := []string{}
 	for _, sheet := range day.RunSheets() {
 		for extension, content := range map[string]string{".html": sheet.HTML, ".txt": sheet.Text} {
-			file := durable.File{Path: filepath.Join(o.out, "runsheet-"+sheet.Name+extension), Data: []byte(content)}
-			there, err := os.ReadFile(file.Path)
-			switch {
-			case err == nil && bytes.Equal(there, file.Data):
-			case err == nil:
-				return durable.CheckAbsent(file.Path)
-			case !errors.Is(err, fs.ErrNotExist):
-				return err
-			default:
-				files = append(files, file)
-			}
+			files = append(files, durable.File{Path: filepath.Join(o.out, "runsheet-"+sheet.Name+extension), Data: []byte(content)})
 		}
 		paths = append(paths, filepath.Join(o.out, "runsheet-"+sheet.Name+".html"))
 	}
-	if err := durable.CreateAll(files, 0o644); err != nil {
+	missing, err := durable.Missing(files...)
+	if err != nil {
 		return err
 	}
-	return io.Result(map[string]any{"sheets": paths, "written": len(files)},
+	if err := durable.CreateAll(missing, 0o644); err != nil {
+		return err
+	}
+	return io.Result(map[string]any{"sheets": paths, "written": len(missing)},
 		"Run sheets, each as .txt too:\n  "+strings.Join(paths, "\n  "))
 }

@@ -18,6 +18,7 @@
 package durable
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -265,6 +266,22 @@ func CheckAbsent(path string) error {
 		return nil
 	}
 	return err
+}
+
+// Missing returns the files that are not there yet: one that is there, the same to
+// the byte, a run that was stopped has written. Another one in its place is refused
+// (KF-RUN-OUTPUT-EXISTS).
+func Missing(files ...File) (missing []File, err error) {
+	for _, f := range files {
+		if there, err := os.ReadFile(f.Path); err == nil && bytes.Equal(there, f.Data) {
+			continue
+		}
+		if err := CheckAbsent(f.Path); err != nil {
+			return nil, err
+		}
+		missing = append(missing, f)
+	}
+	return missing, nil
 }
 
 // CheckDir refuses (KF-RUN-INPUT) a directory that a person named for output and

@@ -3,7 +3,6 @@
 package ceremony
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -135,10 +134,11 @@ func (r *initRun) deliver() ([]byte, error) {
 	if err != nil || r.Out == "" {
 		return card, err
 	}
-	if there, err := os.ReadFile(r.cardOut()); err == nil && bytes.Equal(there, card) {
-		return card, nil
+	missing, err := durable.Missing(durable.File{Path: r.cardOut(), Data: card})
+	if err != nil {
+		return nil, err
 	}
-	return card, durable.CreateAll([]durable.File{{Path: r.cardOut(), Data: card}}, 0o644)
+	return card, durable.CreateAll(missing, 0o644)
 }
 
 // begin removes what a run that was stopped has left in the token, and writes
