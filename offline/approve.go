@@ -81,7 +81,7 @@ func reportApprovals(io *cli.IO, s *state.State, done *ceremony.ApproveResult) e
 // describeManifest says what a person approves.
 func describeManifest(m bundle.Manifest) []string {
 	lines := []string{
-		fmt.Sprintf("Bundle %d of %s (%s), sealed %s", m.Sequence, m.Sender.Name, state.KindName(m.Rehearsal), m.Created.Format("2006-01-02 15:04 MST")),
+		fmt.Sprintf("Bundle %d of %s (%s), sealed %s", m.Sequence, m.Sender.Name, state.KindName(m.Rehearsal), cli.Clock(m.Created)),
 		"for the connected side that signs with " + m.Receiver.String(),
 	}
 	var keks []fingerprint.Fingerprint

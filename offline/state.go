@@ -48,10 +48,7 @@ var fingerprints = cli.Fingerprints{Program: "offline", Names: "card|world|kek|b
 		return nil, err
 	}
 	if kek := h.LastKEK(); kek.KID != "" {
-		faces = append(faces, cli.Face{Name: "kek", What: "KEK " + kek.KID, Where: kekWhere, Print: kek.KEK})
+		faces = append(faces, cli.Face{Name: "kek", What: "KEK " + kek.KID, Where: cli.KEKWhere, Print: kek.KEK})
 	}
 	return faces, nil
 }}
-
-// kekWhere says where the KEK's fingerprint is compared.
-const kekWhere = "which a second person reads from the vault on a second machine"

@@ -139,7 +139,7 @@ Example: offline packages verify -k BYOK-KEK-pkg-NA-1 -w BYOK-SecurityWorld-pkg-
 func reportKEK(io *cli.IO, s *state.State, v *trust.VerifiedKEK, path, attestationFile string) error {
 	expires, attested := "does not expire", "without an attestation"
 	if v.Expires() != nil {
-		expires = "expires " + v.Expires().Format("2006-01-02 15:04 MST")
+		expires = "expires " + cli.Clock(*v.Expires())
 	}
 	if v.Attestation() != nil {
 		attested = fmt.Sprintf("with an attestation of %d bytes, which nothing here judges", len(v.Attestation()))
@@ -166,5 +166,5 @@ func reportKEK(io *cli.IO, s *state.State, v *trust.VerifiedKEK, path, attestati
 		return err
 	}
 	return io.Result(doc, fmt.Sprintf("KEK: %s, RSA-%d, import only\nIt %s; %s.\nIts fingerprint, %s:\n%s\n%s\nResult: SUCCESS",
-		v.KID(), v.Public().N.BitLen(), expires, attested, kekWhere, v.Fingerprint().Spoken(), io.NextLines(doc, stand)))
+		v.KID(), v.Public().N.BitLen(), expires, attested, cli.KEKWhere, v.Fingerprint().Spoken(), io.NextLines(doc, stand)))
 }

@@ -110,9 +110,6 @@ type kekOptions struct {
 	signIn                 *signIn
 }
 
-// kekWhere says where the KEK's fingerprint is compared.
-const kekWhere = "which a second person reads from the vault on a second machine"
-
 // getKEK makes or fetches a KEK. The purpose is for the vault's tags: by it a
 // KEK that a stopped run has made is taken up again.
 type getKEK func(ctx context.Context, c *vault.Client, purpose map[string]string) (*vault.KEK, error)
@@ -267,7 +264,7 @@ func (o *kekOptions) report(io *cli.IO, s *state.State, out, world string, kek *
 	}
 	if !kek.Expires.IsZero() {
 		doc["expires"] = kek.Expires.UTC()
-		expires = "expires " + kek.Expires.UTC().Format("2006-01-02 15:04 MST")
+		expires = "expires " + cli.Clock(kek.Expires)
 	}
 	if kek.Attestation != nil {
 		attested = fmt.Sprintf("gives an attestation (%d bytes, in the package), which nothing here judges", len(kek.Attestation))
@@ -284,5 +281,5 @@ KEK package: %s
 Security world package: %s
 Its fingerprint, to be read aloud at "offline trust":
 %s
-%s`, kek.KID, kek.Public.N.BitLen(), expires, attested, kekWhere, face, face.Spoken(), out, world, pin, pin.Spoken()))
+%s`, kek.KID, kek.Public.N.BitLen(), expires, attested, cli.KEKWhere, face, face.Spoken(), out, world, pin, pin.Spoken()))
 }

@@ -53,7 +53,7 @@ var fingerprints = cli.Fingerprints{Program: "online", Names: "world|card|kek|ki
 		return nil, err
 	}
 	if n := len(j.KEKs); n > 0 {
-		faces = append(faces, cli.Face{Name: "kek", What: "KEK " + j.KEKs[n-1].KID, Where: kekWhere, Print: j.KEKs[n-1].KEK})
+		faces = append(faces, cli.Face{Name: "kek", What: "KEK " + j.KEKs[n-1].KID, Where: cli.KEKWhere, Print: j.KEKs[n-1].KEK})
 	}
 	if n := len(j.Kits); n > 0 {
 		faces = append(faces, cli.Face{Name: "kit", What: "script of the hand-over kit in " + j.Kits[n-1].Dir, Where: "to be compared on the Windows machine before it runs", Print: j.Kits[n-1].Script})

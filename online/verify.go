@@ -93,7 +93,7 @@ func keksOf(r *ceremony.Received) (keks []bundle.Key) {
 func showBundle(io *cli.IO, s *state.State, r *ceremony.Received, compared bool) error {
 	w, m := r.World, r.Manifest
 	var text strings.Builder
-	fmt.Fprintf(&text, "Bundle %s, number %d of %s, sealed %s\n", m.ID, m.Sequence, m.Sender.Name, m.Created.Format("2006-01-02 15:04 MST"))
+	fmt.Fprintf(&text, "Bundle %s, number %d of %s, sealed %s\n", m.ID, m.Sequence, m.Sender.Name, cli.Clock(m.Created))
 	fmt.Fprintf(&text, "The manifest's fingerprint:\n%s\n", r.Digest.Spoken())
 	for _, k := range r.Index.Keys {
 		if k.MicrosoftManaged() {

@@ -83,9 +83,9 @@ func (a *App) run(ctx context.Context, io *IO, args []string) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case a.standing(args) != nil:
-		args = a.standing(args)
+	switch next := a.standing(args); {
+	case next != nil:
+		args = next
 	case len(args) == 0:
 		fmt.Fprint(io.stderr, a.help())
 		return control.CommandLine.Refuse("no command was given")

@@ -7,6 +7,7 @@ import (
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/ledger"
+	"keyferry/pkg/sheet"
 	"keyferry/pkg/state"
 )
 
@@ -14,7 +15,7 @@ import (
 const maxClockError = 5 * time.Minute
 
 // Clock is a time as people compare it.
-func Clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
+func Clock(t time.Time) string { return sheet.Minute(t) }
 
 // ClockLine says what time it is here, where something depends on that.
 func ClockLine() string { return "This machine's clock says " + Clock(time.Now()) }

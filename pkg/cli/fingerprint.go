@@ -170,6 +170,9 @@ type Face struct {
 }
 
 // Fingerprints is the command that shows again what is to be read aloud. faces lists
+// KEKWhere says where the KEK's fingerprint is compared.
+const KEKWhere = "which a second person reads from the vault on a second machine"
+
 // what there is; the first is what is due now.
 type Fingerprints struct {
 	Program, Names string

@@ -110,7 +110,7 @@ func showTranscript(io *IO, s *state.State, out string) error {
 func describeHead(s *state.State) string {
 	head := s.Ledger.Head()
 	return fmt.Sprintf("head  %s\nsigned at record %d of %d, %s, by %s\n", head,
-		s.Signed.Ledger.Records, len(s.Ledger.Entries()), s.Signed.Time.Format("2006-01-02 15:04 MST"), s.HeadBy.Fingerprint())
+		s.Signed.Ledger.Records, len(s.Ledger.Entries()), Clock(s.Signed.Time), s.HeadBy.Fingerprint())
 }
 
 // Verify is the command that proves the ledger.
