@@ -10,6 +10,7 @@ import (
 
 	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
+	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/state"
@@ -89,6 +90,22 @@ func (c *carrying) check(exports []*export) error {
 		return err
 	}
 	return durable.CheckRoom(c.state.Dir, uint64(room))
+}
+
+// done notes a key that an earlier run of the same command has carried.
+func (c *carrying) done(result *CarryResult, k *Key) {
+	result.Done = append(result.Done, k)
+	c.io.Note("%s: %s by an earlier run", k.ID, k.Stage)
+}
+
+// recordWrap notes in a key's record by what it is wrapped for the KEK.
+func (c *carrying) recordWrap(e *export, token hsm.Info, by, mechanism string, verdicts []hsm.Verdict) {
+	print := c.kek.Fingerprint()
+	e.record.Token, e.record.KID, e.record.KEK, e.record.Verdicts = token, c.kek.KID(), &print, verdicts
+	e.record.WrappedBy, e.record.Mechanism = by, mechanism
+	if c.retain {
+		e.record.Warnings = append(e.record.Warnings, control.HSMRetained.ID)
+	}
 }
 
 func (c *carrying) openToken(ctx context.Context, access Access) (*hsm.Token, error) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"keyferry/bundle"
 	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/cli"
@@ -118,8 +119,7 @@ func Import(ctx context.Context, io *cli.IO, s *state.State, r ImportRequest) (r
 			return nil, control.ImportExists.Refuse("an earlier import has wrapped the key %s for another KEK (%s)", e.id, k.Stage).
 				WithHint("if it has not arrived, wrap it for this one with --again %s", e.id)
 		default:
-			result.Done = append(result.Done, k)
-			io.Note("%s: %s by an earlier run", e.id, k.Stage)
+			c.done(result, k)
 		}
 	}
 	carry := make([]*export, len(todo))
@@ -162,17 +162,12 @@ func Import(ctx context.Context, io *cli.IO, s *state.State, r ImportRequest) (r
 	}
 
 	wrapped := func(in *incoming, key *hsm.ProvenKey) (err error) {
-		print := c.kek.Fingerprint()
-		in.record.Token, in.record.KID, in.record.KEK, in.record.Verdicts = token.Info(), c.kek.KID(), &print, verdicts
-		if r.Retain {
-			in.record.Warnings = append(in.record.Warnings, control.HSMRetained.ID)
-		}
 		if wrap != nil {
-			in.record.WrappedBy, in.record.Mechanism = "token", wrap.Mechanism()
+			c.recordWrap(in.export, token.Info(), bundle.WrappedByToken, wrap.Mechanism(), verdicts)
 			in.ciphertext, err = wrap.Wrap(key, c.kek.Public())
 			return err
 		}
-		in.record.WrappedBy, in.record.Mechanism = WrapSoftware, SoftwareWrap
+		c.recordWrap(in.export, token.Info(), bundle.WrappedBySoftware, SoftwareWrap, verdicts)
 		in.record.Warnings = append(in.record.Warnings, control.HSMWrapUnproven.ID)
 		in.ciphertext, err = byok.Wrap(rand.Reader, in.withKey.Key(), c.kek.Public())
 		return err

@@ -72,16 +72,14 @@ func Wrap(ctx context.Context, io *cli.IO, s *state.State, r WrapRequest) (resul
 		same := k != nil && k.Key == e.fingerprint && k.KEK == c.kek.KID() && k.Stored
 		switch {
 		case same && !k.Record.Retained && (k.Stage == InBundle || k.Stage == Arrived):
-			result.Done = append(result.Done, k)
-			io.Note("%s: %s by an earlier run", e.id, k.Stage)
+			c.done(result, k)
 			continue
 		case k == nil, k.Key == e.fingerprint && k.Bundle > 0:
 			todo = append(todo, &outgoing{export: e, name: r.Names[i]})
 		case k.Key == e.fingerprint && k.Stage == Wrapped:
 			todo = append(todo, &outgoing{export: e, name: r.Names[i], staged: true})
 		case k.Key == e.fingerprint && k.KEK == c.kek.KID() && k.Stage == Staged && (k.Stored || r.Out != ""):
-			result.Done = append(result.Done, k)
-			io.Note("%s: %s by an earlier run", e.id, k.Stage)
+			c.done(result, k)
 			continue
 		default:
 			return nil, control.ImportExists.Refuse("the key identifier %s is taken by an earlier import (%s)", e.id, k.Stage)
@@ -129,14 +127,9 @@ func Wrap(ctx context.Context, io *cli.IO, s *state.State, r WrapRequest) (resul
 			if err != nil {
 				return nil, err
 			}
-			print := c.kek.Fingerprint()
 			out.record = out.newRecord(r.Tool, c.around)
-			out.record.Attributes, out.record.Token, out.record.Verdicts = out.stored.Attributes, token.Info(), verdicts
-			out.record.KID, out.record.KEK = c.kek.KID(), &print
-			out.record.WrappedBy, out.record.Mechanism = "token", wrap.Mechanism()
-			if r.Retain {
-				out.record.Warnings = append(out.record.Warnings, control.HSMRetained.ID)
-			}
+			out.record.Attributes = out.stored.Attributes
+			c.recordWrap(out.export, token.Info(), bundle.WrappedByToken, wrap.Mechanism(), verdicts)
 			if out.ciphertext, err = wrap.Wrap(proven, c.kek.Public()); err != nil {
 				return nil, err
 			}
@@ -156,9 +149,9 @@ func Wrap(ctx context.Context, io *cli.IO, s *state.State, r WrapRequest) (resul
 			if err := c.stage(out.export, EventWrapped); err != nil {
 				return nil, err
 			}
-			if r.Retain {
-				continue
-			}
+		}
+		if r.Retain && !out.staged { // the record of the wrap says so
+			continue
 		}
 		if !r.Retain {
 			if err := out.stored.Harden(); err != nil {

@@ -57,18 +57,14 @@ func (k *ProvenKey) Keep(o KeepOptions) (*Kept, error) {
 	if k.session == nil {
 		return nil, control.HSMExists.Refuse("the key is stored in the token already")
 	}
-	return k.token.keep(o, k.public, func(named template, extractable bool) (pkcs11.ObjectHandle, bool, error) {
-		return k.session.copyTo(k.public, named, extractable)
-	})
+	return k.token.keep(o, k.public, k.copyTo)
 }
 
 // RehearseKeep does all that Keep does with session objects, and removes them: copy,
 // name, protection, public half.
 func (k *ProvenKey) RehearseKeep(extractable bool) error {
 	o := KeepOptions{Label: throwAway(k.public), RetainExtractable: extractable, session: true}
-	kept, err := k.token.keep(o, k.public, func(named template, extractable bool) (pkcs11.ObjectHandle, bool, error) {
-		return k.session.copyTo(k.public, named, extractable)
-	})
+	kept, err := k.token.keep(o, k.public, k.copyTo)
 	if err != nil {
 		return err
 	}
@@ -281,7 +277,7 @@ func (kept *Kept) publicHalf(names []template) (pkcs11.ObjectHandle, error) {
 // copyTo makes a token object of a session key; copied says that what is proven
 // of the one holds of the other. Tokens that can't copy, or not so, take the key in
 // again, the same way, unless the copy was made all the same.
-func (k *SessionKey) copyTo(public *rsa.PublicKey, named template, extractable bool) (h pkcs11.ObjectHandle, copied bool, err error) {
+func (k *ProvenKey) copyTo(named template, extractable bool) (h pkcs11.ObjectHandle, copied bool, err error) {
 	t := k.token
 	// The copy inherits private and sensitive; SoftHSM refuses to hear of them again.
 	changed := named
@@ -292,10 +288,10 @@ func (k *SessionKey) copyTo(public *rsa.PublicKey, named template, extractable b
 	if !Declines(err) && !is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_FUNCTION_FAILED, functionRejected) {
 		return h, true, err
 	}
-	if left, e := t.unknown(public); e != nil || len(left) > 0 {
+	if left, e := t.unknown(k.public); e != nil || len(left) > 0 {
 		return 0, false, err
 	}
-	h, err = k.again(slices.Concat(storedTemplate(), named, template{attr(pkcs11.CKA_EXTRACTABLE, extractable)}))
+	h, err = k.session.again(slices.Concat(storedTemplate(), named, template{attr(pkcs11.CKA_EXTRACTABLE, extractable)}))
 	return h, false, err
 }
 
