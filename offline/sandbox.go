@@ -36,9 +36,8 @@ const sandboxHelp = `
                            a network; recorded
 `
 
-// written are the flags, beside --state, whose value is a file or directory
-// that a command writes.
-var written = []string{"out"}
+// written are the flags, beside --state, that say where a command writes.
+var written = []string{"out", "attestation"}
 
 // besides are the commands that write beside the files they are given.
 var besides = []string{approveCommand.Name}
@@ -130,12 +129,9 @@ func (p *process) complete(state string, flags *pflag.FlagSet) ([]string, error)
 		}
 	}
 	for _, name := range written {
-		if flag := flags.Lookup(name); flag != nil && flag.Value.String() != "" {
-			writable = append(writable, flag.Value.String())
+		if flag := flags.Lookup(name); flag != nil && cli.WrittenBy(flag) != "" {
+			writable = append(writable, cli.WrittenBy(flag))
 		}
-	}
-	if flag := flags.Lookup("attestation"); flag != nil && flag.Value.String() != "" {
-		writable = append(writable, filepath.Dir(flag.Value.String()))
 	}
 	if _, err := os.Stat(filepath.Join(state, ceremony.SoftHSMConf)); err == nil && state != "" { // in a rehearsal, the token is in the state directory
 		return writable, nil

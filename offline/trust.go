@@ -115,7 +115,7 @@ Example: offline packages verify -k BYOK-KEK-pkg-NA-1 -w BYOK-SecurityWorld-pkg-
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		kek := flags.StringP("exchange-key-package", "k", "", "")
 		world := flags.StringP("new-security-world-package", "w", "", "")
-		attestation := flags.String("attestation", "", "")
+		attestation := cli.FileFlag(flags, "attestation")
 		return func(_ context.Context, io *cli.IO, args []string) error {
 			if err := errors.Join(io.NoArguments(args), cli.Require(flags, "exchange-key-package", "new-security-world-package")); err != nil {
 				return err

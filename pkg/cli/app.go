@@ -19,7 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -214,6 +214,25 @@ func (a *App) hasFlag(command string) func(name string) bool {
 		name, _, _ = strings.Cut(name, "=")
 		return flags.Lookup(name) != nil
 	}
+}
+
+// FileFlag declares a flag whose value is a file that the command makes.
+func FileFlag(flags *pflag.FlagSet, name string) *string {
+	path := flags.String(name, "", "")
+	flags.Lookup(name).Annotations = map[string][]string{ofFile: nil}
+	return path
+}
+
+const ofFile = "file"
+
+// WrittenBy is where a flag has its command write: in the directory that it names, or in
+// that of the file; empty if it was not given.
+func WrittenBy(f *pflag.Flag) string {
+	path := f.Value.String()
+	if _, isFile := f.Annotations[ofFile]; isFile && path != "" {
+		return filepath.Dir(path)
+	}
+	return path
 }
 
 // checkEmpty refuses a text flag that was given without a text, as by a script
