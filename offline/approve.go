@@ -31,11 +31,12 @@ An approver reads the request that "offline seal" wrote, and signs it, with
 OpenSSH alone, on a machine of their own, with any key that "online init
 --approver" named:
 
-  ssh-keygen -Y sign -f KEY -n keyferry-bundle-v2 keyferry-vault-room-1.request.json
+  ssh-keygen -Y sign -f KEY -n keyferry-bundle-v2 keyferry-vault-1.request.json
 
-That writes keyferry-vault-room-1.request.json.sig, and asks before it overwrites
-the signature of another approver: each signs a copy of their own. The fingerprint
-to compare with the one that "offline seal" showed is the file's SHA-256.
+That writes keyferry-vault-1.request.json.sig, and asks before it
+overwrites the signature of another approver: each signs a copy of their own.
+The fingerprint to compare with the one that "offline seal" showed is the file's
+SHA-256.
 
 REQUEST, where it is given, must be the request for this bundle, byte for byte.
 

@@ -36,9 +36,10 @@ of it in the outbox. Nothing is changed before everything was checked.
   --key-pem PATH                     the key of a keyless TPD, one each, as
                                      TpdUtil wrote both: PKCS#8 or PKCS#1
   --exchange-key-package PATH        BYOK-KEK-pkg-…
-  --kek-fingerprint SHA256:…         the KEK's, as a second person read it from the
-                                     vault: hex or words. Without it a real ceremony
-                                     asks for three of its words, once for each KEK
+  --kek-fingerprint SHA256:…         the KEK's, as a second person read it from
+                                     the vault: hex or words. Without it a real
+                                     ceremony asks for three of its words, once
+                                     for each KEK
   --new-security-world-package PATH  BYOK-SecurityWorld-pkg-…, the pinned one
   --pinned-root SHA256:…             refuse chains that do not end at this root
                                      key; may be repeated
@@ -49,26 +50,29 @@ of it in the outbox. Nothing is changed before everything was checked.
                                      their TPD, under its password, to become
                                      Microsoft-managed; who opens the bundle
                                      and has that password has the key
-  --again ID                         once more, for a new bundle: the key was sealed
-                                     and never arrived; may be repeated
+  --again ID                         once more, for a new bundle: the key was
+                                     sealed and never arrived; may be repeated
   --wrap hsm|software                default: hsm; a rehearsal takes software
                                      where its token is not proven to wrap
                                      exactly, and says so
   --retain-extractable               leave the key in the HSM extractable
   --keyless-element omit|empty       what the keyless TPD has in the key's place
-  --keyless-password keep|fresh      its password: the export's, or (recommended)
-                                     a one-time password that travels in the
-                                     bundle, so that the export's stays on this
-                                     side and the upload asks for none; it is
-                                     encrypted anew then, so not byte for byte
-                                     as exported; not with --microsoft-managed
+  --keyless-password keep|fresh      its password: the export's, or
+                                     (recommended) a one-time password that
+                                     travels in the bundle, so that the export's
+                                     stays on this side and the upload asks for
+                                     none; it is encrypted anew then, so not
+                                     byte for byte as exported; not with
+                                     --microsoft-managed
   --hsm-pin-file PATH                the HSM's PIN (or --hsm-pin-fd N)
-  --hsm-so-pin-file PATH             the secret of its administrator, of an HSM that
-                                     wants it to make keys (or --hsm-so-pin-fd N)
+  --hsm-so-pin-file PATH             the secret of its administrator, of an HSM
+                                     that wants it to make keys (or
+                                     --hsm-so-pin-fd N)
   --out DIR                          seal the bundle to DIR at once
   --dry-run                          make every check, change nothing
-  --hsm-try-store                    with --dry-run, store one throw-away key in a
-                                     token that keeps all it gets, and remove it
+  --hsm-try-store                    with --dry-run, store one throw-away key in
+                                     a token that keeps all it gets, and remove
+                                     it
 
 Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
            --keyless-password fresh --exchange-key-package BYOK-KEK-pkg-NA-1

@@ -28,8 +28,8 @@ Usage: offline init --rehearsal [flags]
 
 Makes the state directory with the identities of the disconnected side, and the
 offline card, which the connected side pins with "online trust". A rehearsal
-gets a private SoftHSM 2 token; a real ceremony names the token of its HSM, and a
-rehearsal in dress a spare one, with the real prompts and refusals; "offline
+gets a private SoftHSM 2 token; a real ceremony names the token of its HSM, and
+a rehearsal in dress a spare one, with the real prompts and refusals; "offline
 rehearsal clean" removes then what it stored there.
 
   --rehearsal            a rehearsal: never mixes with a real ceremony

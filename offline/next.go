@@ -27,7 +27,8 @@ Usage: offline next
 Shows where this side stands: its pins, its keys, approvals, and what waits for
 the other side; then what to carry, and the next command, whole: as it can be
 typed or copied. Words in capitals, such as TPD and ID, stand for what only you
-know. "offline" without arguments does the same, once there is a state directory.
+know. "offline" without arguments does the same, once there is a state
+directory.
 
 Example: offline next --rehearsal
 `,

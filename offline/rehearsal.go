@@ -25,7 +25,7 @@ import (
 func rehearsalCommand(p *process) cli.Command {
 	return cli.Command{
 		Name:      "rehearsal clean",
-		Summary:   "list what a dress rehearsal stored in the HSM, and remove it",
+		Summary:   "list and remove what a dress rehearsal stored in the HSM",
 		Rehearsal: true,
 		Usage: `
 Usage: offline rehearsal clean [flags]
@@ -33,10 +33,11 @@ Usage: offline rehearsal clean [flags]
 Lists what a dress rehearsal ("offline init --rehearsal" with a token of an HSM)
 stored there: the imported keys, and the key that signs bundles. After an exact
 Yes they are removed; any other answer, or --keep, leaves them. Of the token
-nothing else is touched: a key is the rehearsal's by its label and its public key.
+nothing else is touched: a key is the rehearsal's by its label and its public
+key.
 
-A rehearsal with a token of its own stored nothing elsewhere: to remove its state
-directory is enough.
+A rehearsal with a token of its own stored nothing elsewhere: to remove its
+state directory is enough.
 
   --keep                   list, and remove nothing
   --hsm-pin-file PATH      the HSM's PIN (or --hsm-pin-fd N)

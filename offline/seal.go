@@ -30,9 +30,10 @@ bundle stays in the state directory. Where nothing is staged, the last bundle is
 written once more, byte for byte.
 
 Where the security world asks for approvals, the bundle stays in the state
-directory at first, and only a request leaves: keyferry-<name>-<number>.request.json,
-the manifest that approvers read and sign. "offline approve" attaches their
-signatures. Once there are enough, the same command writes the bundle.
+directory at first, and only a request leaves:
+keyferry-<name>-<number>.request.json, the manifest that approvers read and
+sign. "offline approve" attaches their signatures. Once there are enough, the
+same command writes the bundle.
 
   --out DIR            where to write the bundle, or the request
   --hsm-pin-file PATH  the HSM's PIN, where it signs (or --hsm-pin-fd N)

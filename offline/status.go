@@ -25,11 +25,11 @@ var statusCommand = cli.Command{
 	Usage: `
 Usage: offline status
 
-Shows this side's pins and, in a block each, the keys and bundles that the ledger
-knows, and what comes next. A key is begun (a run was stopped while it changed the
-token: run the same import again), wrapped (in the outbox, but not yet made
-non-extractable in the token: run the same wrap again), staged, sealed, arrived,
-or refused.
+Shows this side's pins and, in a block each, the keys and bundles that the
+ledger knows, and what comes next. A key is begun (a run was stopped while it
+changed the token: run the same import again), wrapped (in the outbox, but not
+yet made non-extractable in the token: run the same wrap again), staged, sealed,
+arrived, or refused.
 
 Example: offline status --json
 `,

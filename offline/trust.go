@@ -101,16 +101,18 @@ var packagesCommand = cli.Command{
 Usage: offline packages verify -k BYOK-KEK-pkg-… -w BYOK-SecurityWorld-pkg-…
 
 Checks that the security world is the pinned one, and that the KEK package holds
-under it: signature, region, vault, number, import only, size, validity. Shows the
-KEK's fingerprint: a second person reads it from the vault on a second machine, since
-a connected machine that was taken over could have put a KEK of its own there.
+under it: signature, region, vault, number, import only, size, validity. Shows
+the KEK's fingerprint: a second person reads it from the vault on a second
+machine, since a connected machine that was taken over could have put a KEK of
+its own there.
 
   -k, --exchange-key-package PATH        the KEK package
   -w, --new-security-world-package PATH  the security world package
-  --attestation FILE                     write the attestation that the vault gave
-                                         with the KEK, for who can judge it
+  --attestation FILE                     write the attestation that the vault
+                                         gave with the KEK, for who can judge it
 
-Example: offline packages verify -k BYOK-KEK-pkg-NA-1 -w BYOK-SecurityWorld-pkg-NA-1
+Example: offline packages verify -k BYOK-KEK-pkg-NA-1
+           -w BYOK-SecurityWorld-pkg-NA-1
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		kek := flags.StringP("exchange-key-package", "k", "", "")

@@ -25,10 +25,11 @@ Usage: offline wrap --tpd-file-path PATH --key-identifier ID
                     --exchange-key-package PATH [flags]
 
 Does what an import does with a key that is in the HSM already, under the label
-ID (or that of --hsm-label or --hsm-key-id) and extractable: imported earlier with --retain-extractable, or made or
-brought there by the HSM's own tools. The checks, the proof, the packages and
-the outbox are those of an import. The TPD may hold its key or be without. The
-HSM must wrap: software never sees such a key.
+ID (or that of --hsm-label or --hsm-key-id) and extractable: imported earlier
+with --retain-extractable, or made or brought there by the HSM's own tools. The
+checks, the proof, the packages and the outbox are those of an import. The TPD
+may hold its key or be without. The HSM must wrap: software never sees such a
+key.
 
 Once it is staged the key is made non-extractable for good. A run that is
 stopped before that is finished by the same command. A token that can't do so is
@@ -36,17 +37,18 @@ refused at once: --retain-extractable leaves the key as it is.
 
   --tpd-file-path PATH               the TPD of the key; with --key-identifier,
   --key-identifier ID                may be repeated: the key's label in the HSM
-  --hsm-label LABEL                  the key's label, where the HSM's own tools, or
-                                     KeyTransferRemote, gave it another; of
+  --hsm-label LABEL                  the key's label, where the HSM's own tools,
+                                     or KeyTransferRemote, gave it another; of
                                      several TPDs one each, in their order
   --hsm-key-id HEX                   the key's CKA_ID, instead or besides
-  --protection-password-file PATH    the TPD's password: one for all, or one each
-                                     (or --protection-password-fd N, or
+  --protection-password-file PATH    the TPD's password: one for all, or one
+                                     each (or --protection-password-fd N, or
                                      --protection-password to be asked)
   --exchange-key-package PATH        BYOK-KEK-pkg-…
-  --kek-fingerprint SHA256:…         the KEK's, as a second person read it from the
-                                     vault: hex or words. Without it a real ceremony
-                                     asks for three of its words, once for each KEK
+  --kek-fingerprint SHA256:…         the KEK's, as a second person read it from
+                                     the vault: hex or words. Without it a real
+                                     ceremony asks for three of its words, once
+                                     for each KEK
   --new-security-world-package PATH  BYOK-SecurityWorld-pkg-…, the pinned one
   --pinned-root SHA256:…             refuse chains that do not end at this root
                                      key; may be repeated
@@ -54,19 +56,20 @@ refused at once: --retain-extractable leaves the key as it is.
                                      does not verify, recorded; may be repeated
   --retain-extractable               leave the key in the HSM extractable
   --keyless-element omit|empty       what the keyless TPD has in the key's place
-  --keyless-password keep|fresh      its password: the export's, or (recommended)
-                                     a one-time password that travels in the
-                                     bundle: offline help import has more
+  --keyless-password keep|fresh      its password: the export's, or
+                                     (recommended) a one-time password that
+                                     travels in the bundle: offline help import
+                                     has more
   --hsm-pin-file PATH                the HSM's PIN (or --hsm-pin-fd N)
-  --hsm-so-pin-file PATH             the secret of its administrator, of an HSM that
-                                     wants it to change keys (or --hsm-so-pin-fd N)
+  --hsm-so-pin-file PATH             the secret of its administrator, of an HSM
+                                     that wants it to change keys (or
+                                     --hsm-so-pin-fd N)
   --out DIR                          seal the bundle to DIR at once
   --dry-run                          make every check, change nothing
-  --hsm-try-store                    with --dry-run, store one throw-away key in a
-                                     token that keeps all it gets, and remove it
 
 Example: offline wrap --tpd-file-path contoso.xml --key-identifier contoso-slc
-           --protection-password-file pw --exchange-key-package BYOK-KEK-pkg-NA-1
+           --protection-password-file pw
+           --exchange-key-package BYOK-KEK-pkg-NA-1
 `,
 		Setup: func(flags *pflag.FlagSet) cli.Run {
 			var r ceremony.WrapRequest

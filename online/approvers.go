@@ -39,7 +39,8 @@ Name all approvers, not the new ones alone.
   --threshold N     how many of them must (default: all)
   --out DIR         where to write the package
 
-Example: online approvers --approver alice.pub --approver dave.pub --out /media/stick
+Example: online approvers --approver alice.pub --approver dave.pub
+           --out /media/stick
 `,
 	Setup: func(flags *pflag.FlagSet) cli.Run {
 		var o initOptions

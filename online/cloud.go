@@ -32,15 +32,15 @@ Signing in to Azure, in a real ceremony:
   --cloud NAME            public, china or usgov: must be the vault's
   --azure-tenant ID       where the account belongs, if that is not clear
   --azure-client ID       the application's or managed identity's GUID
-  --azure-secret-file F   the application's secret (or --azure-secret-fd N), or its
-                          certificate with key: PEM, or PKCS#12 (PFX)
+  --azure-secret-file F   the application's secret (or --azure-secret-fd N), or
+                          its certificate with key: PEM, or PKCS#12 (PFX)
   --azure-certificate-password-file F
                           the password of that PFX (or
                           --azure-certificate-password-fd N)
 
-HTTPS_PROXY names a proxy, NO_PROXY hosts that go past it. The CA of a proxy that
-inspects TLS belongs into the system's store; SSL_CERT_FILE names a PEM file with
-CAs instead of it (not on Windows).
+HTTPS_PROXY names a proxy, NO_PROXY hosts that go past it. The CA of a proxy
+that inspects TLS belongs into the system's store; SSL_CERT_FILE names a PEM
+file with CAs instead of it (not on Windows).
 `
 
 func addSignIn(flags *pflag.FlagSet) *signIn {

@@ -35,8 +35,8 @@ Usage: online kek create --out DIR [flags]
 
 Makes the key exchange key (KEK) in the vault's HSM, good for import alone, and
 writes BYOK-KEK-pkg-<region>-<n> and BYOK-SecurityWorld-pkg-<region>-<n> to DIR.
-Read the security world's fingerprint aloud to the offline side. The KEK's a second
-person reads from the vault on a second machine.
+Read the security world's fingerprint aloud to the offline side. The KEK's a
+second person reads from the vault on a second machine.
 
   --out DIR         where to write the packages
   --attestation F   write the attestation that the vault gives with the KEK, a
@@ -46,7 +46,8 @@ person reads from the vault on a second machine.
   --expires DAYS    for how long the KEK can be used, to the end of the last day
                     in UTC; 0: without end (default: 90)
   --key-tag NAME=VALUE
-                    a tag of the KEK, where a policy demands one; may be repeated
+                    a tag of the KEK, where a policy demands one; may be
+                    repeated
 
 A run that was stopped is taken up by the same command on the same day; a KEK of
 the same name that is not exactly what is asked for is refused.

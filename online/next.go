@@ -22,8 +22,8 @@ var nextCommand = cli.Command{
 Usage: online next
 
 Shows what this side has, what is to be carried to the other side, and the next
-command, whole: as it can be typed or copied. "online" without arguments does the
-same, once there is a state directory.
+command, whole: as it can be typed or copied. "online" without arguments does
+the same, once there is a state directory.
 
 Example: online next
 `,

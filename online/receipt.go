@@ -21,7 +21,8 @@ Usage: online receipt BUNDLE --out DIR
 
 Seals a receipt for a bundle whose upload was begun: what became of each key,
 signed by this side, encrypted to the offline side. Asked again, it writes the
-same receipt again, unless something has changed or another one was sealed since.
+same receipt again, unless something has changed or another one was sealed
+since.
 
   --out DIR         where to write the receipt
 

@@ -53,22 +53,24 @@ A TPD goes into one tenant only, ever: make sure that it is the right one.
                                     2016 need); may be repeated
   --tenant WAY                      how TPDs get into the tenant, powershell or
                                     kit (default: as chosen at init)
-  --key-expires DAYS                for how long the vault gives the keys out, where
-                                    a policy demands an expiry (default: for ever);
-                                    Azure RMS cannot use a key that has expired
-  --key-tag NAME=VALUE              a tag of the keys in the vault, where a policy
-                                    demands it; may be repeated
+  --key-expires DAYS                for how long the vault gives the keys out,
+                                    where a policy demands an expiry (default:
+                                    for ever); Azure RMS cannot use a key that
+                                    has expired
+  --key-tag NAME=VALUE              a tag of the keys in the vault, where a
+                                    policy demands it; may be repeated
   --out DIR                         where to write the hand-over kit, a new
                                     folder (default: in the state directory)
   --result FILE                     keyferry-result.json, which the kit's script
                                     wrote on the Windows machine: ends what was
                                     handed over, without a password or a sign-in
-  --result-digest DIGEST            of the result, as the script showed it there;
-                                    without it you are asked for some of its
-                                    digits, which --yes answers in a rehearsal
-                                    only
-  --out-of-order                    take a bundle that is older than one that was
-                                    taken, if its own number never was; recorded
+  --result-digest DIGEST            of the result, as the script showed it
+                                    there; without it you are asked for some of
+                                    its digits, which --yes answers in a
+                                    rehearsal only
+  --out-of-order                    take a bundle that is older than one that
+                                    was taken, if its own number never was;
+                                    recorded
   --dry-run                         show the plan, check what can be read
 
 Example: online upload keyferry-vault-room-1.kfb --active contoso-slc

@@ -30,8 +30,8 @@ bundle from the stick, and shows what it holds. Then it compares the KEK that
 each key was wrapped for with the vault's; where the vault can't be asked, it
 says so, and ends well all the same. Changes nothing.
 
-  --out-of-order   take a bundle that is older than one that was taken, if its own
-                   number never was
+  --out-of-order   take a bundle that is older than one that was taken, if its
+                   own number never was
 
 Example: online verify /media/stick/keyferry-vault-room-1.kfb
 ` + signInHelp,

@@ -325,7 +325,7 @@ func (a *App) help() string {
 		fmt.Fprintf(&b, "  %-18s %s\n", c.Name, c.Summary)
 	}
 	fmt.Fprintf(&b, "Also: %[1]s COMMAND --help, help flags, man, completion bash|zsh|powershell\n", a.Name)
-	return fit(b.String())
+	return b.String()
 }
 
 // explain is help about one thing, whole: a command, or the flags of all.
@@ -356,43 +356,14 @@ Exit codes: 0 done, 1 refused, 2 usage, 3 environment, 4 run it again to go on
 `
 
 func (a *App) commonFlags() string {
-	return fit(fmt.Sprintf(commonHelp, a.Name, strings.TrimLeft(a.AroundHelp, "\n")))
+	return fmt.Sprintf(commonHelp, a.Name, strings.TrimLeft(a.AroundHelp, "\n"))
 }
 
 func (a *App) footer() string {
 	return fmt.Sprintf("\nFlags that every command takes, and exit codes: %s help flags\n", a.Name)
 }
 
-func (c *Command) usage() string { return fit(strings.TrimLeft(c.Usage, "\n")) }
-
-// flagColumn is all before the explanation of a flag or a command in a help.
-var flagColumn = regexp.MustCompile(`^(  \S+( \S+)*  +|Example: | +)`)
-
-// fit sets a text whose lines are wider than a screen anew: a paragraph as a whole, the
-// line of a flag or an example from where its explanation begins.
-func fit(text string) string {
-	paragraphs := strings.Split(text, "\n\n")
-	for i, paragraph := range paragraphs {
-		lines := strings.Split(paragraph, "\n")
-		if !slices.ContainsFunc(lines, func(line string) bool { return len([]rune(line)) > 80 }) {
-			continue
-		}
-		if !slices.ContainsFunc(lines, flagColumn.MatchString) {
-			end := paragraph[len(strings.TrimRight(paragraph, "\n")):]
-			paragraphs[i] = sheet.Wrap(paragraph, 80) + end
-			continue
-		}
-		for j, line := range lines {
-			if len([]rune(line)) > 80 {
-				head := flagColumn.FindString(line)
-				indent := strings.Repeat(" ", len([]rune(head)))
-				lines[j] = head + strings.ReplaceAll(sheet.Wrap(line[len(head):], 80-len(indent)), "\n", "\n"+indent)
-			}
-		}
-		paragraphs[i] = strings.Join(lines, "\n")
-	}
-	return strings.Join(paragraphs, "\n\n")
-}
+func (c *Command) usage() string { return strings.TrimLeft(c.Usage, "\n") }
 
 // screen is how many lines a terminal shows.
 const screen = 24
@@ -413,7 +384,7 @@ func (c *Command) help(a *App) string {
 	brief := parts[0] + "\n\n" + sheet.Wrap(parts[1], 80) + "\n\n" + sheet.Wrap("Flags: "+strings.Join(names, ", "), 80) + "\n"
 	if i := strings.LastIndex(c.Usage, "\nExample"); i >= 0 {
 		example, _, _ := strings.Cut(c.Usage[i+1:], "\n\n")
-		brief += "\n" + fit(strings.TrimRight(example, "\n")) + "\n"
+		brief += "\n" + strings.TrimRight(example, "\n") + "\n"
 	}
 	return brief + fmt.Sprintf("\nEach of them: %[1]s help %[2]s. Of every command: %[1]s help flags\n", a.Name, c.Name)
 }

@@ -37,7 +37,8 @@ func AddBothScreens(flags *pflag.FlagSet) *bool {
 }
 
 // BothScreensHelp explains it.
-const BothScreensHelp = `  --both-screens           you see the screens of both sides: show the words here
+const BothScreensHelp = `  --both-screens           you see the screens of both sides: show the words
+                           here
                            and take an exact Yes for an answer
 `
 
@@ -169,10 +170,10 @@ type Face struct {
 	Print fingerprint.Fingerprint
 }
 
-// Fingerprints is the command that shows again what is to be read aloud. faces lists
 // KEKWhere says where the KEK's fingerprint is compared.
 const KEKWhere = "which a second person reads from the vault on a second machine"
 
+// Fingerprints is the command that shows again what is to be read aloud. faces lists
 // what there is; the first is what is due now.
 type Fingerprints struct {
 	Program, Names string
@@ -189,8 +190,9 @@ func (f Fingerprints) Show() Command {
 		Usage: fmt.Sprintf(`
 Usage: %[1]s fingerprint [%[2]s]
 
-Shows one fingerprint, as hex and as words, and says what it belongs to and where
-it is compared. Without an argument it is the one that is to be read aloud now.
+Shows one fingerprint, as hex and as words, and says what it belongs to and
+where it is compared. Without an argument it is the one that is to be read aloud
+now.
 
 Example: %[1]s fingerprint
 `, f.Program, names),

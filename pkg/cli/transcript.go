@@ -121,9 +121,9 @@ Usage: %[1]s transcript verify [--head SHA256:…]
 
 Checks that each record of the ledger follows the one before it, that what was
 there when the head was signed is there still, and that this side signed it. A
-head that was written down, printed on a sheet, or sent in a receipt is looked for with
---head: without it a ledger that was put back from an old backup, its signed
-head too, looks good.
+head that was written down, printed on a sheet, or sent in a receipt is looked
+for with --head: without it a ledger that was put back from an old backup, its
+signed head too, looks good.
 
   --head SHA256:…   a head that the ledger must have had
 
