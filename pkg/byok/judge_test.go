@@ -5,9 +5,7 @@ package byok
 import (
 	"bytes"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"os"
 	"os/exec"
@@ -17,7 +15,7 @@ import (
 	"keyferry/test/vectors"
 )
 
-// OpenSSL alone opens a transfer blob, and makes a ciphertext that Unwrap opens.
+// OpenSSL alone opens a ciphertext, and makes a ciphertext that Unwrap opens.
 func TestOpenSSL(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Fatal("openssl is missing: apt-get install openssl")
@@ -35,20 +33,8 @@ func TestOpenSSL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		blob, err := Marshal(kid, ciphertext, "test")
-		if err != nil {
-			t.Fatal(err)
-		}
-		var fields struct{ Ciphertext string }
-		if err := json.Unmarshal(blob, &fields); err != nil {
-			t.Fatal(err)
-		}
-		raw, err := base64.RawURLEncoding.DecodeString(fields.Ciphertext)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, dir, "first", raw[:384])
-		write(t, dir, "second", raw[384:])
+		write(t, dir, "first", ciphertext[:384])
+		write(t, dir, "second", ciphertext[384:])
 		aesKey := openssl(t, dir, append([]string{"pkeyutl", "-decrypt", "-in", "first"}, oaep...)...)
 		if len(aesKey) != 32 {
 			t.Fatalf("an AES key of %d bytes", len(aesKey))

@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package byok makes and opens the ciphertext in which an RSA key goes into a key vault,
+// by the "Bring your own key specification" of Azure Key Vault (CKM_RSA_AES_KEY_WRAP):
+//
+//   - RSA-OAEP (SHA-1, MGF1-SHA-1) of a fresh AES-256 key under the vault's key exchange
+//     key (KEK), as long as the KEK's modulus; then
+//   - AES-KWP (RFC 5649) under that AES key of the RSA key as PKCS#8 DER with all CRT
+//     members.
 package byok
 
 import (
@@ -15,6 +22,9 @@ import (
 
 	"keyferry/pkg/secret"
 )
+
+// KeyBits are the sizes of RSA keys that a vault takes and makes, KEKs among them.
+var KeyBits = []int{2048, 3072, 4096}
 
 // aesKeySize is the size in bytes of the ephemeral AES key. The service's
 // specification asks for AES-256; shorter keys are untried, so refused.
@@ -33,10 +43,8 @@ var (
 	ErrCRT     = errors.New("the PKCS#8 document is not the plain DER of the key with all CRT members")
 )
 
-// Wrap makes the ciphertext of a transfer blob in software: RSA-OAEP (SHA-1,
-// MGF1-SHA-1) of a fresh AES-256 key under kek, then AES-KWP (RFC 5649) of key
-// as PKCS#8 DER with all CRT members. Its length is the KEK's modulus length
-// plus the PKCS#8 length rounded up to 8, plus 8.
+// Wrap makes the ciphertext in software. Its length is the KEK's modulus length plus the
+// PKCS#8 length rounded up to 8, plus 8.
 func Wrap(rand io.Reader, key *rsa.PrivateKey, kek *rsa.PublicKey) (ciphertext []byte, err error) {
 	secret.Do(func() { ciphertext, err = wrap(rand, key, kek) })
 	return ciphertext, err

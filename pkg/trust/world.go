@@ -15,6 +15,7 @@ import (
 
 	"filippo.io/age"
 
+	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
@@ -196,7 +197,7 @@ func kekPublic(der []byte) (*rsa.PublicKey, error) {
 		return nil, control.PackageKEK.Refuse("the KEK's public key can't be read: %w", err)
 	}
 	public, ok := parsed.(*rsa.PublicKey)
-	if !ok || !slices.Contains([]int{2048, 3072, 4096}, public.N.BitLen()) || public.E != 65537 {
+	if !ok || !slices.Contains(byok.KeyBits, public.N.BitLen()) || public.E != 65537 {
 		return nil, control.PackageKEK.Refuse("the KEK is not an RSA key of 2048, 3072 or 4096 bits with exponent 65537")
 	}
 	return public, nil

@@ -21,10 +21,6 @@ import (
 	"keyferry/pkg/secret"
 )
 
-// keySizes are the RSA sizes in bits that both the vault and Azure RMS know as
-// HSM keys.
-var keySizes = []int{2048, 3072, 4096}
-
 // SessionKey is a private key in the token's session memory: it ends with
 // Destroy, or with the session.
 type SessionKey struct {
@@ -125,7 +121,7 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 }
 
 func checkSize(key *rsa.PrivateKey) error {
-	if slices.Contains(keySizes, key.N.BitLen()) && len(key.Primes) == 2 {
+	if slices.Contains(byok.KeyBits, key.N.BitLen()) && len(key.Primes) == 2 {
 		return nil
 	}
 	return control.HSMKeySize.Refuse("the key is RSA of %d bits with %d primes, not of 2048, 3072 or 4096 bits with two", key.N.BitLen(), len(key.Primes))

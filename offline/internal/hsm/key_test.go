@@ -24,7 +24,7 @@ var createWay = len(importWays) - 1
 
 func TestImport(t *testing.T) {
 	token, _ := newToken(t)
-	for _, bits := range keySizes {
+	for _, bits := range byok.KeyBits {
 		key, err := rsa.GenerateKey(rand.Reader, bits)
 		if err != nil {
 			t.Fatal(err)

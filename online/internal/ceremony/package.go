@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 
-	"keyferry/pkg/byok"
+	"keyferry/online/internal/blob"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 )
@@ -64,6 +64,6 @@ func Package(j *Journal, r *Received, out string) (*PackageResult, error) {
 
 // ciphertextOf is the digest of the wrapped key in a .byok file.
 func ciphertextOf(file []byte) (fingerprint.Fingerprint, error) {
-	_, ciphertext, err := byok.ParseBlob(file)
+	_, ciphertext, err := blob.Parse(file)
 	return fingerprint.Of(ciphertext), err
 }

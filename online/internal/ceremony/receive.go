@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"keyferry/bundle"
-	"keyferry/pkg/byok"
+	"keyferry/online/internal/blob"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
@@ -226,7 +226,7 @@ func (r *Received) Transfers() ([]*Transfer, error) {
 			if err != nil {
 				return nil, err
 			}
-			if t.BYOK, err = byok.Marshal(k.KID, ciphertext, generator); err != nil {
+			if t.BYOK, err = blob.Marshal(k.KID, ciphertext, generator); err != nil {
 				return nil, err
 			}
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"keyferry/online/internal/blob"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 	"keyferry/test/vectors"
@@ -101,7 +102,7 @@ func wrapped(t *testing.T, kid string, kek *rsa.PublicKey, key *rsa.PrivateKey) 
 
 func marshal(t *testing.T, kid string, ciphertext []byte) []byte {
 	t.Helper()
-	file, err := byok.Marshal(kid, ciphertext, "test")
+	file, err := blob.Marshal(kid, ciphertext, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

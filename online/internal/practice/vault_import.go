@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"keyferry/online/internal/blob"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 )
@@ -59,14 +60,14 @@ func (c *Cloud) importKey(name string, body []byte) (any, error) {
 // open unwraps a transfer blob under its KEK and returns the public half of
 // the key in it.
 func (c *Cloud) open(file []byte) (*rsa.PublicKey, error) {
-	blob, ciphertext, err := byok.ParseBlob(file)
+	transfer, ciphertext, err := blob.Parse(file)
 	var refusal *control.Refusal
 	if errors.As(err, &refusal) {
 		return nil, badParameter("key_hsm: %s", refusal.Message)
 	} else if err != nil {
 		return nil, err
 	}
-	kek, err := c.kek(blob.Header.KID)
+	kek, err := c.kek(transfer.Header.KID)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func (c *Cloud) open(file []byte) (*rsa.PublicKey, error) {
 	if err != nil {
 		return nil, badParameter("key_hsm: %v", err)
 	}
-	if bits := key.N.BitLen(); !slices.Contains(keySizes, bits) {
+	if bits := key.N.BitLen(); !slices.Contains(byok.KeyBits, bits) {
 		return nil, badParameter("key_hsm: the key inside has %d bits, not 2048, 3072 or 4096", bits)
 	}
 	return &key.PublicKey, nil

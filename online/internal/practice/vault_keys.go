@@ -10,13 +10,11 @@ import (
 	"math/big"
 	"slices"
 
+	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 )
 
 const keyType = "RSA-HSM"
-
-// keySizes are the RSA key sizes in bits that the vault makes and takes.
-var keySizes = []int{2048, 3072, 4096}
 
 // tenantOps are the operations of a key that is used; "import" is a KEK's and
 // stands alone.
@@ -57,7 +55,7 @@ func (c *Cloud) createKey(name string, body []byte) (any, error) {
 	switch {
 	case in.KeyType != keyType:
 		return nil, badParameter("kty is %s, the practice vault makes RSA-HSM only", control.Quote(in.KeyType))
-	case !slices.Contains(keySizes, bits):
+	case !slices.Contains(byok.KeyBits, bits):
 		return nil, badParameter("key_size is %d, not 2048, 3072 or 4096", bits)
 	case in.PublicExponent != nil && *in.PublicExponent != 65537:
 		return nil, badParameter("public_exponent is %d, not 65537", *in.PublicExponent)

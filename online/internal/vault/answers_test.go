@@ -19,8 +19,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
+	"keyferry/online/internal/blob"
 	"keyferry/online/internal/vault"
-	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 	"keyferry/test/vectors"
 )
@@ -275,11 +275,11 @@ func TestKEKAttestation(t *testing.T) {
 // travelled is found out.
 func TestImportedKeyIsCompared(t *testing.T) {
 	key, other := vectors.OneTPD(t, "contoso-mode2").Key, vectors.OneTPD(t, "contoso-anyone").Key
-	blob, err := byok.Marshal(contoso+"/keys/kek/0a", []byte("sealed"), "test")
+	file, err := blob.Marshal(contoso+"/keys/kek/0a", []byte("sealed"), "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := vault.Import{Name: "kek", Blob: blob, Want: &key.PublicKey, Tags: map[string]string{"a": "b"}}
+	in := vault.Import{Name: "kek", Blob: file, Want: &key.PublicKey, Tags: map[string]string{"a": "b"}}
 	six := []string{"wrapKey", "unwrapKey", "encrypt", "decrypt", "sign", "verify"}
 	for _, test := range []struct {
 		name    string

@@ -13,7 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
-	"keyferry/pkg/byok"
+	"keyferry/online/internal/blob"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 )
@@ -52,17 +52,17 @@ func (c *Client) CheckImport(ctx context.Context, in Import) (*Imported, error) 
 	if err := checkName(in.Name); err != nil {
 		return nil, err
 	}
-	blob, _, err := byok.ParseBlob(in.Blob)
+	transfer, _, err := blob.Parse(in.Blob)
 	if err != nil {
 		return nil, err
 	}
-	if _, _, err := c.splitKID(blob.Header.KID); err != nil {
+	if _, _, err := c.splitKID(transfer.Header.KID); err != nil {
 		return nil, err
 	}
 	if done, err := c.existingImport(ctx, in); done != nil || err != nil {
 		return done, err
 	}
-	kek, err := c.CompareKEK(ctx, blob.Header.KID, in.KEK)
+	kek, err := c.CompareKEK(ctx, transfer.Header.KID, in.KEK)
 	if err != nil {
 		return nil, err
 	}

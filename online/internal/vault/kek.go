@@ -15,11 +15,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
+	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 )
-
-// sizes are the RSA key sizes in bits that a vault's HSM takes.
-var sizes = []int{2048, 3072, 4096}
 
 // kekOps is what a KEK may do: serve for import, and nothing else.
 var kekOps = []string{string(azkeys.KeyOperationImport)}
@@ -49,7 +47,7 @@ type KEK struct {
 func (c *Client) CreateKEK(ctx context.Context, in NewKEK) (*KEK, error) {
 	in.Expires = in.Expires.Truncate(time.Second)
 	switch {
-	case !slices.Contains(sizes, in.Bits):
+	case !slices.Contains(byok.KeyBits, in.Bits):
 		return nil, control.VaultKEKSize.Refuse("a KEK has 2048, 3072 or 4096 bits, not %d", in.Bits)
 	case !in.Expires.IsZero() && !time.Now().Before(in.Expires):
 		return nil, control.VaultKEKValidity.Refuse("a KEK that expires at %s would be of no use", in.Expires.UTC().Format(time.RFC3339)).
@@ -141,7 +139,7 @@ func checkKEK(key *Key, now time.Time) error {
 		return control.VaultKEKType.Refuse("the vault keeps the KEK %s in software (hsmPlatform 0), not in an HSM", key.KID)
 	case !slices.Equal(key.Ops, kekOps):
 		return control.VaultKEKOps.Refuse("the KEK %s may %s, not import alone", key.KID, control.Quote(fmt.Sprint(key.Ops)))
-	case !slices.Contains(sizes, bits):
+	case !slices.Contains(byok.KeyBits, bits):
 		return control.VaultKEKSize.Refuse("the KEK %s has %d bits, not 2048, 3072 or 4096", key.KID, bits)
 	case !key.Enabled:
 		return control.VaultKEKValidity.Refuse("the KEK %s is disabled", key.KID)

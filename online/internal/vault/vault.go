@@ -178,7 +178,7 @@ func startsWith(id, prefix string) bool {
 
 func publicKey(name string, jwk *azkeys.JSONWebKey) (*rsa.PublicKey, error) {
 	n, e := new(big.Int).SetBytes(jwk.N), new(big.Int).SetBytes(jwk.E)
-	if n.BitLen() < 1024 || n.BitLen() > 16384 || n.Bit(0) == 0 || !e.IsInt64() || e.Int64() != 65537 {
+	if n.Bit(0) == 0 || !e.IsInt64() || e.Int64() != 65537 {
 		return nil, control.VaultAnswer.Refuse("the vault's key %s (%s) is not an RSA key with the exponent 65537", name, control.Quote(string(*jwk.Kty)))
 	}
 	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"keyferry/online/internal/blob"
 	"keyferry/online/internal/practice"
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/byok"
@@ -62,11 +63,11 @@ func blobFor(t *testing.T, kek *vault.KEK, key *rsa.PrivateKey) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blob, err := byok.Marshal(kek.KID, ciphertext, "test")
+	file, err := blob.Marshal(kek.KID, ciphertext, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return blob
+	return file
 }
 
 func TestKEK(t *testing.T) {

@@ -25,6 +25,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
+	"keyferry/online/internal/blob"
 	"keyferry/online/internal/practice"
 	"keyferry/online/internal/vault"
 	"keyferry/pkg/byok"
@@ -164,11 +165,11 @@ func TestKeyVaultClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blob, err := byok.Marshal(kek.KID, ciphertext, "test")
+	file, err := blob.Marshal(kek.KID, ciphertext, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := map[string]any{"name": "tenant", "blob": blob, "ops": []string{"sign", "decrypt"}, "tags": map[string]string{"a": "b"}}
+	in := map[string]any{"name": "tenant", "blob": file, "ops": []string{"sign", "decrypt"}, "tags": map[string]string{"a": "b"}}
 	c.must("import", in, &done)
 	c.must("get", map[string]any{"name": "tenant"}, &again)
 	for what, k := range map[string]key{"imported": done, "read back": again} {
@@ -187,7 +188,7 @@ func TestKeyVaultClient(t *testing.T) {
 	}
 	c.refused("attestation", map[string]any{"name": "kek"}, 404, "KeyNotFound", "attest")
 
-	c.refusesAltered(in, blob)
+	c.refusesAltered(in, file)
 	c.seenByOurs(kek, done)
 }
 

@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package byok makes and reads what travels to a key vault: the transfer blob
-// (.byok file) and the packages that bring a vault's key exchange key (KEK) to
-// the offline side.
-//
-// # The transfer blob
-//
-// One JSON object, by the "Bring your own key specification" of Azure Key
-// Vault:
+// Package blob makes and reads transfer blobs (.byok files), in which a wrapped key goes
+// into a key vault: one JSON object, by the "Bring your own key specification" of Azure
+// Key Vault:
 //
 //	{
 //	  "schema_version": "1.0.0",
@@ -20,11 +15,9 @@
 //	  "generator": "free text"
 //	}
 //
-// The kid is the KEK's identifier with its version. The ciphertext is
-// RSA-OAEP(SHA-1, MGF1-SHA-1) of a fresh AES-256 key under the KEK, as long as
-// the KEK's modulus, followed by AES-KWP (RFC 5649) under that AES key of the
-// RSA key as PKCS#8 DER with all CRT members. See [Wrap] and [Unwrap].
-package byok
+// The kid is the KEK's identifier with its version. Package byok makes the ciphertext, on
+// the disconnected side, and opens it.
+package blob
 
 import (
 	"encoding/base64"
@@ -41,9 +34,9 @@ const (
 	Encryption    = "CKM_RSA_AES_KEY_WRAP"
 )
 
-// maxBlob bounds a transfer blob in bytes. A 4096-bit key under a 4096-bit KEK
+// maxSize bounds a transfer blob in bytes. A 4096-bit key under a 4096-bit KEK
 // takes some 4 KiB.
-const maxBlob = 64 << 10
+const maxSize = 64 << 10
 
 // Blob is a transfer blob.
 type Blob struct {
@@ -74,12 +67,12 @@ func Marshal(kid string, ciphertext []byte, generator string) ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// ParseBlob reads a transfer blob and returns it with its decoded ciphertext.
+// Parse reads a transfer blob and returns it with its decoded ciphertext.
 // Anything but the fields and words of the specification is refused
 // (KF-BYOK-FORMAT).
-func ParseBlob(data []byte) (*Blob, []byte, error) {
+func Parse(data []byte) (*Blob, []byte, error) {
 	var b Blob
-	if err := strictjson.Unmarshal(data, maxBlob, &b); err != nil {
+	if err := strictjson.Unmarshal(data, maxSize, &b); err != nil {
 		return nil, nil, control.BlobFormat.Refuse("this is not a transfer blob: %w", err)
 	}
 	for _, word := range []struct{ field, got, want string }{

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package byok
+package blob
 
 import (
 	"bytes"
@@ -31,7 +31,7 @@ func TestBlob(t *testing.T) {
 	if err != nil || string(data) != goldenBlob {
 		t.Fatalf("%s (%v)", data, err)
 	}
-	b, got, err := ParseBlob(data)
+	b, got, err := Parse(data)
 	if err != nil || !bytes.Equal(got, ciphertext) || b.Header.KID != kid || b.Generator != "keyferry; test" {
 		t.Fatalf("%+v, %x, %v", b, got, err)
 	}
@@ -61,7 +61,7 @@ func TestBlobRefused(t *testing.T) {
 		{"a ciphertext that is no text", `"-_8AAQ"`, `1`},
 		{"something behind it", "}\n", "}{}"},
 		{"cut", "}\n", ""},
-		{"too large", `test`, strings.Repeat("t", maxBlob)},
+		{"too large", `test`, strings.Repeat("t", maxSize)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if !strings.Contains(goldenBlob, test.old) {
@@ -69,13 +69,13 @@ func TestBlobRefused(t *testing.T) {
 			}
 			i := strings.LastIndex(goldenBlob, test.old)
 			bad := goldenBlob[:i] + test.new + goldenBlob[i+len(test.old):]
-			b, ciphertext, err := ParseBlob([]byte(bad))
+			b, ciphertext, err := Parse([]byte(bad))
 			if !control.Is(err, control.BlobFormat) || b != nil || ciphertext != nil {
 				t.Errorf("%v, want %s", err, control.BlobFormat.ID)
 			}
 		})
 	}
-	if _, _, err := ParseBlob(nil); !control.Is(err, control.BlobFormat) {
+	if _, _, err := Parse(nil); !control.Is(err, control.BlobFormat) {
 		t.Errorf("empty: %v", err)
 	}
 }
