@@ -10,7 +10,6 @@ import (
 
 	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/cli"
-	"keyferry/pkg/control"
 	"keyferry/pkg/dispatch"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/state"
@@ -19,25 +18,6 @@ import (
 
 // This file has the ends of an import and of a wrap, which are the same: by either, keys
 // are carried into the outbox.
-
-// CarryRequest is the part of a request that import and wrap share.
-type CarryRequest struct {
-	Exports
-	KEK, World string // packages; World may be empty: the pinned one
-	KEKPrint   string // the KEK's fingerprint, as a second person read it; may be empty
-	Retain     bool   // leave the keys extractable
-	DryRun     bool
-	Out        string // where the bundle is sealed to at once; may be empty
-	Tool       string // that goes on record, with its version
-	Access
-}
-
-// CarryResult is what an import or a wrap has done.
-type CarryResult struct {
-	Keys   []Carried   // by this run
-	Done   []*Key      // by an earlier run
-	Sealed *SealResult // nil unless asked for
-}
 
 // carrying is an import or a wrap on its way.
 type carrying struct {
@@ -96,16 +76,6 @@ func (c *carrying) check(exports []*export) error {
 func (c *carrying) done(result *CarryResult, k *Key) {
 	result.Done = append(result.Done, k)
 	c.io.Note("%s: %s by an earlier run", k.ID, k.Stage)
-}
-
-// recordWrap notes in a key's record by what it is wrapped for the KEK.
-func (c *carrying) recordWrap(e *export, token hsm.Info, by, mechanism string, verdicts []hsm.Verdict) {
-	print := c.kek.Fingerprint()
-	e.record.Token, e.record.KID, e.record.KEK, e.record.Verdicts = token, c.kek.KID(), &print, verdicts
-	e.record.WrappedBy, e.record.Mechanism = by, mechanism
-	if c.retain {
-		e.record.Warnings = append(e.record.Warnings, control.HSMRetained.ID)
-	}
 }
 
 func (c *carrying) openToken(ctx context.Context, access Access) (*hsm.Token, error) {

@@ -17,46 +17,6 @@ import (
 	"keyferry/pkg/state"
 )
 
-// ImportRequest says which keys go into the HSM, and how.
-type ImportRequest struct {
-	CarryRequest
-	Wrap             string   // WrapHSM, WrapSoftware, or empty
-	MicrosoftManaged bool     // keys of 1024 bits travel in their TPDs
-	Again            []string // keys that were sealed and never arrived
-	TryStore         bool     // a dry run may store a throw-away key
-}
-
-// Values of ImportRequest.Wrap. Without one the token wraps; a rehearsal takes
-// software where its token can't.
-const (
-	WrapHSM      = "hsm"
-	WrapSoftware = "software"
-)
-
-// Check refuses what can be seen on the command line.
-func (r ImportRequest) Check() error {
-	if err := r.check(); err != nil {
-		return err
-	}
-	for _, id := range r.Again {
-		if !slices.Contains(r.IDs, id) {
-			return control.CommandLine.Refuse("--again %s names no key of this import", control.Quote(id)).
-				WithHint("give its TPD too: --tpd-file-path TPD --key-identifier %s", control.Plain(id))
-		}
-	}
-	if r.Wrap != "" && r.Wrap != WrapHSM && r.Wrap != WrapSoftware {
-		return control.CommandLine.Refuse("--wrap is hsm or software, not %s", control.Quote(r.Wrap))
-	}
-	if r.KeylessPassword == FreshPassword && r.MicrosoftManaged {
-		return control.CommandLine.Refuse("--keyless-password fresh does not go with --microsoft-managed").
-			WithHint("a TPD that holds its key never travels with its password: import these keys apart, or export their domains again under a password of their own")
-	}
-	return nil
-}
-
-// SoftwareWrap names what byok.Wrap does.
-const SoftwareWrap = "RSA-OAEP (SHA-1), AES-256-KWP"
-
 // incoming is a key on its way into the token.
 type incoming struct {
 	*export

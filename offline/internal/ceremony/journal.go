@@ -319,6 +319,22 @@ func (j *Journal) Key(id string) *Key {
 	return j.Keys[i]
 }
 
+// checkOthers refuses keys that the ledger knows under another identifier, and
+// GUIDs that it knows of another key.
+func (j *Journal) checkOthers(exports []*export) error {
+	for _, k := range j.Keys {
+		for _, e := range exports {
+			switch {
+			case k.Key == e.fingerprint && k.ID != e.id:
+				return control.ImportExists.Refuse("this key was imported already, as %s", k.ID)
+			case k.Key != e.fingerprint && k.SLC == e.GUID():
+				return control.TPDGUIDUnique.Refuse("%s and %s, which was imported before, are different keys with one GUID, %s", e.id, k.ID, k.SLC)
+			}
+		}
+	}
+	return nil
+}
+
 // LastKEK is the KEK that keys are wrapped for; zero if there is none yet.
 func (j *Journal) LastKEK() KEKTaken {
 	if len(j.KEKs) == 0 {

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"keyferry/bundle"
+	"keyferry/offline/internal/hsm"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
@@ -89,6 +91,63 @@ func (c *carrying) staged(e *export) Imported {
 		record.Wrapped, record.Retained, record.KEKPrint = fingerprint.Of(e.ciphertext), c.retain, e.record.KEK
 	}
 	return record
+}
+
+// Record is key.json: what was found and done, for the record. Nothing in it is
+// secret.
+type Record struct {
+	Format      string         `json:"format"`
+	Tool        string         `json:"tool"` // and its version
+	ID          string         `json:"id"`
+	Disposition string         `json:"disposition"` // a Microsoft-managed key has neither token nor KEK
+	Time        time.Time      `json:"time"`
+	Report      any            `json:"tpd"`
+	Token       hsm.Info       `json:"token"`
+	Import      string         `json:"imported_by"` // the PKCS#11 call; empty of a key that was in the token
+	Attributes  hsm.Attributes `json:"attributes"`  // as the token reports them
+	KID         string         `json:"kid"`         // of the KEK
+	WrappedBy   string         `json:"wrapped_by"`  // token or software
+	Mechanism   string         `json:"mechanism"`
+	Verdicts    []hsm.Verdict  `json:"wrap_verdicts"`
+	Warnings    []string       `json:"warnings"` // IDs of controls that hold only weakly, or were overridden
+
+	KEK             *fingerprint.Fingerprint `json:"kek"`               // of its PKIX DER; null for a Microsoft-managed key
+	OneTimePassword bool                     `json:"one_time_password"` // of the keyless TPD
+}
+
+// newRecord is the record before the token has to do with the key.
+func (e *export) newRecord(tool string, around *surroundings) Record {
+	warnings := []string{}
+	for _, f := range e.Report().Findings {
+		warnings = append(warnings, f.Control)
+	}
+	slices.Sort(warnings)
+	disposition := bundle.DispositionHSM
+	if e.managed {
+		disposition = bundle.DispositionMicrosoftManaged
+	}
+	return Record{
+		Format: "keyferry-key-v2", Tool: tool, ID: e.id, Disposition: disposition, Time: time.Now().UTC().Truncate(time.Second),
+		Report: e.Report(), Verdicts: []hsm.Verdict{}, OneTimePassword: e.oneTime != nil,
+		Warnings: append(slices.Compact(warnings), around.Warnings...),
+	}
+}
+
+// Carried is a key that was carried, for people.
+type Carried struct {
+	Record
+	Bits int    `json:"-"`
+	SLC  string `json:"-"`
+}
+
+// recordWrap notes in a key's record by what it is wrapped for the KEK.
+func (c *carrying) recordWrap(e *export, token hsm.Info, by, mechanism string, verdicts []hsm.Verdict) {
+	print := c.kek.Fingerprint()
+	e.record.Token, e.record.KID, e.record.KEK, e.record.Verdicts = token, c.kek.KID(), &print, verdicts
+	e.record.WrappedBy, e.record.Mechanism = by, mechanism
+	if c.retain {
+		e.record.Warnings = append(e.record.Warnings, control.HSMRetained.ID)
+	}
 }
 
 // maxLedger is the room, in bytes, that a bundle keeps for the copy of the ledger.

@@ -15,15 +15,6 @@ import (
 	"keyferry/pkg/state"
 )
 
-// WrapRequest says which keys, in the HSM already, are wrapped for their TPDs.
-type WrapRequest struct {
-	CarryRequest
-	Names []hsm.Name // of the keys in the HSM, one for each TPD
-}
-
-// Check refuses what can be seen on the command line.
-func (r WrapRequest) Check() error { return r.check() }
-
 // outgoing is a key that was in the token before.
 type outgoing struct {
 	*export
