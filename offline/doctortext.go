@@ -10,6 +10,7 @@ import (
 
 	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/machine"
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/inspect"
@@ -83,7 +84,7 @@ func (f hsmFinding) describe(w *strings.Builder, verbose bool) {
 	}
 }
 
-func describeLogin(t hsm.Slot) string {
+func describeLogin(t module.Slot) string {
 	text := "by PIN"
 	switch {
 	case !t.NeedPIN:
@@ -91,7 +92,7 @@ func describeLogin(t hsm.Slot) string {
 	case t.PINPad:
 		text = "at its PIN pad (--hsm-pin-pad), or by PIN"
 	}
-	if t.PIN != hsm.TriesUntold {
+	if t.PIN != module.TriesUntold {
 		text += "\n" + string(t.PIN)
 	}
 	return text

@@ -13,6 +13,7 @@ import (
 
 	"keyferry/bundle"
 	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
@@ -102,7 +103,7 @@ type Record struct {
 	Disposition string         `json:"disposition"` // a Microsoft-managed key has neither token nor KEK
 	Time        time.Time      `json:"time"`
 	Report      any            `json:"tpd"`
-	Token       hsm.Info       `json:"token"`
+	Token       module.Info    `json:"token"`
 	Import      string         `json:"imported_by"` // the PKCS#11 call; empty of a key that was in the token
 	Attributes  hsm.Attributes `json:"attributes"`  // as the token reports them
 	KID         string         `json:"kid"`         // of the KEK
@@ -141,7 +142,7 @@ type Carried struct {
 }
 
 // recordWrap notes in a key's record by what it is wrapped for the KEK.
-func (c *carrying) recordWrap(e *export, token hsm.Info, by, mechanism string, verdicts []hsm.Verdict) {
+func (c *carrying) recordWrap(e *export, token module.Info, by, mechanism string, verdicts []hsm.Verdict) {
 	print := c.kek.Fingerprint()
 	e.record.Token, e.record.KID, e.record.KEK, e.record.Verdicts = token, c.kek.KID(), &print, verdicts
 	e.record.WrappedBy, e.record.Mechanism = by, mechanism

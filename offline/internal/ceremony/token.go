@@ -132,8 +132,8 @@ func (t TokenSettings) Open(ctx context.Context, io *cli.IO, s *state.State, acc
 // is shown before its PIN is asked for.
 func (t TokenSettings) Login(ctx context.Context, io *cli.IO, access Access) (token *hsm.Token, err error) {
 	pins := access.PIN
+	choice := module.Choice{Module: t.Module, TokenLabel: t.Label, TokenSerial: t.Serial, Parameters: t.Parameters, Signs: t.Signer == SignerHSM, Tell: io.Note}
 	cfg := hsm.Config{
-		Module: t.Module, TokenLabel: t.Label, TokenSerial: t.Serial, Parameters: t.Parameters,
 		Officer: func() ([]byte, error) {
 			io.Note("the HSM wants its administrator or security officer for this")
 			return access.Officer.ReadOne(ctx, io)
@@ -150,30 +150,31 @@ func (t TokenSettings) Login(ctx context.Context, io *cli.IO, access Access) (to
 		}
 	}()
 	if t.URI != "" {
-		if cfg.TokenURI, err = module.ParseURI(t.URI); err != nil {
+		if choice.TokenURI, err = module.ParseURI(t.URI); err != nil {
 			return nil, err
 		}
 	}
-	slot, err := hsm.Find(cfg, t.Signer == SignerHSM)
+	chosen, err := module.Choose(choice)
 	if err != nil {
 		return nil, err
 	}
-	if slot.PIN != hsm.TriesUntold {
-		io.Warn("the token %s tells: %s", control.Quote(slot.Label), slot.PIN)
+	if chosen.PIN != module.TriesUntold {
+		io.Warn("the token %s tells: %s", control.Quote(chosen.Label), chosen.PIN)
 	}
+	var pin []byte
 	switch {
 	case !pins.Given() && t.PINPad:
-		io.Note("enter the PIN at the PIN pad of the token %s", control.Quote(slot.Label))
-	case !pins.Given() && !slot.NeedPIN:
-		io.Detail("the token %s asks for no PIN", control.Quote(slot.Label))
+		io.Note("enter the PIN at the PIN pad of the token %s", control.Quote(chosen.Label))
+	case !pins.Given() && !chosen.NeedPIN:
+		io.Detail("the token %s asks for no PIN", control.Quote(chosen.Label))
 	default:
-		if cfg.PIN, err = pins.ReadOne(ctx, io); err != nil {
-			slot.Close()
+		if pin, err = pins.ReadOne(ctx, io); err != nil {
+			chosen.Close()
 			return nil, err
 		}
-		defer clear(cfg.PIN)
+		defer clear(pin)
 	}
-	if token, err = slot.Open(cfg.PIN); err != nil {
+	if token, err = hsm.Open(chosen, cfg, pin); err != nil {
 		return nil, err
 	}
 	swept, err := token.Sweep()

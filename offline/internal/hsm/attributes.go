@@ -5,6 +5,7 @@ package hsm
 import (
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -56,7 +57,7 @@ func (t *Token) inspect(h pkcs11.ObjectHandle, want protection) (Attributes, err
 	}
 	got, err := t.ask(h, types...) // in one call: SoftHSM reads a stored object's file again for each
 	if err != nil {
-		return a, failed("say how it protects the private key", err)
+		return a, module.Failed("say how it protects the private key", err)
 	}
 	for i, f := range fields {
 		if len(got[i]) != 1 && f.decides {
@@ -87,7 +88,7 @@ func (t *Token) hides(h pkcs11.ObjectHandle) error {
 			clear(got[0].Value)
 			return control.HSMAttributes.Refuse("the token gives out attribute 0x%X of the private key, a secret component", part)
 		case gone(err) || is(err, lost...):
-			return failed("say that a private key's components are secret", err)
+			return module.Failed("say that a private key's components are secret", err)
 		}
 	}
 	return nil

@@ -48,16 +48,16 @@ func lacking(files ...string) error {
 	return nil
 }
 
-func softHSMToken(t *testing.T, _ string) (Config, func(cryptoki) cryptoki) {
+func softHSMToken(t *testing.T, _ string) (module.Choice, func(cryptoki) cryptoki) {
 	path, _ := softHSM(t, t.TempDir())
 	if err := module.MakeSoftHSMToken(path, testLabel, testPIN, testSOPIN); err != nil {
 		t.Fatal(err)
 	}
-	return Config{Module: path, TokenLabel: testLabel, PIN: testPIN}, asItIs
+	return module.Choice{Module: path, TokenLabel: testLabel}, asItIs
 }
 
 // exactFake lays over SoftHSM 2.6.1 the one-step wrap of later versions.
-func exactFake(t *testing.T, _ string) (Config, func(cryptoki) cryptoki) {
+func exactFake(t *testing.T, _ string) (module.Choice, func(cryptoki) cryptoki) {
 	cfg, _ := softHSMToken(t, "")
 	return cfg, func(ck cryptoki) cryptoki {
 		return &fake{cryptoki: ck, wrapKey: func(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, kek, key pkcs11.ObjectHandle) ([]byte, error) {
@@ -105,9 +105,9 @@ func (t *Token) read(h pkcs11.ObjectHandle) (*rsa.PrivateKey, error) {
 	return byok.ParsePKCS8(der[:length])
 }
 
-func nssToken(t *testing.T, packages string) (Config, func(cryptoki) cryptoki) {
-	const module = "/usr/lib/x86_64-linux-gnu/libsoftokn3.so"
-	if err := lacking(module, "certutil"); err != nil {
+func nssToken(t *testing.T, packages string) (module.Choice, func(cryptoki) cryptoki) {
+	const path = "/usr/lib/x86_64-linux-gnu/libsoftokn3.so"
+	if err := lacking(path, "certutil"); err != nil {
 		cannotHave(t, packages, err)
 	}
 	dir := t.TempDir()
@@ -116,24 +116,24 @@ func nssToken(t *testing.T, packages string) (Config, func(cryptoki) cryptoki) {
 		t.Fatal(err)
 	}
 	run(t, nil, "certutil", "-N", "-d", "sql:"+dir, "-f", pin)
-	return Config{
-		Module: module, TokenLabel: "NSS Certificate DB", PIN: testPIN,
+	return module.Choice{
+		Module: path, TokenLabel: "NSS Certificate DB",
 		Parameters: fmt.Sprintf("configdir='sql:%s' certPrefix='' keyPrefix='' secmod='secmod.db' flags=''", dir),
 	}, asItIs
 }
 
 // opencryptokiToken brings up the soft token. It keeps state in /var/lib and in
 // shared memory, so all is done in namespaces of its own.
-func opencryptokiToken(t *testing.T, packages string) (Config, func(cryptoki) cryptoki) {
-	const module = "/usr/lib/x86_64-linux-gnu/pkcs11/libopencryptoki.so"
-	if err := lacking(module, "/usr/sbin/pkcsslotd", "pkcsconf", "unshare"); err != nil {
+func opencryptokiToken(t *testing.T, packages string) (module.Choice, func(cryptoki) cryptoki) {
+	const path = "/usr/lib/x86_64-linux-gnu/pkcs11/libopencryptoki.so"
+	if err := lacking(path, "/usr/sbin/pkcsslotd", "pkcsconf", "unshare"); err != nil {
 		cannotHave(t, packages, err)
 	}
 	if err := exec.Command("unshare", "-m", "-i", "-p", "-f", "--mount-proc", "true").Run(); err != nil {
 		cannotHave(t, packages, fmt.Errorf("namespaces of its own need root: unshare: %w", err))
 	}
 	if !inside(t, "unshare", "-m", "-i", "-p", "-f", "--mount-proc") {
-		return Config{}, nil
+		return module.Choice{}, nil
 	}
 	conf := filepath.Join(t.TempDir(), "conf")
 	if err := os.WriteFile(conf, []byte("version opencryptoki-3.1\nslot 3\n{\nstdll = libpkcs11_sw.so\n}\n"), 0o600); err != nil {
@@ -150,18 +150,18 @@ printf '87654321\nkeyferry\n' | pkcsconf -I -c 3 || test $? = 1
 pkcsconf -P -c 3 -S 87654321 -n 27182818
 pkcsconf -u -c 3 -S 27182818 -n 31415926
 `), "sh", "-s", conf)
-	return Config{Module: module, TokenLabel: "keyferry", PIN: testPIN}, asItIs
+	return module.Choice{Module: path, TokenLabel: "keyferry"}, asItIs
 }
 
 // tpm2Token brings up a TPM in software, and a token in it.
-func tpm2Token(t *testing.T, packages string) (Config, func(cryptoki) cryptoki) {
-	const module = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so"
+func tpm2Token(t *testing.T, packages string) (module.Choice, func(cryptoki) cryptoki) {
+	const path = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so"
 	const library = "/usr/lib/x86_64-linux-gnu/libtss2-tcti-"
-	if err := lacking(module, library+"swtpm.so.0", library+"tabrmd.so.0", "swtpm", "tpm2-abrmd", "tpm2_getrandom", "tpm2_ptool", "dbus-run-session"); err != nil {
+	if err := lacking(path, library+"swtpm.so.0", library+"tabrmd.so.0", "swtpm", "tpm2-abrmd", "tpm2_getrandom", "tpm2_ptool", "dbus-run-session"); err != nil {
 		cannotHave(t, packages, err)
 	}
 	if !inside(t, "dbus-run-session", "--") {
-		return Config{}, nil
+		return module.Choice{}, nil
 	}
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "sock")
@@ -177,7 +177,7 @@ func tpm2Token(t *testing.T, packages string) (Config, func(cryptoki) cryptoki) 
 	await(t, func() error { return exec.Command("tpm2_getrandom", "--hex", "1").Run() })
 	run(t, nil, "tpm2_ptool", "init", "--path", dir)
 	run(t, nil, "tpm2_ptool", "addtoken", "--pid", "1", "--sopin", string(testSOPIN), "--userpin", string(testPIN), "--label", "keyferry", "--path", dir)
-	return Config{Module: module, TokenLabel: "keyferry", PIN: testPIN}, asItIs
+	return module.Choice{Module: path, TokenLabel: "keyferry"}, asItIs
 }
 
 // inside reports whether the test runs inside the wrapper; if not, it runs

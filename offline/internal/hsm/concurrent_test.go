@@ -16,6 +16,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -24,7 +25,7 @@ import (
 const childImport = "KEYFERRY_TEST_IMPORT"
 
 type importTask struct {
-	Config
+	module.Choice
 	Vector, Label string
 }
 
@@ -86,7 +87,7 @@ func beImporter(t *testing.T, text string) {
 	if err := json.Unmarshal([]byte(text), &task); err != nil {
 		t.Fatal(err)
 	}
-	token, err := Open(task.Config)
+	token, err := open(task.Choice, testPIN)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +204,7 @@ func keepAtOnce(t *testing.T, tasks ...importTask) (kept int) {
 // run does not go on where there are two that should be one. Then it removes
 // them.
 func countPairs(t *testing.T, task importTask, both bool) int {
-	token, err := Open(task.Config)
+	token, err := open(task.Choice, testPIN)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,14 +234,14 @@ func countPairs(t *testing.T, task importTask, both bool) int {
 
 // A process can have a token of each of two modules, and use them at once.
 func TestTwoModules(t *testing.T) {
-	configs := make([]Config, 2)
+	configs := make([]module.Choice, 2)
 	configs[0], _ = nssToken(t, "libnss3 libnss3-tools")
 	configs[1], _ = softHSMToken(t, "")
 	key := vectorKey(t, "contoso-mode2")
 	var group sync.WaitGroup
 	failures := make([]error, len(configs))
 	for i, cfg := range configs {
-		token, err := Open(cfg)
+		token, err := open(cfg, testPIN)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,12 +8,13 @@ import (
 	"slices"
 
 	"github.com/miekg/pkcs11"
+
+	"keyferry/offline/internal/module"
 )
 
 // cryptoki is the edge to the token: the calls of a [module] that a Token
 // makes. Tests put a fake in its place that fails where a real token rarely does.
 type cryptoki interface {
-	GetSlotList(tokenPresent bool) ([]uint, error)
 	GetTokenInfo(slot uint) (pkcs11.TokenInfo, error)
 	Login(sh pkcs11.SessionHandle, user uint, pin string) error
 	LoginAtPad(pkcs11.SessionHandle) error
@@ -45,7 +46,7 @@ type cryptoki interface {
 func (t *Token) destroy(h pkcs11.ObjectHandle, err *error) {
 	delete(t.temporary, h)
 	if e := t.ck.DestroyObject(t.session, h); e != nil && *err == nil {
-		*err = failed("destroy a session object", e)
+		*err = module.Failed("destroy a session object", e)
 	}
 }
 

@@ -63,7 +63,7 @@ const testKey = "contoso"
 
 // faultBed is a token on which imports go wrong.
 type faultBed struct {
-	cfg      Config
+	cfg      module.Choice
 	key, kek *rsa.PrivateKey
 	trial    *trial
 	pair     *rsa.PrivateKey // stands for the pair that the token would make each time
@@ -78,7 +78,7 @@ func newFaultBed(t *testing.T) *faultBed {
 	whole, der := vectorOfLength(t, true)
 	kek := vectorKey(t, "contoso-anyone")
 	return &faultBed{
-		cfg: Config{Module: path, TokenLabel: testLabel, PIN: testPIN},
+		cfg: module.Choice{Module: path, TokenLabel: testLabel},
 		key: whole, kek: kek, trial: &trial{key: whole, der: der, kek: kek}, pair: vectorKey(t, "contoso-utf16"),
 	}
 }
@@ -86,7 +86,7 @@ func newFaultBed(t *testing.T) *faultBed {
 // open opens the token, as a run finds it.
 func (b *faultBed) open(t *testing.T) *Token {
 	t.Helper()
-	token, err := Open(b.cfg)
+	token, err := open(b.cfg, testPIN)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func (b *faultBed) runFaulty(t *testing.T, at int, how fault, run func(*Token) e
 		p := recover()
 		// Without Token.Close, which a killed process does not reach: the
 		// session's objects end, the token's stay.
-		token.found.Close()
+		token.chosen.Close()
 		if calls = len(f.names); at > 0 && at <= calls {
 			name = f.names[at-1]
 		}

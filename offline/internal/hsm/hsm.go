@@ -61,13 +61,9 @@
 package hsm
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 
-	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
 
 	"keyferry/offline/internal/module"
@@ -75,50 +71,27 @@ import (
 	"keyferry/pkg/secret"
 )
 
-// Config says which token to open. What is given of TokenLabel, TokenSerial and
-// TokenURI must all fit one token, and only one.
+// Config says how an open token speaks to the run that opened it.
 type Config struct {
-	Module      string // path of the PKCS#11 module, as by FindModule
-	TokenLabel  string
-	TokenSerial string
-	TokenURI    *module.URI
-	PIN         []byte // the user PIN, for Open; the caller clears it after. Empty for a PIN pad
-	Parameters  string // what the module takes at C_Initialize, such as NSS's configdir=…; usually empty
-
 	// Officer asks for the secret of the second role, the administrator or
 	// security officer, when a token wants it to make or destroy keys. It is
 	// called once at most. Nil: there is none.
-	Officer func() ([]byte, error) `json:"-"`
+	Officer func() ([]byte, error)
 	// Tell tells a person what takes long and what went wrong on the side. Nil: nobody.
-	Tell func(format string, args ...any) `json:"-"`
+	Tell func(format string, args ...any)
 	// Step is told what the token is asked to do next, as what follows "to"; empty
 	// at the end. A token may take its time, and a call to its module can't be broken off. Nil: nobody is.
-	Step func(name string) `json:"-"`
+	Step func(name string)
 	// Context ends a run between two steps. Nil: nothing does.
-	Context context.Context `json:"-"`
-}
-
-func (cfg *Config) tell(format string, args ...any) {
-	if cfg.Tell != nil {
-		cfg.Tell(format, args...)
-	}
-}
-
-// Info describes a token, in its own words.
-type Info struct {
-	Module       string `json:"module"` // path
-	Manufacturer string `json:"manufacturer"`
-	Model        string `json:"model"`
-	Label        string `json:"label"`
-	Serial       string `json:"serial"` // empty where the token does not tell
-	Firmware     string `json:"firmware"`
+	Context context.Context
 }
 
 // Token is an open token with its user logged in. It serves one goroutine.
 type Token struct {
+	cfg     Config
 	ck      cryptoki
 	session pkcs11.SessionHandle
-	found   *Found // as it was before the login
+	chosen  *module.Chosen // as it was before the login
 
 	objects   []object                     // the token's keys, once listed
 	listed    bool                         // whether objects holds
@@ -131,141 +104,46 @@ type Token struct {
 	ways      []Verdict                    // of the first importWays, as far as they were tried
 }
 
-// Found is a token that was chosen and is not open yet. Its module is loaded and
-// initialised: Open or Close ends it.
-type Found struct {
-	Slot
-	cfg      Config
-	module   *module.Module
-	crypto11 *crypto11.Context // nil where crypto11 can't open the token
-	flags    uint              // of the token
-}
-
-// Find loads the module and describes the one token that cfg chooses, without a
-// login. Refuses as [Open] does before it tries the PIN, so that none is asked for
-// in vain. Where signs is true the token is to sign bundles.
-func Find(cfg Config, signs bool) (found *Found, err error) {
-	f := &Found{cfg: cfg}
-	if _, fault := module.Open(cfg.Module); fault == "" && signs && cfg.Parameters == "" {
-		f.crypto11 = share(&cfg) // first: it insists on initialising the module
-	}
-	if f.module, err = module.Load(cfg.Module, cfg.Parameters); err != nil {
-		return nil, err
-	}
-	slot, info, err := choose(f.module, &cfg)
-	if err == nil {
-		f.Slot, f.flags = *slotOf(cfg.Module, slot, &info), info.Flags
-		err = admissible(&info)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// share has crypto11 initialise the module and open the token, to sign. It gets no
-// PIN: the session that logs in is the Token's. Nil where it can't: it panics on a
-// token of one session.
-func share(cfg *Config) (shared *crypto11.Context) {
-	defer func() { _ = recover() }()
-	label := cfg.TokenLabel
-	if cfg.TokenURI != nil {
-		label = cmp.Or(label, cfg.TokenURI.Token)
-	}
-	choice := crypto11.Config{Path: module.Loaded(cfg.Module), TokenLabel: label, MaxSessions: 2, LoginNotSupported: true}
-	if serial := told(cfg.TokenSerial); serial != "" {
-		choice.TokenLabel, choice.TokenSerial = "", serial
-	}
-	shared, err := crypto11.Configure(&choice)
-	if err != nil {
-		return nil
-	}
-	return shared
-}
-
-// Close unloads the module. What a module answers to that changes nothing any
-// more: it is told, and no error.
-func (f *Found) Close() {
-	if f.module == nil {
-		return
-	}
-	var err error
-	if f.crypto11 != nil {
-		err = f.crypto11.Close() // which finalises the module, unless each user has a module of its own
-	}
-	if e := f.module.Unload(); !is(e, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED) {
-		err = errors.Join(err, e)
-	}
-	if err != nil {
-		f.cfg.tell("the PKCS#11 module did not end in order; what was done in the HSM is done: %v", err)
-	}
-	f.module, f.crypto11 = nil, nil
-}
-
-// Open logs in to the one token that cfg chooses. The PIN is tried once, and
-// only on that token. Refusals, all of class Environment: KF-HSM-MODULE,
-// KF-HSM-NO-TOKEN, KF-HSM-TOKEN-LABEL, KF-HSM-TOKEN-TWICE, KF-HSM-PIN,
-// KF-HSM-PIN-LOCKED, KF-HSM-CALL. A process can have one Token of a module open
-// at a time.
-func Open(cfg Config) (*Token, error) {
-	f, err := Find(cfg, true)
-	if err != nil {
-		return nil, err
-	}
-	return f.Open(cfg.PIN)
-}
-
-// Open is the function Open, of the token that was found.
-func (f *Found) Open(pin []byte) (t *Token, err error) {
-	defer func() {
-		if err != nil {
-			f.Close()
-		}
-	}()
-	if err := f.needs(pin); err != nil {
-		return nil, err
-	}
-	t = &Token{ck: f.module, found: f, temporary: map[pkcs11.ObjectHandle]bool{}}
+// Open logs in to the token that was chosen, which it closes if that fails. The PIN
+// is tried once; it is empty for a PIN pad, and the caller clears it after. Refusals,
+// all of class Environment: KF-HSM-PIN, KF-HSM-PIN-LOCKED, KF-HSM-CALL.
+func Open(chosen *module.Chosen, cfg Config, pin []byte) (t *Token, err error) {
+	t = &Token{cfg: cfg, ck: chosen, chosen: chosen, temporary: map[pkcs11.ObjectHandle]bool{}}
 	t.next("log in")
-	const flags = pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION
-	t.session, err = f.module.OpenSession(f.ID, flags)
-	if is(err, pkcs11.CKR_SESSION_COUNT) && f.crypto11 != nil { // crypto11 has taken the last
-		_ = f.crypto11.Close() // the module is started anew
-		f.crypto11 = nil
-		if err = f.module.Start(f.cfg.Parameters); err == nil || is(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
-			t.session, err = f.module.OpenSession(f.ID, flags)
-		}
-	}
-	if err == nil {
+	if t.session, err = chosen.NewSession(); err == nil {
 		err = t.login(pin)
-	} else {
-		err = failed("open a session", err)
 	}
 	if err != nil {
 		t.next("")
+		chosen.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-// needs refuses a login without a PIN, before it is tried.
-func (f *Found) needs(pin []byte) error {
-	if len(pin) > 0 || !f.NeedPIN || f.PINPad {
+// login logs the user in, by one try. A token that asks for none is spared it.
+func (t *Token) login(pin []byte) (err error) {
+	switch {
+	case len(pin) > 0:
+		var text string // the library asks for one
+		secret.Do(func() { text = string(pin) })
+		err = t.ck.Login(t.session, pkcs11.CKU_USER, text)
+	case t.chosen.PINPad:
+		err = t.ck.LoginAtPad(t.session)
+	case t.chosen.NeedPIN: // some tokens take no PIN for a wish to be asked at a keypad of their own
+		return control.HSMPIN.Refuse("the PIN for token %s is empty, and the token has no PIN pad", control.Quote(t.chosen.Label))
+	}
+	if err == nil || is(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
 		return nil
 	}
-	// Some tokens take no PIN for a wish to be asked at a keypad of their own.
-	return control.HSMPIN.Refuse("the PIN for token %s is empty, and the token has no PIN pad", control.Quote(f.Label))
+	return t.chosen.LoginFailed(t.ck, err)
 }
 
 // Info describes the token.
-func (t *Token) Info() Info { return t.found.Info }
+func (t *Token) Info() module.Info { return t.chosen.Info }
 
-// Slot describes the token as it was before the login.
-func (t *Token) Slot() Slot { return t.found.Slot }
-
-// Module is the token's module, to ask it about itself.
-func (t *Token) Module() *module.Module { return t.found.module }
+// Chosen is the token as it was before the login, with its module.
+func (t *Token) Chosen() *module.Chosen { return t.chosen }
 
 // Close ends the session, with which all session objects end, logs out and
 // unloads the module. The Token and what came from it are then of no use.
@@ -275,26 +153,25 @@ func (t *Token) Close() error {
 		return nil
 	}
 	t.next("")
-	err := t.ck.CloseSession(t.session)
-	if err != nil {
-		t.found.cfg.tell("the HSM did not end the session in order; what was done in it is done: %v", err)
+	if err := t.ck.CloseSession(t.session); err != nil && t.cfg.Tell != nil {
+		t.cfg.Tell("the HSM did not end the session in order; what was done in it is done: %v", err)
 	}
 	t.ck = nil
-	t.found.Close()
+	t.chosen.Close()
 	return nil
 }
 
 // next tells what is done next.
 func (t *Token) next(name string) {
-	if t.found != nil && t.found.cfg.Step != nil {
-		t.found.cfg.Step(name)
+	if t.cfg.Step != nil {
+		t.cfg.Step(name)
 	}
 }
 
 // interrupted refuses to begin something where the run was interrupted. What is
 // begun is brought to its end, or taken back.
 func (t *Token) interrupted() error {
-	if t.found == nil || t.found.cfg.Context == nil || t.found.cfg.Context.Err() == nil {
+	if t.cfg.Context == nil || t.cfg.Context.Err() == nil {
 		return nil
 	}
 	return control.Interrupted.Refuse("interrupted before the next step in the HSM")
@@ -304,11 +181,11 @@ func (t *Token) interrupted() error {
 // second role where the token wants that.
 func (t *Token) asOfficer(do func() error) error {
 	err := do()
-	if !is(err, pkcs11.CKR_USER_NOT_LOGGED_IN) || t.officer || t.found.cfg.Officer == nil {
+	if !is(err, pkcs11.CKR_USER_NOT_LOGGED_IN) || t.officer || t.cfg.Officer == nil {
 		return err
 	}
 	t.officer = true
-	pin, e := t.found.cfg.Officer()
+	pin, e := t.cfg.Officer()
 	if e != nil {
 		return errors.Join(err, e)
 	}
@@ -316,7 +193,7 @@ func (t *Token) asOfficer(do func() error) error {
 	var text string // the library asks for one
 	secret.Do(func() { text = string(pin) })
 	if e := t.ck.Login(t.session, pkcs11.CKU_SO, text); e != nil && !is(e, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
-		return control.HSMPIN.Refuse("the token %s does not accept the secret of its administrator or security officer, which was tried once: %w", control.Quote(t.found.Label), e).
+		return control.HSMPIN.Refuse("the token %s does not accept the secret of its administrator or security officer, which was tried once: %w", control.Quote(t.chosen.Label), e).
 			WithHint("check that secret (--hsm-so-pin-file); an HSM in a network wants a second of rest before the next try")
 	}
 	return do()
@@ -331,7 +208,7 @@ func (t *Token) readyToStore() error {
 	err := t.asOfficer(t.MakeNothing)
 	var refusal *control.Refusal
 	if errors.As(err, &refusal) || is(err, pkcs11.CKR_USER_NOT_LOGGED_IN) {
-		return failed("make a key", err)
+		return module.Failed("make a key", err)
 	}
 	return nil
 }
@@ -342,26 +219,3 @@ func (t *Token) MakeNothing() error {
 	_, err := t.ck.CreateObject(t.session, template{attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)})
 	return err
 }
-
-func infoOf(path string, info *pkcs11.TokenInfo) Info {
-	return Info{
-		Module:       path,
-		Manufacturer: filled(info.ManufacturerID),
-		Model:        filled(info.Model),
-		Label:        filled(info.Label),
-		Serial:       told(filled(info.SerialNumber)),
-		Firmware:     fmt.Sprintf("%d.%d", info.FirmwareVersion.Major, info.FirmwareVersion.Minor),
-	}
-}
-
-// told is a serial number; empty for what a module says while it knows none.
-func told(serial string) string {
-	if strings.EqualFold(serial, "unknown") {
-		return ""
-	}
-	return serial
-}
-
-// filled takes off what a field is filled up with: blanks by the standard,
-// zeros by tpm2-pkcs11.
-func filled(field string) string { return strings.TrimRight(field, " \x00") }

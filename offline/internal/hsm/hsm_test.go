@@ -43,8 +43,8 @@ func TestOpen(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	path, _ := softHSM(t, t.TempDir())
-	open := func(path, label, pin string) error {
-		token, err := Open(Config{Module: path, TokenLabel: label, PIN: []byte(pin)})
+	try := func(path, label, pin string) error {
+		token, err := open(module.Choice{Module: path, TokenLabel: label}, []byte(pin))
 		if err == nil {
 			t.Error("opened", token.Close())
 		}
@@ -54,8 +54,8 @@ func TestOpenRefuses(t *testing.T) {
 	if err := os.WriteFile(text, []byte("no library"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, open(text, testLabel, string(testPIN)), control.HSMModule)
-	refused(t, open(path, testLabel, string(testPIN)), control.HSMNoToken)
+	refused(t, try(text, testLabel, string(testPIN)), control.HSMModule)
+	refused(t, try(path, testLabel, string(testPIN)), control.HSMNoToken)
 
 	create := func(label string) {
 		t.Helper()
@@ -64,9 +64,9 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 	create(testLabel)
-	refused(t, open(path, "another", string(testPIN)), control.HSMTokenLabel)
+	refused(t, try(path, "another", string(testPIN)), control.HSMTokenLabel)
 	for _, pin := range []string{"00000000", "", "1", strings.Repeat("9", 300)} {
-		err := open(path, testLabel, pin)
+		err := try(path, testLabel, pin)
 		refused(t, err, control.HSMPIN)
 		if pin == "00000000" && strings.Contains(err.Error(), pin) {
 			t.Errorf("the PIN is in the message: %v", err)
@@ -90,7 +90,7 @@ func TestOpenRefuses(t *testing.T) {
 	if err := errors.Join(m.InitToken(slots[len(slots)-1], string(testSOPIN), testLabel), m.Unload()); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, open(path, testLabel, string(testPIN)), control.HSMTokenTwice)
+	refused(t, try(path, testLabel, string(testPIN)), control.HSMTokenTwice)
 }
 
 func TestEnvironmentClass(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/control"
 	"keyferry/pkg/secret"
@@ -67,7 +68,7 @@ func (t *Token) Keeps() (bool, error) {
 			keeps = len(told[0]) != 1 || told[0][0] != 0
 		}
 		if err := errors.Join(err, t.ck.DestroyObject(t.session, h)); err != nil {
-			return false, failed("destroy a public key that it made", err)
+			return false, module.Failed("destroy a public key that it made", err)
 		}
 	}
 	t.keeps = &keeps
@@ -90,7 +91,7 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 		return nil, err
 	}
 	if keeps, err := t.Keeps(); err != nil || keeps {
-		return nil, cmp.Or(err, error(NoWay(t.found.Slot, []Verdict{{Mechanism: "a session object", Reason: "the token keeps all it is given"}})))
+		return nil, cmp.Or(err, error(NoWay(t.chosen.Slot, []Verdict{{Mechanism: "a session object", Reason: "the token keeps all it is given"}})))
 	}
 	var declined []string
 	for i, way := range importWays {
@@ -117,7 +118,7 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 	}
 	ways := t.ways
 	t.ways = nil // a token that has been mended meanwhile is tried again
-	return nil, NoWay(t.found.Slot, ways)
+	return nil, NoWay(t.chosen.Slot, ways)
 }
 
 func checkSize(key *rsa.PrivateKey) error {
@@ -130,15 +131,12 @@ func checkSize(key *rsa.PrivateKey) error {
 // NoWay is the refusal of a token that takes no key in: a table of the reasons, each
 // with its ways. The hint is that of the first answer that has one of its own, or of
 // a slot that holds no private keys.
-func NoWay(slot Slot, ways []Verdict) *control.Refusal {
+func NoWay(slot module.Slot, ways []Verdict) *control.Refusal {
 	hint := "what stands beside each way says why: allow the import of private keys in the HSM's security policy where that forbids it, or use another HSM"
 	var reasons []string
 	tried := map[string][]string{}
 	for i := len(ways) - 1; i >= 0; i-- {
-		var code pkcs11.Error
-		if errors.As(ways[i].cause, &code) {
-			hint = cmp.Or(hints[code], hint)
-		}
+		hint = cmp.Or(module.Hint(ways[i].cause), hint)
 	}
 	if !slot.NeedPIN && slices.ContainsFunc(ways, func(v Verdict) bool { return is(v.cause, pkcs11.CKR_TEMPLATE_INCONSISTENT) }) {
 		hint = "this slot has no login, and such a slot may hold no private keys (nShield's accelerator slot): choose the slot of a softcard or of a card set"
@@ -178,7 +176,7 @@ func (t *Token) proveWay(i int) (verdict Verdict, err error) {
 		verdict.Result, verdict.Reason = t.judgeImport(handle, &trial.key.PublicKey)
 		delete(t.temporary, handle)
 		if err := t.ck.DestroyObject(t.session, handle); err != nil {
-			return verdict, failed("destroy a throw-away key", err)
+			return verdict, module.Failed("destroy a throw-away key", err)
 		}
 	}
 	t.ways = append(t.ways, verdict)
@@ -199,7 +197,7 @@ func (t *Token) judgeImport(h pkcs11.ObjectHandle, public *rsa.PublicKey) (Resul
 // Destroy ends the session object.
 func (k *SessionKey) Destroy() error {
 	delete(k.token.temporary, k.handle)
-	return failed("destroy the session key", k.token.ck.DestroyObject(k.token.session, k.handle))
+	return module.Failed("destroy the session key", k.token.ck.DestroyObject(k.token.session, k.handle))
 }
 
 // importWay is a way to bring a private key in, as the object that a template

@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 )
@@ -135,7 +136,7 @@ func (t *Token) remove(objects []object) error {
 		err := t.asOfficer(func() error { return t.ck.DestroyObject(t.session, o.handle) })
 		if err != nil && !gone(err) {
 			t.listed = false
-			return failed("remove a stored key", err)
+			return module.Failed("remove a stored key", err)
 		}
 		t.forget(o.handle)
 	}
@@ -155,7 +156,7 @@ func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 		}, names...)
 		if err != nil {
 			kept.unsure, kept.hidden = true, t.hidden(err)
-			return failed("store the private key", err)
+			return module.Failed("store the private key", err)
 		}
 		kept.note(private, pkcs11.CKO_PRIVATE_KEY)
 		if !proven {
@@ -198,7 +199,7 @@ func (kept *Kept) privateHalf(h pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error
 	t := kept.token
 	class, err := t.classOf(h)
 	if err != nil {
-		return 0, failed("say what it made", err)
+		return 0, module.Failed("say what it made", err)
 	}
 	if keeps, err := t.Keeps(); err != nil || !keeps && class == pkcs11.CKO_PRIVATE_KEY {
 		return h, err
@@ -228,7 +229,7 @@ func (kept *Kept) removeTwins() error {
 	t := kept.token
 	left, err := t.unknown(kept.public)
 	if err != nil {
-		return failed("say what it made", err)
+		return module.Failed("say what it made", err)
 	}
 	return t.remove(slices.DeleteFunc(left, func(o object) bool {
 		return o.class != pkcs11.CKO_PRIVATE_KEY || o.label != kept.Label && !cutOf(o.label, kept.Label)
@@ -258,7 +259,7 @@ func (kept *Kept) publicHalf(names []template) (pkcs11.ObjectHandle, error) {
 		}
 		if !Declines(err) {
 			kept.unsure = true
-			return 0, failed("store the public key", err)
+			return 0, module.Failed("store the public key", err)
 		}
 	}
 	found, err := t.find(pkcs11.CKO_PUBLIC_KEY)
@@ -285,7 +286,7 @@ func (k *ProvenKey) copyTo(named template, extractable bool) (h pkcs11.ObjectHan
 		changed = append(slices.Clone(named), attr(pkcs11.CKA_EXTRACTABLE, false))
 	}
 	h, err = t.ck.CopyObject(t.session, k.handle, changed)
-	if !Declines(err) && !is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_FUNCTION_FAILED, functionRejected) {
+	if !Declines(err) && !is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_FUNCTION_FAILED, module.FunctionRejected) {
 		return h, true, err
 	}
 	if left, e := t.unknown(k.public); e != nil || len(left) > 0 {
@@ -308,7 +309,7 @@ func (kept *Kept) readBack(h pkcs11.ObjectHandle, names []template) ([]byte, err
 		if err == nil {
 			label, id, public = string(told[0]), told[1], publicOf(told[2:])
 		}
-		return failed("describe a stored key", err)
+		return module.Failed("describe a stored key", err)
 	}
 	if err := read(); err != nil {
 		return nil, err
@@ -324,7 +325,7 @@ func (kept *Kept) readBack(h pkcs11.ObjectHandle, names []template) ([]byte, err
 				break
 			}
 			if is(err, lost...) {
-				return nil, failed("name a stored key", err)
+				return nil, module.Failed("name a stored key", err)
 			}
 		}
 		if err := read(); err != nil {
@@ -360,7 +361,7 @@ func (kept *Kept) Remove() error {
 	for _, h := range slices.Backward(kept.made) {
 		err := t.asOfficer(func() error { return t.ck.DestroyObject(t.session, h) })
 		if err != nil && !gone(err) {
-			failures = append(failures, failed("remove a stored key", err))
+			failures = append(failures, module.Failed("remove a stored key", err))
 			kept.unsure = true
 		}
 		t.forget(h)
@@ -374,7 +375,7 @@ func (kept *Kept) Remove() error {
 		left, err := t.unknown(kept.public)
 		if err != nil {
 			t.listed = false // so that who takes the key up sees what there is
-			return errors.Join(append(failures, failed("say what is left of the key", err))...)
+			return errors.Join(append(failures, module.Failed("say what is left of the key", err))...)
 		}
 		kept.made = slices.DeleteFunc(kept.made, func(h pkcs11.ObjectHandle) bool {
 			return !slices.ContainsFunc(left, func(o object) bool { return o.handle == h })

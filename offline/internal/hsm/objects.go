@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -68,7 +69,7 @@ func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found p
 			}
 			switch {
 			case err != nil && sameLabel:
-				return pair{}, nil, failed("read a public key", err)
+				return pair{}, nil, module.Failed("read a public key", err)
 			case sameLabel && !sameKey(stored, public):
 				return pair{}, nil, control.HSMExists.Refuse("the token has another key under label %s and CKA_ID %x", control.Quote(label), o.id)
 			case sameLabel && half.handle == 0:
@@ -249,7 +250,7 @@ func (t *Token) list() error {
 func (t *Token) find(class uint) (found []object, err error) {
 	var handles []pkcs11.ObjectHandle
 	if err := t.ck.FindObjectsInit(t.session, template{attr(pkcs11.CKA_CLASS, class)}); err != nil {
-		return nil, failed("list its keys", err)
+		return nil, module.Failed("list its keys", err)
 	}
 	for {
 		more, _, e := t.ck.FindObjects(t.session, 1000)
@@ -259,7 +260,7 @@ func (t *Token) find(class uint) (found []object, err error) {
 		handles = append(handles, more...)
 	}
 	if err := errors.Join(err, t.ck.FindObjectsFinal(t.session)); err != nil {
-		return nil, failed("list its keys", err)
+		return nil, module.Failed("list its keys", err)
 	}
 	for _, h := range handles {
 		if t.temporary[h] {
@@ -270,7 +271,7 @@ func (t *Token) find(class uint) (found []object, err error) {
 			continue
 		}
 		if err != nil {
-			return nil, failed("describe a stored key", err)
+			return nil, module.Failed("describe a stored key", err)
 		}
 		found = append(found, object{handle: h, class: class, label: string(told[0]), id: told[1]})
 	}

@@ -23,7 +23,7 @@ func TestProbeLeavesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		library, mechanisms, err := token.Module().Describe(token.Slot().ID)
+		library, mechanisms, err := token.Chosen().Describe(token.Chosen().ID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -88,10 +89,10 @@ func (t *Token) makeSigner(label string, id []byte, kind SignerKind, stored bool
 // the same (KF-HSM-LEFTOVER).
 func (t *Token) halfMade(err error) error {
 	if t.hidden(err) {
-		return control.HSMLeftover.Refuse("%w; and the token may have made it though the call failed", failed("make a signing key", err)).
+		return control.HSMLeftover.Refuse("%w; and the token may have made it though the call failed", module.Failed("make a signing key", err)).
 			WithHint("run the same command again: it removes that key and makes a new one")
 	}
-	return failed("make a signing key", err)
+	return module.Failed("make a signing key", err)
 }
 
 // alone leaves one private key of a label that was free: the first that is listed.
@@ -174,10 +175,10 @@ func (t *Token) Signer(label string) (crypto.Signer, error) {
 // shared is the signing key by crypto11; nil where that can't serve. It searches by
 // name, which is not for tokens that keep all they are given.
 func (t *Token) shared(o object, public crypto.PublicKey) crypto.Signer {
-	if keeps, err := t.Keeps(); t.found.crypto11 == nil || err != nil || keeps {
+	if keeps, err := t.Keeps(); t.chosen.Shared == nil || err != nil || keeps {
 		return nil
 	}
-	found, err := t.found.crypto11.FindKeyPair(o.id, []byte(o.label))
+	found, err := t.chosen.Shared.FindKeyPair(o.id, []byte(o.label))
 	if err != nil || found == nil { // crypto11 tells "not found" by an empty answer
 		return nil
 	}
@@ -251,14 +252,14 @@ func (s *sessionSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts)
 		how, message = mechanism(pkcs11.CKM_RSA_PKCS, nil), slices.Concat(sha256DigestInfo, digest)
 	}
 	if err := t.ck.SignInit(t.session, how, s.handle); err != nil {
-		return nil, failed("sign", err)
+		return nil, module.Failed("sign", err)
 	}
 	signature, err := t.ck.Sign(t.session, message)
 	if err != nil || how[0].Mechanism == pkcs11.CKM_RSA_PKCS {
-		return signature, failed("sign", err)
+		return signature, module.Failed("sign", err)
 	}
 	if len(signature) == 0 || len(signature)%2 != 0 {
-		return nil, failed("sign", errors.New("the signature is not of two halves"))
+		return nil, module.Failed("sign", errors.New("the signature is not of two halves"))
 	}
 	half := len(signature) / 2
 	return asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:])})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -73,7 +74,7 @@ func (t *Token) Stored(name Name, public *rsa.PublicKey) (*StoredKey, error) {
 	key := &StoredKey{Label: named[0].label, ID: named[0].id, token: t, handle: named[0].handle}
 	stored, err := t.publicKey(key.handle)
 	if err != nil {
-		return nil, failed("read a public key", err)
+		return nil, module.Failed("read a public key", err)
 	}
 	if !sameKey(stored, public) {
 		return nil, control.HSMStored.Refuse("the token's key %s is not the key of the certificate", name)
@@ -113,7 +114,7 @@ func (t *Token) harden(h pkcs11.ObjectHandle, want protection) (Attributes, erro
 		return t.ck.SetAttributeValue(t.session, h, template{attr(pkcs11.CKA_EXTRACTABLE, false)})
 	})
 	if err != nil {
-		return Attributes{Extractable: true}, failed("make the key non-extractable", err)
+		return Attributes{Extractable: true}, module.Failed("make the key non-extractable", err)
 	}
 	return t.inspect(h, want)
 }
@@ -131,7 +132,7 @@ func (t *Token) ProveHarden() (err error) {
 	}
 	defer t.destroy(session.handle, &err)
 	if _, err := t.harden(session.handle, protection{}); err != nil {
-		return control.HSMAttributes.Refuse("the token %s can't make a key non-extractable afterwards: %w", control.Quote(t.found.Label), err).
+		return control.HSMAttributes.Refuse("the token %s can't make a key non-extractable afterwards: %w", control.Quote(t.chosen.Label), err).
 			WithHint("give --retain-extractable, which the ceremony records; or, where the TPD holds the key too, remove the one in the HSM with the HSM's own tools and import it, which stores it non-extractable")
 	}
 	return nil

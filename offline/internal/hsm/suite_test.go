@@ -40,7 +40,7 @@ var (
 var tokens = []struct {
 	name     string
 	packages string // of Debian
-	open     func(t *testing.T, packages string) (Config, func(cryptoki) cryptoki)
+	open     func(t *testing.T, packages string) (module.Choice, func(cryptoki) cryptoki)
 	expected
 }{
 	{"SoftHSM 2.6.1", "softhsm2", softHSMToken, expected{
@@ -103,7 +103,7 @@ func TestTokens(t *testing.T) {
 
 type suite struct {
 	t    *testing.T
-	cfg  Config
+	cfg  module.Choice
 	over func(cryptoki) cryptoki
 	want expected
 }
@@ -123,7 +123,7 @@ func (s *suite) run(name string, part func(*testing.T, *Token)) {
 
 func (s *suite) open(t *testing.T) *Token {
 	t.Helper()
-	token, err := Open(s.cfg)
+	token, err := open(s.cfg, testPIN)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,20 +156,18 @@ func (s *suite) login(t *testing.T) {
 	if err := token.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for name, choice := range map[string]Config{
+	for name, choice := range map[string]module.Choice{
 		"serial": {TokenLabel: info.Label, TokenSerial: info.Serial},
 		"URI":    {TokenURI: &module.URI{Token: info.Label, Serial: info.Serial, Manufacturer: info.Manufacturer, Model: info.Model}},
 	} {
 		choice.Module, choice.Parameters = s.cfg.Module, s.cfg.Parameters
-		slot, err := Find(choice, false)
-		if err != nil || slot.Info != info || !slot.NeedPIN || slot.PINPad || slot.PIN != TriesUntold {
+		slot, err := module.Choose(choice)
+		if err != nil || slot.Info != info || !slot.NeedPIN || slot.PINPad || slot.PIN != module.TriesUntold {
 			t.Fatalf("by %s: %+v, %v", name, slot, err)
 		}
 		slot.Close()
 	}
-	wrong := s.cfg
-	wrong.PIN = []byte("00000000")
-	_, err := Open(wrong)
+	_, err := open(s.cfg, []byte("00000000"))
 	refused(t, err, control.HSMPIN)
 	s.open(t) // the right PIN still does
 }
@@ -181,7 +179,7 @@ func (s *suite) probe(t *testing.T, token *Token) {
 	}
 	uses = append(uses, token.Random())
 	signs := token.TrySigner(false)
-	library, mechanisms, err := token.Module().Describe(token.Slot().ID)
+	library, mechanisms, err := token.Chosen().Describe(token.Chosen().ID)
 	if err != nil {
 		t.Fatal(err)
 	}

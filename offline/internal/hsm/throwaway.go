@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -84,8 +85,8 @@ func (t *Token) TryStore() (verdict Verdict, err error) {
 	}
 	if err := errors.Join(kept.Remove(), t.CheckUnchanged()); err != nil {
 		hint := "the next run removes it; or remove it with the HSM's own tools: nothing needs it"
-		if is(err, functionRejected) {
-			hint += ". " + hints[functionRejected]
+		if is(err, module.FunctionRejected) {
+			hint += ". " + module.Hint(err)
 		}
 		return verdict, control.HSMLeftover.Refuse("the throw-away key %s was stored for the trial and can't be removed: %w", kept.Label, err).WithHint("%s", hint)
 	}

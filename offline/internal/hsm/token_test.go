@@ -60,9 +60,19 @@ func newTokenIn(t testing.TB, parent string) (*Token, string) {
 	return openToken(t, path), tokens
 }
 
+// open logs in to the one token of a choice.
+func open(choice module.Choice, pin []byte) (*Token, error) {
+	choice.Signs = true
+	chosen, err := module.Choose(choice)
+	if err != nil {
+		return nil, err
+	}
+	return Open(chosen, Config{}, pin)
+}
+
 func openToken(t testing.TB, path string) *Token {
 	t.Helper()
-	token, err := Open(Config{Module: path, TokenLabel: testLabel, PIN: testPIN})
+	token, err := open(module.Choice{Module: path, TokenLabel: testLabel}, testPIN)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +149,6 @@ func files(t testing.TB, dir string) string {
 type fake struct {
 	cryptoki
 	getTokenInfo  func(slot uint) (pkcs11.TokenInfo, error)
-	getSlotList   func(bool) ([]uint, error)
 	getAttribute  func(pkcs11.ObjectHandle, *pkcs11.Attribute) (value []byte, err error, faked bool)
 	setAttribute  func() error
 	createObject  func(template) error
@@ -187,13 +196,6 @@ func (f *fake) GetTokenInfo(slot uint) (pkcs11.TokenInfo, error) {
 		return f.getTokenInfo(slot)
 	}
 	return f.cryptoki.GetTokenInfo(slot)
-}
-
-func (f *fake) GetSlotList(present bool) ([]uint, error) {
-	if f.getSlotList != nil {
-		return f.getSlotList(present)
-	}
-	return f.cryptoki.GetSlotList(present)
 }
 
 func (f *fake) GetAttributeValue(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, t template) (template, error) {

@@ -6,6 +6,8 @@ import (
 	"crypto/rsa"
 
 	"github.com/miekg/pkcs11"
+
+	"keyferry/offline/internal/module"
 )
 
 // transportPair is a key pair that was made in the token for keys to come in
@@ -46,7 +48,7 @@ func (t *Token) transportKeys() (pair *transportPair, err error) {
 	defer t.destroy(publicHandle, &err)
 	public, err := t.publicKey(publicHandle)
 	if err != nil {
-		return nil, failed("read the public key of a pair that it made", err)
+		return nil, module.Failed("read the public key of a pair that it made", err)
 	}
 	t.transport = &transportPair{public: *public, private: private}
 	return t.transport, nil

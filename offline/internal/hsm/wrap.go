@@ -10,6 +10,7 @@ import (
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -36,7 +37,7 @@ func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) 
 		if err != nil {
 			return nil, nil, err
 		}
-		return nil, nil, control.HSMWrapUnproven.Refuse("the token %s %s", control.Quote(t.found.Label), NothingLeaves).
+		return nil, nil, control.HSMWrapUnproven.Refuse("the token %s %s", control.Quote(t.chosen.Label), NothingLeaves).
 			WithHint("choose --wrap software: the key is wrapped at the moment of its import, which the ceremony records")
 	}
 	trial, err := t.trialKeys()
@@ -88,7 +89,7 @@ func summary(verdicts []Verdict) string {
 // Wrap has the token wrap key under kek, in the layout that byok.Unwrap opens.
 func (w *ProvenWrap) Wrap(key *ProvenKey, kek *rsa.PublicKey) ([]byte, error) {
 	ciphertext, err := w.token.wrap(w.mechanism, key.handle, kek)
-	return ciphertext, failed("wrap the key", err)
+	return ciphertext, module.Failed("wrap the key", err)
 }
 
 // wrap wraps a private key by m, in one step or in two.

@@ -61,12 +61,12 @@ var mechanismUses = []struct {
 func (m *Module) Describe(slot uint) (library Library, mechanisms []Mechanism, err error) {
 	info, err := m.GetInfo()
 	if err != nil {
-		return library, nil, failed("describe its module", err)
+		return library, nil, Failed("describe its module", err)
 	}
 	library = Library{info.ManufacturerID, info.LibraryDescription, version(info.LibraryVersion), version(info.CryptokiVersion)}
 	listed, err := m.GetMechanismList(slot)
 	if err != nil {
-		return library, nil, failed("list its mechanisms", err)
+		return library, nil, Failed("list its mechanisms", err)
 	}
 	for _, l := range listed {
 		d := Mechanism{ID: fmt.Sprintf("0x%08X", l.Mechanism), Name: mechanismNames[l.Mechanism], For: []string{}}

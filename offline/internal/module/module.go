@@ -2,7 +2,8 @@
 
 // Package module knows PKCS#11 modules as files and libraries: where they lie, how a token
 // is named by a URI, where a module writes and what it reads from its surroundings, how it
-// is loaded and how it may crash. No key comes here.
+// is loaded and how it may crash, which of its tokens is meant, and what it means by its
+// return values. No key comes here.
 package module
 
 import (
@@ -84,41 +85,36 @@ func MakeSoftHSMToken(path, label string, pin, soPIN []byte) (err error) {
 		return err
 	}
 	if err := m.InitToken(slot, string(soPIN), label); err != nil {
-		return failed("initialise the rehearsal token", err)
+		return Failed("initialise the rehearsal token", err)
 	}
 	session, err := m.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
-		return failed("open a session on the rehearsal token", err)
+		return Failed("open a session on the rehearsal token", err)
 	}
 	if err := m.Login(session, pkcs11.CKU_SO, string(soPIN)); err != nil {
-		return failed("log its security officer in", err)
+		return Failed("log its security officer in", err)
 	}
-	return failed("set the user PIN", m.InitPIN(session, string(pin)))
+	return Failed("set the user PIN", m.InitPIN(session, string(pin)))
 }
 
-// failed is the refusal of a call; nil for nil.
-func failed(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return control.HSMCall.Refuse("the token failed to %s: %w", what, err)
+// slots are the calls that look at a module's tokens.
+type slots interface {
+	GetSlotList(tokenPresent bool) ([]uint, error)
+	GetTokenInfo(slot uint) (pkcs11.TokenInfo, error)
 }
 
 // freeSoftHSMSlot finds the first uninitialised slot.
-func freeSoftHSMSlot(ck interface {
-	GetSlotList(bool) ([]uint, error)
-	GetTokenInfo(uint) (pkcs11.TokenInfo, error)
-}, label string) (uint, error) {
-	slots, err := ck.GetSlotList(true)
+func freeSoftHSMSlot(ck slots, label string) (uint, error) {
+	all, err := ck.GetSlotList(true)
 	if err != nil {
-		return 0, failed("list its slots", err)
+		return 0, Failed("list its slots", err)
 	}
 	var free []uint
-	for _, slot := range slots {
+	for _, slot := range all {
 		info, err := ck.GetTokenInfo(slot)
 		switch {
 		case err != nil:
-			return 0, failed("describe a token", err)
+			return 0, Failed("describe a token", err)
 		case !strings.HasPrefix(info.ManufacturerID, "SoftHSM"):
 			return 0, control.HSMRehearsal.Refuse("the PKCS#11 module is of %s, not of SoftHSM", control.Quote(info.ManufacturerID))
 		case info.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0:
@@ -128,7 +124,7 @@ func freeSoftHSMSlot(ck interface {
 		}
 	}
 	if len(free) == 0 {
-		return 0, control.HSMRehearsal.Refuse("SoftHSM has no uninitialised slot among %d", len(slots))
+		return 0, control.HSMRehearsal.Refuse("SoftHSM has no uninitialised slot among %d", len(all))
 	}
 	return free[0], nil
 }

@@ -17,7 +17,7 @@ import (
 // Report is what a token says of itself, and what it was shown to do.
 type Report struct {
 	Library    module.Library     `json:"module"`
-	Token      hsm.Slot           `json:"token"`
+	Token      module.Slot        `json:"token"`
 	Mechanisms []module.Mechanism `json:"mechanisms"` // as it says
 	Imports    []hsm.Verdict      `json:"imports"`    // in the order in which an import prefers them
 	Wraps      []hsm.Verdict      `json:"wraps"`      // likewise
@@ -31,8 +31,8 @@ type Report struct {
 // given: one throw-away key, and another for the signer, each removed again. What
 // the token can't do is a verdict, not an error.
 func Run(t *hsm.Token, mayStore bool) (report *Report, err error) {
-	report = &Report{Token: t.Slot(), Unproven: []string{}}
-	if report.Library, report.Mechanisms, err = t.Module().Describe(report.Token.ID); err != nil {
+	report = &Report{Token: t.Chosen().Slot, Unproven: []string{}}
+	if report.Library, report.Mechanisms, err = t.Chosen().Describe(report.Token.ID); err != nil {
 		return nil, err
 	}
 	if report.Keeps, err = t.Keeps(); err != nil {
