@@ -128,7 +128,7 @@ func (o *doctorOptions) lookAround(ctx context.Context, io *cli.IO) error {
 			doc[section.name] = found
 		}
 		if err != nil {
-			failures = append(failures, err)
+			failures = append(failures, o.inTheWay(err))
 			for _, r := range cli.Refusals(err) {
 				problems = append(problems, problem{section.name, r.Control.ID, r.Message, r.Hint})
 			}

@@ -4,10 +4,14 @@ package main
 
 import "os"
 
-// othersToStderr sends to the standard error what the HSM's module prints to the standard output.
-var othersToStderr = func() error { return nil }
+// othersToStderr sends to the standard error what the HSM's module prints to the standard
+// output, and stdoutAgain ends that.
+var (
+	othersToStderr = func() error { return nil }
+	stdoutAgain    = othersToStderr
+)
 
 func main() {
-	othersToStderr = ownStdout()
+	othersToStderr, stdoutAgain = ownStdout()
 	os.Exit(newApp().Main())
 }

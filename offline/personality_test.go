@@ -389,7 +389,9 @@ func TestPlainRefusals(t *testing.T) {
 	}
 }
 
-// TestOutsideSandbox has doctor name what the sandbox keeps from a module, and the flag for it.
+// TestOutsideSandbox has a module fail for what the sandbox forbids, when it begins, when
+// its tokens are listed and when it is used: the hint has the flags that are not given yet,
+// and doctor's trial names what is opened, be it for a moment, and the flag for it.
 func TestOutsideSandbox(t *testing.T) {
 	listener, err := net.Listen("unix", "@keyferry-daemon")
 	if err != nil {
@@ -397,40 +399,67 @@ func TestOutsideSandbox(t *testing.T) {
 	}
 	defer listener.Close()
 	p := newPersonality(t, "")
-	log := filepath.Join(t.TempDir(), "log")
-	t.Setenv("KEYFERRY_TEST_LOG", log)
-	for plays, says := range map[string]string{
-		"tcp":      "a network socket: --unsafe-hsm-network",
-		"netlink":  "a netlink socket, as modules for USB have it: --unsafe-hsm-network",
-		"abstract": "the abstract unix socket @keyferry-daemon: --hsm-abstract-sockets",
-		"log":      "--hsm-writes " + log,
+	logs := t.TempDir()
+	log, known := filepath.Join(logs, "log"), filepath.Join(logs, "known")
+	p.must(os.WriteFile(known, nil, 0o600))
+	doctor := append([]string{"doctor"}, p.chosen()...)
+	trial := append(doctor, "--hsm-outside-sandbox")
+	for _, test := range []struct {
+		plays, log, says string
+		flags            []string
+	}{
+		{"tcp", "", "a connection to 127.0.0.1, port 9000: --unsafe-hsm-network", []string{"--unsafe-hsm-network"}},
+		{"netlink at-slots", "", "a netlink socket, as modules for USB have it: --unsafe-hsm-network", []string{"--unsafe-hsm-network"}},
+		{"abstract", "", "the abstract unix socket @keyferry-daemon: --hsm-abstract-sockets", []string{"--hsm-abstract-sockets"}},
+		{"log", known, known + ", to write: --hsm-writes " + known, []string{"--hsm-writes", known}},
+		{"log at-slots", log, log + ", to write: --hsm-writes " + logs, []string{"--hsm-writes", logs}},
+		{"shm", "", "/dev/shm/keyferry-test-", []string{"--hsm-writes", "/dev/shm"}},
+		{"device at-slots", "", "/dev/full, to write: --hsm-writes /dev/full", []string{"--hsm-writes", "/dev/full"}},
+		{"tcp shm device log", known, "so give --hsm-writes /dev/full:/dev/shm:" + known + " --unsafe-hsm-network", []string{"--unsafe-hsm-network", "--hsm-writes", "/dev/full:/dev/shm:" + known}},
 	} {
-		p.plays = plays
-		_ = os.Remove(log)
-		p.wants(3, "--hsm-outside-sandbox names which it needs", append([]string{"doctor"}, p.chosen()...)...)
-		out := p.wants(3, says, append([]string{"doctor", "--hsm-outside-sandbox"}, p.chosen()...)...)
-		if flat := strings.Join(strings.Fields(out), " "); !strings.Contains(flat, `outside of the sandbox the module shows the token "hsm"`) {
-			t.Errorf("%s: the token is not shown:\n%s", plays, out)
+		t.Setenv("KEYFERRY_TEST_LOG", test.log)
+		p.plays = test.plays
+		if out := p.wants(3, "the sandbox stands in the way", doctor...); !strings.Contains(out, test.flags[0]) {
+			t.Errorf("%s: %s is not told:\n%s", test.plays, test.flags[0], out)
 		}
-		flags := strings.Fields(says[strings.Index(says, "--"):])
-		p.wants(0, "", slices.Concat([]string{"doctor"}, p.chosen(), flags)...)
+		_ = os.Remove(log)
+		out := p.wants(3, test.says, trial...)
+		if flat := strings.Join(strings.Fields(out), " "); !strings.Contains(flat, `outside of the sandbox the module shows the token "hsm"`) || !strings.Contains(flat, "so give "+strings.Join(test.flags, " ")) && len(test.flags) < 3 {
+			t.Errorf("%s: token and flags are not told:\n%s", test.plays, out)
+		}
+		if out := p.wants(0, "", append(trial, test.flags...)...); strings.Contains(out, "so give") {
+			t.Errorf("%s: what is allowed is said to be forbidden:\n%s", test.plays, out)
+		}
 	}
+
+	// A flag that is given is not told again, the others are.
+	t.Setenv("KEYFERRY_TEST_LOG", known)
+	p.plays = "tcp log"
+	if out := p.wants(3, "(--hsm-writes with each", append(doctor, "--unsafe-hsm-network")...); strings.Contains(out, "(--unsafe-hsm-network)") {
+		t.Errorf("a flag that was given is told:\n%s", out)
+	}
+	// What fails only once a key is made has the hint, too.
+	p.plays = "tcp at-use"
+	p.wants(3, "(--unsafe-hsm-network)", doctor...)
+
 	p.plays = "list=0x30"
-	p.wants(3, "outside of the sandbox it is the same, so that the sandbox is not in the way", append([]string{"doctor", "--hsm-outside-sandbox"}, p.chosen()...)...)
+	p.wants(3, "outside of the sandbox it is the same, so that the sandbox is not in the way", trial...)
 }
 
 // TestModulePrints holds that a module that prints spoils no JSON document.
 func TestModulePrints(t *testing.T) {
 	p := newPersonality(t, "banner")
-	cmd := p.command(append([]string{"doctor", "--json"}, p.chosen()...)...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	p.must(cmd.Run())
-	if !json.Valid(stdout.Bytes()) {
-		t.Errorf("no JSON document: %s", stdout.String())
-	}
-	if !strings.Contains(stderr.String(), "HSM client 5.9") {
-		t.Errorf("the module's words are lost: %s", stderr.String())
+	for _, args := range [][]string{{"doctor", "--json"}, {"doctor", "--json", "--hsm-outside-sandbox"}} {
+		cmd := p.command(append(args, p.chosen()...)...)
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		p.must(cmd.Run())
+		if !json.Valid(stdout.Bytes()) {
+			t.Errorf("%q: no JSON document: %s", args, stdout.String())
+		}
+		if !strings.Contains(stderr.String(), "HSM client 5.9") {
+			t.Errorf("%q: the module's words are lost: %s", args, stderr.String())
+		}
 	}
 }
 

@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
+	"github.com/miekg/pkcs11"
 	"github.com/spf13/pflag"
 
 	"keyferry/offline/internal/ceremony"
@@ -66,8 +68,49 @@ func (p *process) enter(flags *pflag.FlagSet) func(*cli.IO, func() error) error 
 		}
 		p.Memory = secret.LockMemory()
 		io.Detail("memory: %s", p.Memory)
-		return command()
+		return p.inTheWay(command())
 	}
+}
+
+// unreachable are return values by which a module says that it does not reach its HSM, or
+// can't do what it must for itself.
+var unreachable = []error{
+	pkcs11.Error(pkcs11.CKR_DEVICE_ERROR), pkcs11.Error(pkcs11.CKR_DEVICE_REMOVED), pkcs11.Error(pkcs11.CKR_TOKEN_NOT_PRESENT),
+	pkcs11.Error(pkcs11.CKR_TOKEN_NOT_RECOGNIZED), pkcs11.Error(pkcs11.CKR_GENERAL_ERROR), pkcs11.Error(pkcs11.CKR_FUNCTION_FAILED),
+}
+
+// inTheWay says, in the hint of a module that fails to begin, shows no token or does not
+// reach its HSM, what of all that the sandbox still forbids, and the flags that allow it.
+func (p *process) inTheWay(err error) error {
+	var forbids []string
+	for _, door := range []struct {
+		shut bool
+		says string
+	}{
+		{p.Held.OnlyUnixSockets, "network sockets, to this machine and to USB too (--unsafe-hsm-network)"},
+		{!p.Held.AbstractSockets && p.Held.LandlockABI > 0, "unix sockets with abstract names (--hsm-abstract-sockets)"},
+		{p.Held.LandlockABI > 0, "its logs, locks, shared memory and devices (--hsm-writes with each that it writes)"},
+	} {
+		if door.shut {
+			forbids = append(forbids, door.says)
+		}
+	}
+	if err == nil || len(forbids) == 0 || p.kept.Practice {
+		return err
+	}
+	says := "; or the sandbox stands in the way, which forbids the module " + strings.Join(forbids, ", ") +
+		": offline doctor --hsm-outside-sandbox names what it opens, docs/hsm.md what each vendor's needs"
+	for _, r := range cli.Refusals(err) {
+		fails := slices.ContainsFunc(unreachable, func(code error) bool { return errors.Is(r, code) })
+		switch {
+		case strings.Contains(r.Hint, "--hsm-outside-sandbox"): // it is said
+		case r.Control.ID == control.HSMTokenLabel.ID:
+			r.Hint += "; where it is not among them and should be, offline doctor --hsm-outside-sandbox tells whether the sandbox stands in the way"
+		case r.Control.ID == control.HSMModule.ID, r.Control.ID == control.HSMNoToken.ID, fails:
+			r.Hint += says
+		}
+	}
+	return err
 }
 
 // shut shuts the process in.
@@ -76,7 +119,9 @@ func (p *process) shut(io *cli.IO, flags *pflag.FlagSet) error {
 	if err != nil {
 		return err
 	}
-	p.outsideSandbox(io, flags)
+	if err := p.outsideSandbox(io, flags, writable); err != nil {
+		return err
+	}
 	if err := secret.OverwriteFreed(); err != nil { // in the program that Enter starts
 		return err
 	}

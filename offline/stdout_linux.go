@@ -8,14 +8,18 @@ import (
 )
 
 // ownStdout keeps the standard output for this program: some modules print to it,
-// which would spoil a JSON document. It is called first of all; the function that it
-// returns then sends what others print there to the standard error.
-func ownStdout() (others func() error) {
+// which would spoil a JSON document. It is called first of all; the functions that it
+// returns then send what others print there to the standard error, and no longer.
+func ownStdout() (others, again func() error) {
 	fd, err := syscall.Dup(syscall.Stdout)
 	if err != nil { // there is none
-		return func() error { return nil }
+		nothing := func() error { return nil }
+		return nothing, nothing
 	}
 	syscall.CloseOnExec(fd)
 	os.Stdout = os.NewFile(uintptr(fd), os.Stdout.Name())
-	return func() error { return syscall.Dup3(syscall.Stderr, syscall.Stdout, 0) }
+	to := func(fd int) func() error {
+		return func() error { return syscall.Dup3(fd, syscall.Stdout, 0) }
+	}
+	return to(syscall.Stderr), to(fd)
 }

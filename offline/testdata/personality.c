@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <arpa/inet.h>
 #include <linux/netlink.h>
 #include <unistd.h>
 
@@ -58,9 +59,45 @@ static void changed(int done) {
 }
 #define CHANGE(call) do { changed(0); ulong_t result = call; changed(1); return result; } while (0)
 
+// reached does what the module must, and returns why it can't: nothing of it stays open.
+static ulong_t reached(void) {
+	// nShield's hardserver (127.0.0.1:9000), Luna's NTLS and CloudHSM's ENIs are reached by TCP.
+	struct sockaddr_in host = {AF_INET, htons(9000), {htonl(INADDR_LOOPBACK)}, {0}};
+	int s = -1;
+	if (played("tcp")) {
+		if ((s = socket(AF_INET, SOCK_STREAM, 0)) < 0) return DEVICE_ERROR;
+		(void)!connect(s, (struct sockaddr *)&host, sizeof host); // its service is played
+		close(s);
+	}
+	// libusb watches for devices by netlink: CCID drivers, yubihsm-pkcs11 with yhusb:// (it answers DEVICE_REMOVED).
+	if (played("netlink")) {
+		if ((s = socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT)) < 0) return DEVICE_REMOVED;
+		close(s);
+	}
+	// Modules of daemons with abstract sockets: D-Bus (tpm2-pkcs11 with tabrmd), udev.
+	if (played("abstract")) {
+		struct sockaddr_un to = {AF_UNIX, "\0keyferry-daemon"};
+		s = socket(AF_UNIX, SOCK_STREAM, 0);
+		if (connect(s, (struct sockaddr *)&to, offsetof(struct sockaddr_un, sun_path) + sizeof "-keyferry-daemon" - 1) != 0) return DEVICE_ERROR;
+		close(s);
+	}
+	// Logs and locks in /opt (Luna, nShield), shared memory (opencryptoki, CloudHSM), devices (TPMs, PCIe cards).
+	char shm[64];
+	snprintf(shm, sizeof shm, "/dev/shm/keyferry-test-%d", (int)getpid());
+	const char *files[][2] = {{"log", getenv("KEYFERRY_TEST_LOG")}, {"shm", shm}, {"device", "/dev/full"}};
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		if (!played(files[i][0])) continue;
+		if ((s = open(files[i][1], O_RDWR | (i < 2 ? O_CREAT : 0), 0600)) < 0) return DEVICE_ERROR;
+		close(s);
+	}
+	if (played("shm")) unlink(shm);
+	return 0;
+}
+
 // declined is what a template is refused with, of any call that makes an object.
 static ulong_t declined(attribute *a, ulong_t n) {
-	ulong_t class = number(get(a, n, CLASS));
+	ulong_t class = number(get(a, n, CLASS)), unreached = played("at-use") ? reached() : 0;
+	if (unreached != 0) return unreached;
 	// YubiHSM 2: CKA_TOKEN must be true, or CKR_ATTRIBUTE_VALUE_INVALID (yubihsm-pkcs11, C_CreateObject and C_GenerateKeyPair).
 	if (played("stored-only") && is_false(get(a, n, TOKEN))) return VALUE_INVALID;
 	// Both vendors' devices show the public half by themselves and take none.
@@ -83,20 +120,8 @@ static ulong_t declined(attribute *a, ulong_t n) {
 static ulong_t initialize(void *args) {
 	// AWS CloudHSM and others write a banner to stdout.
 	if (played("banner")) { printf("HSM client 5.9, (c) its vendor\n"); fflush(stdout); }
-	// nShield's hardserver (127.0.0.1:9000), Luna's NTLS and CloudHSM's ENIs are reached by TCP.
-	if (played("tcp")) {
-		int s = socket(AF_INET, SOCK_STREAM, 0);
-		if (s < 0) return DEVICE_ERROR;
-	}
-	// libusb watches for devices by netlink: CCID drivers, yubihsm-pkcs11 with yhusb:// (it answers DEVICE_REMOVED).
-	if (played("netlink") && socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT) < 0) return DEVICE_REMOVED;
-	// Modules of daemons with abstract sockets (D-Bus, udev), and logs in /opt (Luna, nShield).
-	if (played("abstract")) {
-		struct sockaddr_un to = {AF_UNIX, "\0keyferry-daemon"};
-		int s = socket(AF_UNIX, SOCK_STREAM, 0);
-		if (connect(s, (struct sockaddr *)&to, offsetof(struct sockaddr_un, sun_path) + sizeof "-keyferry-daemon" - 1) != 0) return DEVICE_ERROR;
-	}
-	if (played("log") && open(getenv("KEYFERRY_TEST_LOG"), O_WRONLY | O_CREAT | O_APPEND, 0600) < 0) return DEVICE_ERROR;
+	ulong_t rv = played("at-slots") || played("at-use") ? 0 : reached();
+	if (rv != 0) return rv;
 	// CloudHSM (crypto11 #95), nethsm-pkcs11 #324: a second C_Initialize of the process is declined.
 	if (played("once") && initialised++) return ALREADY_INITIALIZED;
 	return REAL(INITIALIZE, args);
@@ -111,6 +136,7 @@ static ulong_t finalize(void *reserved) {
 // nShield with load sharing, which softcards want: a slot labelled "accelerator" comes beside those of card
 // sets and softcards; it has no login ("PKCS#11 with load sharing mode", nshielddocs.entrust.com).
 static ulong_t get_slot_list(int present, ulong_t *slots, ulong_t *n) {
+	if (played("at-slots") && reached() != 0) return *n = 0; // Luna and CloudHSM without their HSM: no slots
 	if (!played("accelerator")) return REAL(GET_SLOT_LIST, present, slots, n);
 	ulong_t *others = slots;
 	if (slots != NULL) { *others++ = ACCELERATOR; --*n; }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/module"
@@ -143,12 +142,6 @@ func (t TokenSettings) Login(ctx context.Context, io *cli.IO, access Access) (to
 	if err := module.Surroundings(t.Module, io.Warn); err != nil {
 		return nil, err
 	}
-	defer func() {
-		var refusal *control.Refusal
-		if !access.Needs.Network && !access.Held.Open() && errors.As(err, &refusal) && slices.Contains([]string{control.HSMModule.ID, control.HSMNoToken.ID, control.HSMCall.ID}, refusal.Control.ID) {
-			refusal.Hint += sandboxInTheWay
-		}
-	}()
 	if t.URI != "" {
 		if choice.TokenURI, err = module.ParseURI(t.URI); err != nil {
 			return nil, err
@@ -186,10 +179,6 @@ func (t TokenSettings) Login(ctx context.Context, io *cli.IO, access Access) (to
 	}
 	return token, nil
 }
-
-// sandboxInTheWay ends the hint of an HSM that can't be reached: the modules of most
-// HSMs talk to a service or over a network.
-const sandboxInTheWay = "; or the sandbox stands in the way: --unsafe-hsm-network lets the module reach an HSM in a network or behind a local service or USB, --hsm-writes DIR lets it write its files (docs/hsm.md, for each vendor); offline doctor --hsm-outside-sandbox names which it needs"
 
 // signer returns what signs bundles, and the function that lets it go. token is
 // one that is open already, or nil.

@@ -6,6 +6,7 @@ package probe
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 
@@ -42,7 +43,7 @@ func Run(t *hsm.Token, mayStore bool) (report *Report, err error) {
 	case report.Keeps && mayStore:
 		err = report.byStoring(t)
 	case report.Keeps:
-		report.byWord(t)
+		err = report.byWord(t)
 	default:
 		report.Imports, report.Wraps, report.Uses, err = t.TryAll()
 	}
@@ -71,18 +72,24 @@ func Run(t *hsm.Token, mayStore bool) (report *Report, err error) {
 
 // byWord fills in what can be said of a token that keeps all it is given, without
 // storing anything.
-func (r *Report) byWord(t *hsm.Token) {
+func (r *Report) byWord(t *hsm.Token) error {
 	const reason = "not tried: the token keeps all it is given"
 	r.Imports = []hsm.Verdict{{Mechanism: hsm.StoredWay, Result: hsm.Unproven, Reason: reason}}
 	r.Wraps, r.Uses = hsm.Untried(hsm.Unproven, reason)
 	r.Unproven = []string{"that a private key comes in, is named, is protected, signs and decrypts, and can be removed again"}
 	switch err := t.MakeNothing(); {
+	case slices.ContainsFunc(unreachable, func(code pkcs11.Error) bool { return errors.Is(err, code) }):
+		return control.HSMCall.Refuse("the token does not say whether it takes a key in: %w", err)
 	case errors.Is(err, pkcs11.Error(pkcs11.CKR_FUNCTION_NOT_SUPPORTED)):
 		r.Imports[0].Result, r.Imports[0].Reason = hsm.None, err.Error()
 	case errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN)):
 		r.Unproven = append(r.Unproven, "that the secret of its administrator, which it wants for making and destroying keys, is right (--hsm-so-pin-file)")
 	}
+	return nil
 }
+
+// unreachable are answers that say nothing of the token, but that the module does not reach it.
+var unreachable = []pkcs11.Error{pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED}
 
 // byStoring proves what byWord leaves open, on a key that is stored for it.
 func (r *Report) byStoring(t *hsm.Token) error {

@@ -61,10 +61,6 @@ type Held struct {
 // shut that can be.
 func (h Held) Whole() bool { return h.OnlyUnixSockets && h.LandlockABI > 0 }
 
-// Open reports whether the HSM's module may open sockets and write files as it
-// likes.
-func (h Held) Open() bool { return !h.OnlyUnixSockets && h.LandlockABI == 0 }
-
 // String is what holds, for people, a line each.
 func (h Held) String() string {
 	sockets := "sockets: of any kind can be opened"
