@@ -3,18 +3,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"crypto"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/miekg/pkcs11"
 	"github.com/spf13/pflag"
 
 	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/signer"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
@@ -83,7 +84,10 @@ func cleanRehearsal(ctx context.Context, io *cli.IO, s *state.State, access cere
 	if err != nil {
 		return err
 	}
-	texts := append([]string{}, stored.Strings()...)
+	texts := []string{}
+	for _, o := range stored {
+		texts = append(texts, o.String())
+	}
 	list := "In the token " + control.Quote(token.Info().Label) + " there is nothing of this rehearsal"
 	if len(texts) > 0 {
 		list = fmt.Sprintf("In the token %s there are of this rehearsal:\n  %s", control.Quote(token.Info().Label), strings.Join(texts, "\n  "))
@@ -103,8 +107,12 @@ func cleanRehearsal(ctx context.Context, io *cli.IO, s *state.State, access cere
 		return err
 	}
 	ceremony.SignHead(io, s, token) // with the key that goes
-	if err := token.Remove(stored); err != nil {
+	if err := token.Destroy(stored); err != nil {
 		return err
+	}
+	token.Relist()
+	if left, err := ofRehearsal(s, j, token); err != nil || len(left) > 0 {
+		return cmp.Or(err, error(control.HSMLeftover.Refuse("the token keeps %v, though it says that it was removed", left)))
 	}
 	return afterRehearsal(io, texts, true, fmt.Sprintf("Removed: %s\nTo end the rehearsal, remove %s", strings.Join(texts, "\n         "), s.Dir))
 }
@@ -118,28 +126,45 @@ func afterRehearsal(io *cli.IO, objects []string, removed bool, text string) err
 }
 
 // ofRehearsal finds what the rehearsal has stored: the journal's keys, and its own
-// signing key.
-func ofRehearsal(s *state.State, j *ceremony.Journal, token *hsm.Token) (stored hsm.Objects, err error) {
-	for _, k := range j.Keys {
-		if k.Managed() || k.Stored {
+// signing key. Of a half that does not show its public key, the other half speaks.
+func ofRehearsal(s *state.State, j *ceremony.Journal, token *hsm.Token) (stored []hsm.Object, err error) {
+	own, err := ceremony.OwnKey(s)
+	if err != nil {
+		return nil, err
+	}
+	all, err := token.Objects()
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range all {
+		var want fingerprint.Fingerprint
+		switch k := j.Key(o.Label); {
+		case o.Class == pkcs11.CKO_SECRET_KEY:
+			continue
+		case k != nil && !k.Managed() && !k.Stored:
+			want = k.Key
+		case s.SignerElsewhere && o.Label == ceremony.SignerLabel:
+			want = own.Fingerprint()
+		default:
 			continue
 		}
-		found, err := token.Labelled(k.ID, func(public crypto.PublicKey) bool {
-			key, isRSA := public.(*rsa.PublicKey)
-			return isRSA && fingerprint.OfKey(key) == k.Key
-		})
-		if err != nil {
-			return nil, err
+		if shown, isShown := showsKey(token, o); isShown && shown != want {
+			return nil, control.HSMExists.Refuse("the token has another key labelled %s now", control.Quote(o.Label))
 		}
-		stored = append(stored, found...)
+		stored = append(stored, o)
 	}
-	own, err := ceremony.OwnKey(s)
-	if err != nil || !s.SignerElsewhere {
-		return stored, err
-	}
-	found, err := token.Labelled(ceremony.SignerLabel, func(public crypto.PublicKey) bool {
+	return stored, nil
+}
+
+// showsKey is the fingerprint of the public key that an object shows.
+func showsKey(token *hsm.Token, o hsm.Object) (shown fingerprint.Fingerprint, isShown bool) {
+	if public := signer.Public(token, o); public != nil {
 		key, err := sshsig.NewPublicKey(public)
-		return err == nil && key.Fingerprint() == own.Fingerprint()
-	})
-	return append(stored, found...), err
+		return key.Fingerprint(), err == nil
+	}
+	public, err := token.PublicKey(o.Handle)
+	if err != nil || public.N.Sign() == 0 || public.E == 0 {
+		return shown, false
+	}
+	return fingerprint.OfKey(public), true
 }

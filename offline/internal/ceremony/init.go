@@ -16,6 +16,7 @@ import (
 
 	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/module"
+	"keyferry/offline/internal/signer"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
@@ -148,12 +149,12 @@ func (r *initRun) begin(token *hsm.Token, settings TokenSettings) ([]byte, error
 		if before.Token.Module != settings.Module || before.Token.Serial != settings.Serial {
 			return nil, leftSigner(before).WithHint("run the init with that token again, or remove the key with the HSM's own tools and then %s", journalPath(r.Dir))
 		}
-		if err := token.RemoveSigner(SignerLabel, before.SignerID); err != nil {
+		if err := signer.Remove(token, SignerLabel, before.SignerID); err != nil {
 			return nil, err
 		}
 	}
 	if r.hsm != nil { // what bears the label from here on is this run's
-		if err := token.CheckLabel(SignerLabel); err != nil {
+		if err := signer.CheckFree(token, SignerLabel); err != nil {
 			return nil, err
 		}
 	}
@@ -185,7 +186,7 @@ func (r *initRun) undo(made bool, failure error) error {
 		return nil
 	}
 	if r.begun.SignerID != nil {
-		if err := r.hsm.RemoveSigner(SignerLabel, r.begun.SignerID); err != nil {
+		if err := signer.Remove(r.hsm, SignerLabel, r.begun.SignerID); err != nil {
 			return errors.Join(err, leftSigner(r.begun))
 		}
 		if control.Is(failure, control.HSMLeftover) { // what may be left, the next run can see
@@ -244,7 +245,7 @@ func (r *initRun) fill(ctx context.Context, s *state.State) (err error) {
 // settleToken finds the token, in a rehearsal makes it, makes the signing key
 // in it where it is to live there, and returns the settings to keep, the signing key
 // and the function that lets it go. It opens the token once: its PIN is asked once.
-func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings TokenSettings, signer crypto.Signer, release func() error, err error) {
+func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings TokenSettings, key crypto.Signer, release func() error, err error) {
 	settings = r.Token
 	settings.Sandbox = r.Needs
 	if settings.Module, err = module.Find(settings.Module); err != nil {
@@ -274,14 +275,14 @@ func (r *initRun) settleToken(ctx context.Context, s *state.State) (settings Tok
 		return settings, nil, nil, errors.Join(err, release())
 	}
 	if settings.Signer == SignerHSM {
-		signer, err = token.CreateSigner(SignerLabel, id, hsm.ECDSAP256)
+		key, err = signer.Create(token, SignerLabel, id)
 	} else {
-		signer, err = s.Signer()
+		key, err = s.Signer()
 	}
 	if err != nil {
 		return settings, nil, nil, errors.Join(err, release())
 	}
-	return settings, signer, release, nil
+	return settings, key, release, nil
 }
 
 // cardOut is where the card goes on the stick.

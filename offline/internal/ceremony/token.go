@@ -13,6 +13,7 @@ import (
 
 	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/module"
+	"keyferry/offline/internal/signer"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
@@ -189,18 +190,18 @@ func (t TokenSettings) signer(ctx context.Context, io *cli.IO, s *state.State, a
 		return signer, nothing, err
 	}
 	if token != nil {
-		signer, err := token.Signer(SignerLabel)
-		return signer, nothing, err
+		key, err := signer.Find(token, SignerLabel)
+		return key, nothing, err
 	}
 	token, err := t.Open(ctx, io, s, access)
 	if err != nil {
 		return nil, nil, err
 	}
-	signer, err := token.Signer(SignerLabel)
+	key, err := signer.Find(token, SignerLabel)
 	if err != nil {
 		return nil, nil, errors.Join(err, token.Close())
 	}
-	return signer, token.Close, nil
+	return key, token.Close, nil
 }
 
 // SignHead signs what the ledger has learnt, where the key that does is in the
@@ -209,9 +210,9 @@ func SignHead(io *cli.IO, s *state.State, token *hsm.Token) {
 	if !s.SignerElsewhere || s.Ledger.Mark() == s.Signed.Ledger {
 		return
 	}
-	signer, err := token.Signer(SignerLabel)
+	key, err := signer.Find(token, SignerLabel)
 	if err == nil {
-		err = s.SignHead(signer)
+		err = s.SignHead(key)
 	}
 	if err != nil {
 		io.Warn("the ledger's head is not signed: %v", err)

@@ -31,10 +31,10 @@ func gone(err error) bool {
 	return is(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID)
 }
 
-// hidden reports whether a call that failed may have stored something that a list
+// MayHaveStored reports whether a call that failed may have stored something that a list
 // of this run does not show: a NetHSM's module lists once and remembers that, and an
 // answer may have been lost.
-func (t *Token) hidden(err error) bool {
+func (t *Token) MayHaveStored(err error) bool {
 	return t.keeps != nil && *t.keeps && is(err, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED,
 		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED)
 }

@@ -55,7 +55,7 @@ func (t *Token) inspect(h pkcs11.ObjectHandle, want protection) (Attributes, err
 	for i, f := range fields {
 		types[i] = f.typ
 	}
-	got, err := t.ask(h, types...) // in one call: SoftHSM reads a stored object's file again for each
+	got, err := t.Ask(h, types...) // in one call: SoftHSM reads a stored object's file again for each
 	if err != nil {
 		return a, module.Failed("say how it protects the private key", err)
 	}

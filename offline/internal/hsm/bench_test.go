@@ -3,11 +3,9 @@
 package hsm
 
 import (
-	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
-	"crypto/sha256"
 	"fmt"
 	"math/big"
 	"slices"
@@ -138,24 +136,6 @@ func BenchmarkWrap(b *testing.B) {
 	})
 }
 
-// BenchmarkSign is a signature as it is under a bundle.
-func BenchmarkSign(b *testing.B) {
-	token := benchToken(b)
-	signer, err := token.CreateSigner("signer", []byte{1}, ECDSAP256)
-	done(b, err)
-	found, err := token.find(pkcs11.CKO_PRIVATE_KEY)
-	done(b, err)
-	digest := sha256.Sum256(nil)
-	beside(b, func() {
-		_, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
-		done(b, err)
-	}, func() {
-		done(b, token.ck.SignInit(token.session, mechanism(pkcs11.CKM_ECDSA, nil), found[0].handle))
-		_, err := token.ck.Sign(token.session, digest[:])
-		done(b, err)
-	})
-}
-
 // BenchmarkKeys imports and keeps many keys in one run: what a key costs in the
 // token and in our part.
 func BenchmarkKeys(b *testing.B) {
@@ -178,7 +158,7 @@ func BenchmarkKeys(b *testing.B) {
 				b.StopTimer()
 				spent := clock.spent
 				for _, o := range token.objects {
-					done(b, token.ck.DestroyObject(token.session, o.handle))
+					done(b, token.ck.DestroyObject(token.session, o.Handle))
 				}
 				token.objects, clock.spent = nil, spent
 				b.StartTimer()

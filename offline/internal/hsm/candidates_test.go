@@ -65,7 +65,7 @@ func exactFake(t *testing.T, _ string) (module.Choice, func(cryptoki) cryptoki) 
 				return ck.WrapKey(s, m, kek, key)
 			}
 			token := &Token{ck: ck, session: s}
-			public, err := token.publicKey(kek)
+			public, err := token.PublicKey(kek)
 			if err != nil {
 				return nil, err
 			}

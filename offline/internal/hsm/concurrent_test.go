@@ -214,7 +214,7 @@ func countPairs(t *testing.T, task importTask, both bool) int {
 	}
 	private := 0
 	for _, o := range token.objects {
-		if o.class == pkcs11.CKO_PRIVATE_KEY {
+		if o.Class == pkcs11.CKO_PRIVATE_KEY {
 			private++
 		}
 	}
@@ -225,7 +225,7 @@ func countPairs(t *testing.T, task importTask, both bool) int {
 		refused(t, token.CheckFree(task.Label, &vectorKey(t, task.Vector).PublicKey, true), control.HSMExists)
 	}
 	for _, o := range token.objects {
-		if err := token.ck.DestroyObject(token.session, o.handle); err != nil {
+		if err := token.ck.DestroyObject(token.session, o.Handle); err != nil {
 			t.Error(err)
 		}
 	}

@@ -150,17 +150,17 @@ func stored(t *testing.T, token *Token) (private, public int, state string) {
 		t.Fatal(err)
 	}
 	for _, o := range token.objects {
-		if o.class == pkcs11.CKO_PUBLIC_KEY {
+		if o.Class == pkcs11.CKO_PUBLIC_KEY {
 			public++
-			state += fmt.Sprintf("public %s %x\n", o.label, o.id)
+			state += fmt.Sprintf("public %s %x\n", o.Label, o.ID)
 			continue
 		}
 		private++
-		a, err := token.inspect(o.handle, protection{token: true})
+		a, err := token.inspect(o.Handle, protection{token: true})
 		if err != nil {
 			t.Error(err)
 		}
-		state += fmt.Sprintf("private %s %x %+v\n", o.label, o.id, a)
+		state += fmt.Sprintf("private %s %x %+v\n", o.Label, o.ID, a)
 	}
 	return private, public, state
 }
@@ -169,7 +169,7 @@ func stored(t *testing.T, token *Token) (private, public int, state string) {
 func empty(t *testing.T, token *Token) {
 	t.Helper()
 	for _, o := range token.objects {
-		if err := token.ck.DestroyObject(token.session, o.handle); err != nil {
+		if err := token.ck.DestroyObject(token.session, o.Handle); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -93,9 +93,9 @@ type Token struct {
 	session pkcs11.SessionHandle
 	chosen  *module.Chosen // as it was before the login
 
-	objects   []object                     // the token's keys, once listed
+	objects   []Object                     // the token's keys, once listed
 	listed    bool                         // whether objects holds
-	before    []object                     // what was there first
+	before    []Object                     // what was there first
 	temporary map[pkcs11.ObjectHandle]bool // session objects of this run
 	keeps     *bool                        // see Keeps
 	officer   bool                         // the second role was asked for
@@ -168,9 +168,9 @@ func (t *Token) next(name string) {
 	}
 }
 
-// interrupted refuses to begin something where the run was interrupted. What is
+// Interrupted refuses to begin something where the run was interrupted. What is
 // begun is brought to its end, or taken back.
-func (t *Token) interrupted() error {
+func (t *Token) Interrupted() error {
 	if t.cfg.Context == nil || t.cfg.Context.Err() == nil {
 		return nil
 	}
@@ -199,9 +199,9 @@ func (t *Token) asOfficer(do func() error) error {
 	return do()
 }
 
-// readyToStore asks for the second role, where a token that keeps all it is given wants
+// ReadyToStore asks for the second role, where a token that keeps all it is given wants
 // it, by a call that can make nothing: what a key pair is refused with says less.
-func (t *Token) readyToStore() error {
+func (t *Token) ReadyToStore() error {
 	if keeps, err := t.Keeps(); err != nil || !keeps {
 		return err
 	}
@@ -211,6 +211,15 @@ func (t *Token) readyToStore() error {
 		return module.Failed("make a key", err)
 	}
 	return nil
+}
+
+// GeneratePair makes a key pair in the token, by a mechanism without parameters.
+func (t *Token) GeneratePair(by uint, public, private []*pkcs11.Attribute) error {
+	t.next("make a key pair")
+	return t.asOfficer(func() error {
+		_, _, err := t.ck.GenerateKeyPair(t.session, mechanism(by, nil), public, private)
+		return err
+	})
 }
 
 // MakeNothing asks for a private key without a key: a call that can make nothing, but

@@ -63,7 +63,7 @@ func (t *Token) Keeps() (bool, error) {
 	}
 	keeps := err != nil
 	if err == nil {
-		told, err := t.ask(h, pkcs11.CKA_TOKEN)
+		told, err := t.Ask(h, pkcs11.CKA_TOKEN)
 		if err == nil {
 			keeps = len(told[0]) != 1 || told[0][0] != 0
 		}
@@ -87,7 +87,7 @@ func (t *Token) Keeps() (bool, error) {
 // key is to be cleared by the caller, but not before Keep: a token that can't
 // copy an object takes the key in once more.
 func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
-	if err := errors.Join(checkSize(key), t.interrupted()); err != nil {
+	if err := errors.Join(checkSize(key), t.Interrupted()); err != nil {
 		return nil, err
 	}
 	if keeps, err := t.Keeps(); err != nil || keeps {
@@ -160,7 +160,7 @@ func (t *Token) proveWay(i int) (verdict Verdict, err error) {
 	if i < len(t.ways) {
 		return t.ways[i], nil
 	}
-	if err := t.interrupted(); err != nil {
+	if err := t.Interrupted(); err != nil {
 		return verdict, err
 	}
 	trial, err := t.trialKeys()

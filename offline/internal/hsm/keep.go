@@ -79,10 +79,10 @@ const StoredWay = "C_CreateObject, stored at once"
 // with its final attributes at once, then proves it as [SessionKey.Prove] does.
 // All else is as with Keep.
 func (t *Token) Store(key *rsa.PrivateKey, public *rsa.PublicKey, o KeepOptions) (*Kept, error) {
-	if err := errors.Join(checkSize(key), t.interrupted()); err != nil {
+	if err := errors.Join(checkSize(key), t.Interrupted()); err != nil {
 		return nil, err
 	}
-	if err := t.readyToStore(); err != nil {
+	if err := t.ReadyToStore(); err != nil {
 		return nil, err
 	}
 	kept, err := t.keep(o, public, func(named template, extractable bool) (pkcs11.ObjectHandle, bool, error) {
@@ -111,8 +111,8 @@ func (t *Token) keep(o KeepOptions, public *rsa.PublicKey, private bring) (*Kept
 		return nil, err
 	}
 	t.next("store the key")
-	kept := &Kept{Label: o.Label, token: t, public: public, stored: !o.session, Adopted: found.private.handle != 0}
-	if err = t.remove(debris); err == nil {
+	kept := &Kept{Label: o.Label, token: t, public: public, stored: !o.session, Adopted: found.private.Handle != 0}
+	if err = t.Destroy(debris); err == nil {
 		err = kept.store(found, private, o.RetainExtractable)
 	}
 	if err != nil {
@@ -129,16 +129,16 @@ func (t *Token) keep(o KeepOptions, public *rsa.PublicKey, private bring) (*Kept
 	return kept, nil
 }
 
-// remove destroys stored objects. One that is no longer there is no error: it may
+// Destroy destroys stored objects. One that is no longer there is no error: it may
 // go with its other half.
-func (t *Token) remove(objects []object) error {
+func (t *Token) Destroy(objects []Object) error {
 	for _, o := range objects {
-		err := t.asOfficer(func() error { return t.ck.DestroyObject(t.session, o.handle) })
+		err := t.asOfficer(func() error { return t.ck.DestroyObject(t.session, o.Handle) })
 		if err != nil && !gone(err) {
 			t.listed = false
 			return module.Failed("remove a stored key", err)
 		}
-		t.forget(o.handle)
+		t.forget(o.Handle)
 	}
 	return nil
 }
@@ -146,16 +146,16 @@ func (t *Token) remove(objects []object) error {
 // store makes what is not there yet and checks the whole.
 func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 	t := kept.token
-	names := names(kept.stored, kept.Label, KeyID(kept.public))
+	names := Names(kept.stored, kept.Label, KeyID(kept.public))
 	kept.ID = names[0][2].Value
-	private, proven := found.private.handle, false
+	private, proven := found.private.Handle, false
 	if private == 0 {
 		private, err = firstOf(func(named template) (h pkcs11.ObjectHandle, err error) {
 			err = t.asOfficer(func() (err error) { h, proven, err = bring(named, extractable); return err })
 			return h, err
 		}, names...)
 		if err != nil {
-			kept.unsure, kept.hidden = true, t.hidden(err)
+			kept.unsure, kept.hidden = true, t.MayHaveStored(err)
 			return module.Failed("store the private key", err)
 		}
 		kept.note(private, pkcs11.CKO_PRIVATE_KEY)
@@ -176,7 +176,7 @@ func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 	if kept.ID, err = kept.readBack(private, names); err != nil {
 		return err
 	}
-	public := found.public.handle
+	public := found.public.Handle
 	if public == 0 {
 		if public, err = kept.publicHalf(names); err != nil {
 			return err
@@ -186,9 +186,9 @@ func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 	return err
 }
 
-// names are the names that a key may get, the best first: some tokens take as
+// Names are the names that a key may get, the best first: some tokens take as
 // CKA_ID only what could be a label, some none at all.
-func names(stored bool, label string, id []byte) []template {
+func Names(stored bool, label string, id []byte) []template {
 	named := template{attr(pkcs11.CKA_TOKEN, stored), attr(pkcs11.CKA_LABEL, label)}
 	return []template{append(slices.Clone(named), attr(pkcs11.CKA_ID, id)), append(slices.Clone(named), attr(pkcs11.CKA_ID, label)), named}
 }
@@ -214,9 +214,9 @@ func (kept *Kept) privateHalf(h pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error
 		return 0, err
 	}
 	for _, o := range found {
-		if o.label == kept.Label {
-			kept.note(o.handle, pkcs11.CKO_PRIVATE_KEY)
-			return o.handle, nil
+		if o.Label == kept.Label {
+			kept.note(o.Handle, pkcs11.CKO_PRIVATE_KEY)
+			return o.Handle, nil
 		}
 	}
 	return 0, control.HSMAttributes.Refuse("the token took key %s in, but has no private key of that label now", control.Quote(kept.Label))
@@ -231,8 +231,8 @@ func (kept *Kept) removeTwins() error {
 	if err != nil {
 		return module.Failed("say what it made", err)
 	}
-	return t.remove(slices.DeleteFunc(left, func(o object) bool {
-		return o.class != pkcs11.CKO_PRIVATE_KEY || o.label != kept.Label && !cutOf(o.label, kept.Label)
+	return t.Destroy(slices.DeleteFunc(left, func(o Object) bool {
+		return o.Class != pkcs11.CKO_PRIVATE_KEY || o.Label != kept.Label && !cutOf(o.Label, kept.Label)
 	}))
 }
 
@@ -267,9 +267,9 @@ func (kept *Kept) publicHalf(names []template) (pkcs11.ObjectHandle, error) {
 		return 0, err
 	}
 	for _, o := range found {
-		if public, err := t.publicKey(o.handle); err == nil && sameKey(public, kept.public) && (o.label == kept.Label || cutOf(o.label, kept.Label)) {
+		if public, err := t.PublicKey(o.Handle); err == nil && sameKey(public, kept.public) && (o.Label == kept.Label || cutOf(o.Label, kept.Label)) {
 			t.objects = append(t.objects, o) // it goes with the private one
-			return o.handle, nil
+			return o.Handle, nil
 		}
 	}
 	return 0, control.HSMAttributes.Refuse("the token neither takes nor shows the public half of key %s", control.Quote(kept.Label))
@@ -305,7 +305,7 @@ func (kept *Kept) readBack(h pkcs11.ObjectHandle, names []template) ([]byte, err
 	var id []byte
 	var public *rsa.PublicKey
 	read := func() error { // in one call: see inspect
-		told, err := t.ask(h, pkcs11.CKA_LABEL, pkcs11.CKA_ID, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
+		told, err := t.Ask(h, pkcs11.CKA_LABEL, pkcs11.CKA_ID, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
 		if err == nil {
 			label, id, public = string(told[0]), told[1], publicOf(told[2:])
 		}
@@ -344,7 +344,7 @@ func (kept *Kept) readBack(h pkcs11.ObjectHandle, names []template) ([]byte, err
 // note remembers an object that was created.
 func (kept *Kept) note(h pkcs11.ObjectHandle, class uint) {
 	kept.made = append(kept.made, h)
-	kept.token.objects = append(kept.token.objects, object{handle: h, class: class, label: kept.Label, id: kept.ID})
+	kept.token.objects = append(kept.token.objects, Object{Handle: h, Class: class, Label: kept.Label, ID: kept.ID})
 }
 
 func (kept *Kept) forget(h pkcs11.ObjectHandle) {
@@ -378,7 +378,7 @@ func (kept *Kept) Remove() error {
 			return errors.Join(append(failures, module.Failed("say what is left of the key", err))...)
 		}
 		kept.made = slices.DeleteFunc(kept.made, func(h pkcs11.ObjectHandle) bool {
-			return !slices.ContainsFunc(left, func(o object) bool { return o.handle == h })
+			return !slices.ContainsFunc(left, func(o Object) bool { return o.Handle == h })
 		})
 		if len(left) > 0 {
 			t.listed = false
@@ -394,17 +394,17 @@ func (kept *Kept) Remove() error {
 
 // unknown returns the stored objects of a key that are not among t.objects. It
 // compares every key of the token.
-func (t *Token) unknown(public *rsa.PublicKey) (left []object, err error) {
+func (t *Token) unknown(public *rsa.PublicKey) (left []Object, err error) {
 	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
 		found, err := t.find(class)
 		if err != nil {
 			return nil, err
 		}
 		for _, o := range found {
-			if slices.ContainsFunc(t.objects, func(known object) bool { return known.handle == o.handle }) {
+			if slices.ContainsFunc(t.objects, func(known Object) bool { return known.Handle == o.Handle }) {
 				continue
 			}
-			stored, err := t.publicKey(o.handle)
+			stored, err := t.PublicKey(o.Handle)
 			if err != nil && !gone(err) {
 				return nil, err
 			}

@@ -4,17 +4,12 @@ package hsm
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"strings"
 	"testing"
 
 	"github.com/miekg/pkcs11"
 
-	"keyferry/offline/internal/module"
 	"keyferry/pkg/control"
 )
 
@@ -250,57 +245,6 @@ func TestKeepFailureLeavesNothing(t *testing.T) {
 			t.Errorf("what was left cannot be taken up: %v", err)
 		}
 	})
-}
-
-func TestSigner(t *testing.T) {
-	path, _ := softHSM(t, t.TempDir())
-	if err := module.MakeSoftHSMToken(path, testLabel, testPIN, testSOPIN); err != nil {
-		t.Fatal(err)
-	}
-	digest := sha256.Sum256([]byte("manifest"))
-	publics := map[SignerKind]crypto.PublicKey{}
-	for _, run := range []string{"created", "found again"} {
-		token := openToken(t, path)
-		for _, kind := range []SignerKind{RSA3072, ECDSAP256} {
-			var signer crypto.Signer
-			var err error
-			if run == "created" {
-				signer, err = token.CreateSigner("signer "+string(kind), []byte(kind), kind)
-			} else {
-				signer, err = token.Signer("signer " + string(kind))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			signature, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
-			if err != nil {
-				t.Fatal(err)
-			}
-			switch public := signer.Public().(type) {
-			case *rsa.PublicKey:
-				err = rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature)
-				if err != nil || public.N.BitLen() != 3072 || run == "found again" && !public.Equal(publics[kind]) {
-					t.Errorf("%s %s: %v", run, kind, err)
-				}
-			case *ecdsa.PublicKey:
-				if !ecdsa.VerifyASN1(public, digest[:], signature) || run == "found again" && !public.Equal(publics[kind]) {
-					t.Errorf("%s %s does not verify", run, kind)
-				}
-			}
-			publics[kind] = signer.Public()
-			_, err = token.CreateSigner("signer "+string(kind), []byte(kind), kind)
-			refused(t, err, control.HSMExists)
-		}
-		_, err := token.Signer("absent")
-		refused(t, err, control.HSMSigner)
-		_, err = token.CreateSigner("odd", []byte{1}, "rsa-512")
-		refused(t, err, control.HSMSigner)
-		key := vectorKey(t, "contoso-mode2")
-		refused(t, token.CheckFree("signer "+string(RSA3072), &key.PublicKey, false), control.HSMExists)
-		if err := token.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // A token that can't copy takes the key in again, as a token object.

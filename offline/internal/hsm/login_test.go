@@ -89,9 +89,7 @@ func TestPINPad(t *testing.T) {
 		t.Fatal(err)
 	}
 	imported(t, token, vectorKey(t, "contoso-mode2"))
-	if _, err := token.CreateSigner("signer", []byte{1}, ECDSAP256); err != nil {
-		t.Errorf("no signer: %v", err)
-	}
+	Above.Signer(t, token, true)
 	if err := token.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ package hsm
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -18,22 +17,22 @@ import (
 	"keyferry/pkg/control"
 )
 
-// object is a key stored in the token, as far as the token describes it.
-type object struct {
-	handle pkcs11.ObjectHandle
-	class  uint
-	label  string // empty: none, or not told
-	id     []byte // CKA_ID; empty: none, or not told
+// Object is a key stored in the token, as far as the token describes it.
+type Object struct {
+	Handle pkcs11.ObjectHandle
+	Class  uint
+	Label  string // empty: none, or not told
+	ID     []byte // CKA_ID; empty: none, or not told
 }
 
 // String names an object for people.
-func (o object) String() string {
-	class := map[uint]string{pkcs11.CKO_PRIVATE_KEY: "private key", pkcs11.CKO_PUBLIC_KEY: "public key", pkcs11.CKO_SECRET_KEY: "secret key"}[o.class]
-	return fmt.Sprintf("handle 0x%x, a %s labelled %s", uint(o.handle), class, control.Quote(o.label))
+func (o Object) String() string {
+	class := map[uint]string{pkcs11.CKO_PRIVATE_KEY: "private key", pkcs11.CKO_PUBLIC_KEY: "public key", pkcs11.CKO_SECRET_KEY: "secret key"}[o.Class]
+	return fmt.Sprintf("handle 0x%x, a %s labelled %s", uint(o.Handle), class, control.Quote(o.Label))
 }
 
 // pair holds a key's stored halves, each with the handle 0 where it is not there.
-type pair struct{ private, public object }
+type pair struct{ private, public Object }
 
 // CheckFree refuses (KF-HSM-EXISTS) when a key in the token has this label or the
 // CKA_ID of this public key. With resume, the very same key under this label is
@@ -50,20 +49,20 @@ func (t *Token) CheckFree(label string, public *rsa.PublicKey, resume bool) erro
 // claim is CheckFree, and returns what there is to resume: the halves of the key,
 // and what else of it a run has left half named or a second time, which is to be
 // removed.
-func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found pair, debris []object, err error) {
+func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found pair, debris []Object, err error) {
 	id := KeyID(public)
 	if err := t.list(); err != nil {
 		return found, nil, err
 	}
 	for _, o := range t.objects {
-		sameLabel, sameID := o.label == label, bytes.Equal(o.id, id)
+		sameLabel, sameID := o.Label == label, bytes.Equal(o.ID, id)
 		half := &found.private
-		if o.class == pkcs11.CKO_PUBLIC_KEY {
+		if o.Class == pkcs11.CKO_PUBLIC_KEY {
 			half = &found.public
 		}
 		switch {
-		case resume && o.class != pkcs11.CKO_SECRET_KEY && (sameLabel || cutOf(o.label, label) || o.label == string(id)):
-			stored, err := t.publicKey(o.handle)
+		case resume && o.Class != pkcs11.CKO_SECRET_KEY && (sameLabel || cutOf(o.Label, label) || o.Label == string(id)):
+			stored, err := t.PublicKey(o.Handle)
 			if gone(err) {
 				continue
 			}
@@ -71,19 +70,19 @@ func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found p
 			case err != nil && sameLabel:
 				return pair{}, nil, module.Failed("read a public key", err)
 			case sameLabel && !sameKey(stored, public):
-				return pair{}, nil, control.HSMExists.Refuse("the token has another key under label %s and CKA_ID %x", control.Quote(label), o.id)
-			case sameLabel && half.handle == 0:
+				return pair{}, nil, control.HSMExists.Refuse("the token has another key under label %s and CKA_ID %x", control.Quote(label), o.ID)
+			case sameLabel && half.Handle == 0:
 				*half = o
-			case sameLabel && o.class == pkcs11.CKO_PUBLIC_KEY:
+			case sameLabel && o.Class == pkcs11.CKO_PUBLIC_KEY:
 				return pair{}, nil, control.HSMExists.Refuse("the token has two public keys labelled %s", control.Quote(label))
-			case err == nil && sameKey(stored, public) && (o.class == pkcs11.CKO_PRIVATE_KEY || sameLabel):
+			case err == nil && sameKey(stored, public) && (o.Class == pkcs11.CKO_PRIVATE_KEY || sameLabel):
 				debris = append(debris, o)
 			}
 		case sameLabel || sameID:
-			refusal := control.HSMExists.Refuse("the token has a key labelled %s with CKA_ID %x already; the new one is to be %s with %x", control.Quote(o.label), o.id, control.Quote(label), id)
+			refusal := control.HSMExists.Refuse("the token has a key labelled %s with CKA_ID %x already; the new one is to be %s with %x", control.Quote(o.Label), o.ID, control.Quote(label), id)
 			if sameID {
 				refusal.WithHint("it is this very key, of which the CKA_ID is made, so that another identifier does not help: "+
-					"once nothing needs the old one any more, remove both its halves, labelled %s, with the HSM's own tools", control.Quote(o.label))
+					"once nothing needs the old one any more, remove both its halves, labelled %s, with the HSM's own tools", control.Quote(o.Label))
 			}
 			return pair{}, nil, refusal
 		}
@@ -118,8 +117,8 @@ func (t *Token) CheckAlone(kept ...*Kept) error {
 		id := KeyID(k.public)
 		count := map[uint]int{}
 		for _, o := range t.objects {
-			if o.label == k.Label || bytes.Equal(o.id, id) {
-				count[o.class]++
+			if o.Label == k.Label || bytes.Equal(o.ID, id) {
+				count[o.Class]++
 			}
 		}
 		if count[pkcs11.CKO_PRIVATE_KEY] != 1 || count[pkcs11.CKO_PUBLIC_KEY] != 1 {
@@ -143,13 +142,13 @@ func (t *Token) CheckUnchanged(kept ...*Kept) error {
 		return err
 	}
 	count := map[string]int{}
-	name := func(o object) string { return fmt.Sprintf("%d %q %x", o.class, o.label, o.id) }
+	name := func(o Object) string { return fmt.Sprintf("%d %q %x", o.Class, o.Label, o.ID) }
 	for _, o := range t.before {
 		count[name(o)]++
 	}
 	var more []string
 	for _, o := range t.objects {
-		if count[name(o)]--; count[name(o)] < 0 && !slices.ContainsFunc(kept, func(k *Kept) bool { return k.Label == o.label }) {
+		if count[name(o)]--; count[name(o)] < 0 && !slices.ContainsFunc(kept, func(k *Kept) bool { return k.Label == o.Label }) {
 			more = append(more, o.String())
 		}
 	}
@@ -160,68 +159,14 @@ func (t *Token) CheckUnchanged(kept ...*Kept) error {
 		WithHint("look whether another program made them meanwhile; else remove them with the HSM's own tools: nothing needs them")
 }
 
-// Labelled lists the stored halves of the key with a label, whose public key fits; of a half
-// that does not show it, the other half speaks.
-func (t *Token) Labelled(label string, fits func(crypto.PublicKey) bool) (found Objects, err error) {
-	if err := t.list(); err != nil {
-		return nil, err
-	}
-	private, public := t.labelled(label)
-	for _, o := range append(private, public...) {
-		switch shown := t.signingKey(o.handle); {
-		case shown == nil:
-			found = append(found, o)
-		case !fits(shown):
-			return nil, control.HSMExists.Refuse("the token has another key labelled %s now", control.Quote(label))
-		default:
-			found = append(found, o)
-		}
-	}
-	return found, nil
+// Objects lists the keys of the token, once.
+func (t *Token) Objects() ([]Object, error) {
+	err := t.list()
+	return t.objects, err
 }
 
-// Objects are stored in the token.
-type Objects []object
-
-func (os Objects) Strings() (texts []string) {
-	for _, o := range os {
-		texts = append(texts, o.String())
-	}
-	return texts
-}
-
-// Remove destroys stored objects, and refuses (KF-HSM-LEFTOVER) one that the token still
-// lists then.
-func (t *Token) Remove(os Objects) error {
-	t.next("remove keys")
-	if err := t.remove(os); err != nil {
-		return err
-	}
-	t.listed = false
-	if err := t.list(); err != nil {
-		return err
-	}
-	for _, o := range t.objects {
-		if slices.ContainsFunc(os, func(gone object) bool {
-			return gone.class == o.class && gone.handle == o.handle && gone.label == o.label
-		}) {
-			return control.HSMLeftover.Refuse("the token keeps %s, though it says that it was removed", o)
-		}
-	}
-	return nil
-}
-
-// CheckLabel refuses (KF-HSM-EXISTS) a label in use, for a signing key.
-func (t *Token) CheckLabel(label string) error {
-	if err := t.list(); err != nil {
-		return err
-	}
-	if slices.ContainsFunc(t.objects, func(o object) bool { return o.label == label }) {
-		return control.HSMExists.Refuse("the token has a key labelled %s already", control.Quote(label)).
-			WithHint("it signs for another state directory: use that one; where it is lost, remove both halves of the key with the HSM's own tools, or keep the new one in a file, with --signer file")
-	}
-	return nil
-}
+// Relist has the token listed anew when it is asked next.
+func (t *Token) Relist() { t.listed = false }
 
 // list fills t.objects, once.
 func (t *Token) list() error {
@@ -229,7 +174,7 @@ func (t *Token) list() error {
 		return nil
 	}
 	t.next("list its keys")
-	objects := []object{}
+	objects := []Object{}
 	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY, pkcs11.CKO_SECRET_KEY} {
 		found, err := t.find(class)
 		if err != nil {
@@ -247,7 +192,7 @@ func (t *Token) list() error {
 // find returns the objects of a class, but for the session objects of this run.
 // It searches by nothing else: some modules answer other searches with nothing, with
 // everything, or crash. What vanishes before it is described is not there.
-func (t *Token) find(class uint) (found []object, err error) {
+func (t *Token) find(class uint) (found []Object, err error) {
 	var handles []pkcs11.ObjectHandle
 	if err := t.ck.FindObjectsInit(t.session, template{attr(pkcs11.CKA_CLASS, class)}); err != nil {
 		return nil, module.Failed("list its keys", err)
@@ -266,14 +211,14 @@ func (t *Token) find(class uint) (found []object, err error) {
 		if t.temporary[h] {
 			continue
 		}
-		told, err := t.ask(h, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
+		told, err := t.Ask(h, pkcs11.CKA_LABEL, pkcs11.CKA_ID)
 		if gone(err) {
 			continue
 		}
 		if err != nil {
 			return nil, module.Failed("describe a stored key", err)
 		}
-		found = append(found, object{handle: h, class: class, label: string(told[0]), id: told[1]})
+		found = append(found, Object{Handle: h, Class: class, Label: string(told[0]), ID: told[1]})
 	}
 	return found, nil
 }
@@ -284,9 +229,9 @@ var lost = []pkcs11.Error{
 	pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_USER_NOT_LOGGED_IN,
 }
 
-// ask reads attributes of an object in one call or, where the token does not take
+// Ask reads attributes of an object in one call or, where the token does not take
 // that for this object, one at a time: nil is one that it does not tell.
-func (t *Token) ask(h pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
+func (t *Token) Ask(h pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
 	values := make([][]byte, len(types))
 	wanted := make(template, len(types))
 	for i, typ := range types {
@@ -314,10 +259,10 @@ func (t *Token) ask(h pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
 	return values, nil
 }
 
-// publicKey reads the RSA public key of an object of either half; E is 0 where the
+// PublicKey reads the RSA public key of an object of either half; E is 0 where the
 // token does not tell the exponent.
-func (t *Token) publicKey(h pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
-	told, err := t.ask(h, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
+func (t *Token) PublicKey(h pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
+	told, err := t.Ask(h, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
 	if err != nil {
 		return nil, err
 	}
@@ -331,7 +276,7 @@ func publicOf(told [][]byte) *rsa.PublicKey {
 
 // classOf reads the class of an object.
 func (t *Token) classOf(h pkcs11.ObjectHandle) (uint, error) {
-	told, err := t.ask(h, pkcs11.CKA_CLASS)
+	told, err := t.Ask(h, pkcs11.CKA_CLASS)
 	if err != nil {
 		return 0, err
 	}
@@ -344,5 +289,5 @@ func (t *Token) classOf(h pkcs11.ObjectHandle) (uint, error) {
 
 // forget drops an object that is no longer there.
 func (t *Token) forget(h pkcs11.ObjectHandle) {
-	t.objects = slices.DeleteFunc(t.objects, func(o object) bool { return o.handle == h })
+	t.objects = slices.DeleteFunc(t.objects, func(o Object) bool { return o.Handle == h })
 }

@@ -84,13 +84,18 @@ func (t *Token) decrypts(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
 // sign signs a message by PKCS#1 v1.5 with SHA-256. Tokens that don't hash, such as
 // opencryptoki's, get the digest as the standard lays it out (RFC 8017, 9.2).
 func (t *Token) sign(h pkcs11.ObjectHandle, message []byte) ([]byte, error) {
-	err := t.ck.SignInit(t.session, mechanism(pkcs11.CKM_SHA256_RSA_PKCS, nil), h)
+	signature, err := t.Sign(h, pkcs11.CKM_SHA256_RSA_PKCS, message)
 	if err == pkcs11.Error(pkcs11.CKR_MECHANISM_INVALID) {
 		digest := sha256.Sum256(message)
-		message = append(slices.Clone(sha256DigestInfo), digest[:]...)
-		err = t.ck.SignInit(t.session, mechanism(pkcs11.CKM_RSA_PKCS, nil), h)
+		return t.Sign(h, pkcs11.CKM_RSA_PKCS, slices.Concat(sha256DigestInfo, digest[:]))
 	}
-	if err != nil {
+	return signature, err
+}
+
+// Sign has the token sign by a mechanism without parameters.
+func (t *Token) Sign(h pkcs11.ObjectHandle, by uint, message []byte) ([]byte, error) {
+	t.next("sign")
+	if err := t.ck.SignInit(t.session, mechanism(by, nil), h); err != nil {
 		return nil, err
 	}
 	return t.ck.Sign(t.session, message)

@@ -31,8 +31,8 @@ type Name struct {
 	ID    []byte
 }
 
-func (n Name) fits(o object) bool {
-	return (n.Label == "" || n.Label == o.label) && (len(n.ID) == 0 || bytes.Equal(n.ID, o.id))
+func (n Name) fits(o Object) bool {
+	return (n.Label == "" || n.Label == o.Label) && (len(n.ID) == 0 || bytes.Equal(n.ID, o.ID))
 }
 
 func (n Name) String() string {
@@ -53,9 +53,9 @@ func (t *Token) Stored(name Name, public *rsa.PublicKey) (*StoredKey, error) {
 	if err := t.list(); err != nil {
 		return nil, err
 	}
-	var named []object
+	var named []Object
 	for _, o := range t.objects {
-		if o.class == pkcs11.CKO_PRIVATE_KEY && name.fits(o) {
+		if o.Class == pkcs11.CKO_PRIVATE_KEY && name.fits(o) {
 			named = append(named, o)
 		}
 	}
@@ -65,14 +65,14 @@ func (t *Token) Stored(name Name, public *rsa.PublicKey) (*StoredKey, error) {
 			return nil, refusal.WithHint("tell them apart by --hsm-key-id, or by --hsm-label and --hsm-key-id")
 		}
 		for _, o := range t.objects { // the vendor's tools may have named it
-			if stored, err := t.publicKey(o.handle); err == nil && o.class == pkcs11.CKO_PRIVATE_KEY && sameKey(stored, public) {
-				refusal.WithHint("the token has this very key under another name: give --hsm-label %s or --hsm-key-id %x", control.Quote(o.label), o.id)
+			if stored, err := t.PublicKey(o.Handle); err == nil && o.Class == pkcs11.CKO_PRIVATE_KEY && sameKey(stored, public) {
+				refusal.WithHint("the token has this very key under another name: give --hsm-label %s or --hsm-key-id %x", control.Quote(o.Label), o.ID)
 			}
 		}
 		return nil, refusal
 	}
-	key := &StoredKey{Label: named[0].label, ID: named[0].id, token: t, handle: named[0].handle}
-	stored, err := t.publicKey(key.handle)
+	key := &StoredKey{Label: named[0].Label, ID: named[0].ID, token: t, handle: named[0].Handle}
+	stored, err := t.PublicKey(key.handle)
 	if err != nil {
 		return nil, module.Failed("read a public key", err)
 	}

@@ -23,8 +23,8 @@ import (
 // certain: nobody labels another key so.
 const throwAwayPrefix = "keyferry-throw-away-"
 
-// throwAwaySigner labels a signing key that is made for a trial.
-const throwAwaySigner = throwAwayPrefix + "signer"
+// ThrowAwaySigner labels a signing key that is made for a trial.
+const ThrowAwaySigner = throwAwayPrefix + "signer"
 
 func throwAway(public *rsa.PublicKey) string {
 	return throwAwayPrefix + hex.EncodeToString(KeyID(public)[:8])
@@ -36,19 +36,19 @@ func (t *Token) Sweep() (swept int, err error) {
 	if err := t.list(); err != nil {
 		return 0, err
 	}
-	var left []object
+	var left []Object
 	for _, o := range t.objects { // the private ones first: the other half may go with them
-		if !strings.HasPrefix(o.label, throwAwayPrefix) || o.class == pkcs11.CKO_SECRET_KEY {
+		if !strings.HasPrefix(o.Label, throwAwayPrefix) || o.Class == pkcs11.CKO_SECRET_KEY {
 			continue
 		}
-		if o.label == throwAwaySigner {
+		if o.Label == ThrowAwaySigner {
 			left = append(left, o)
 			continue
 		}
-		public, err := t.publicKey(o.handle)
-		if err == nil && (public.E == 0 || o.label == throwAway(public)) {
+		public, err := t.PublicKey(o.Handle)
+		if err == nil && (public.E == 0 || o.Label == throwAway(public)) {
 			public.E = 65537 // of any throw-away key, where the token does not tell it
-			if o.label == throwAway(public) {
+			if o.Label == throwAway(public) {
 				left = append(left, o)
 			}
 		}
@@ -57,7 +57,7 @@ func (t *Token) Sweep() (swept int, err error) {
 		return 0, nil
 	}
 	t.next("remove what an earlier run has left")
-	if err := t.remove(left); err != nil {
+	if err := t.Destroy(left); err != nil {
 		return 0, err
 	}
 	t.listed = false

@@ -46,7 +46,7 @@ func (t *Token) transportKeys() (pair *transportPair, err error) {
 	}
 	t.temporary[private] = true
 	defer t.destroy(publicHandle, &err)
-	public, err := t.publicKey(publicHandle)
+	public, err := t.PublicKey(publicHandle)
 	if err != nil {
 		return nil, module.Failed("read the public key of a pair that it made", err)
 	}

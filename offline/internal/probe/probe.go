@@ -12,6 +12,7 @@ import (
 
 	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/module"
+	"keyferry/offline/internal/signer"
 	"keyferry/pkg/control"
 )
 
@@ -52,11 +53,11 @@ func Run(t *hsm.Token, mayStore bool) (report *Report, err error) {
 	}
 	signerStored := report.Keeps
 	if !signerStored {
-		err = t.TrySigner(false)
+		err = signer.Try(t, false)
 		signerStored = hsm.Declines(err) // it makes no pair for a session
 	}
 	if signerStored && mayStore {
-		err = t.TrySigner(true)
+		err = signer.Try(t, true)
 	}
 	switch {
 	case control.Is(err, control.HSMLeftover), control.Is(err, control.Interrupted):
