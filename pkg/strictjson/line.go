@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 )
 
 // A document that is signed, or that a signed one commits to, has one spelling:
@@ -22,8 +23,9 @@ func MarshalLine(v any) ([]byte, error) { return marshal(v, "") }
 // MarshalLines writes v with one field a line, indented by two spaces.
 func MarshalLines(v any) ([]byte, error) { return marshal(v, "  ") }
 
-// UnmarshalLine reads, as [Unmarshal] does, a document that [MarshalLine] wrote.
-// It refuses every other spelling, so no field can be left out.
+// UnmarshalLine reads a document of at most limit bytes that [MarshalLine] wrote.
+// It refuses every other spelling: so no field can be left out, or be there twice,
+// or be unknown, and nothing can follow.
 func UnmarshalLine(data []byte, limit int, v any) error { return unmarshal(data, limit, v, "") }
 
 // UnmarshalLines is [UnmarshalLine] for a document that [MarshalLines] wrote.
@@ -39,7 +41,10 @@ func marshal(v any, indent string) ([]byte, error) {
 }
 
 func unmarshal(data []byte, limit int, v any, indent string) error {
-	if err := Unmarshal(data, limit, v); err != nil {
+	if len(data) > limit {
+		return fmt.Errorf(tooLong, len(data), limit)
+	}
+	if err := json.Unmarshal(data, v); err != nil {
 		return err
 	}
 	again, err := marshal(v, indent)

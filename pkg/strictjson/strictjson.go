@@ -22,13 +22,15 @@ import (
 // maxDepth bounds the nesting of a document.
 const maxDepth = 32
 
+const tooLong = "%d bytes are more than the %d allowed"
+
 // Unmarshal reads one JSON document of at most limit bytes into v, a pointer to
 // a type whose structs have a json tag with a name on each field and embed
 // nothing. Where v leaves the form open (json.RawMessage, a type that unmarshals
 // itself), any name goes, but once only.
 func Unmarshal(data []byte, limit int, v any) error {
 	if len(data) > limit {
-		return fmt.Errorf("%d bytes are more than the %d allowed", len(data), limit)
+		return fmt.Errorf(tooLong, len(data), limit)
 	}
 	if !utf8.Valid(data) {
 		return errors.New("the document is not UTF-8")
