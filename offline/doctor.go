@@ -56,8 +56,7 @@ tried without storing something: then what could not be proven is said, and
 Each import looks at all of this again.
 
 ` + tokenUsage + `  --hsm-try-store        store throw-away keys in a token that keeps all it is
-                         given and remove them again, to prove what else can't
-                         be
+                         given, to prove the rest, and remove them again
   --hsm-outside-sandbox  first see, without a PIN and before the sandbox is
                          entered, whether the module shows its token there, and
                          name what it opens that the sandbox forbids

@@ -38,8 +38,7 @@ func AddBothScreens(flags *pflag.FlagSet) *bool {
 
 // BothScreensHelp explains it.
 const BothScreensHelp = `  --both-screens           you see the screens of both sides: show the words
-                           here
-                           and take an exact Yes for an answer
+                           here and take an exact Yes for an answer
 `
 
 // places is how many words of a fingerprint are asked for. They are chosen when the
