@@ -155,7 +155,7 @@ func TestContents(t *testing.T) {
 func TestReadFile(t *testing.T) {
 	v := mustOpen(t, seal(t, letter(t)), pins(t))
 	for _, path := range []string{"", "index.json", "keys/tenant-key/absent"} {
-		if data, err := v.ReadFile(path); !control.Is(err, control.BundleContents) || data != nil {
+		if data, err := v.File(path); !control.Is(err, control.BundleContents) || data != nil {
 			t.Errorf("%q: %v", path, err)
 		}
 	}

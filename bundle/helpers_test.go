@@ -71,7 +71,7 @@ func letter(t testing.TB) Letter {
 		Receiver: public(t, receiver).Fingerprint(), Recipient: identity(t).Recipient(),
 		Sequence: 1, Created: time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC),
 		Keys:  []KeyContent{keyContent("tenant-key"), keyContent("old-key")},
-		Files: []Content{Bytes("transcript.jsonl", []byte("{}\n"))},
+		Files: []Content{{"transcript.jsonl", []byte("{}\n")}},
 	}
 }
 
@@ -84,9 +84,9 @@ func keyContent(id string) KeyContent {
 			Warnings: []string{},
 		},
 		Contents: []Content{
-			Bytes(KeyPath(id, "wrapped.bin"), bytes.Repeat([]byte{0xc5}, 600)),
-			Bytes(KeyPath(id, "no_key_tpd_"+id+".xml"), []byte("<ArrayOfTrustedDocDomain/>")),
-			Bytes(KeyPath(id, "key.json"), []byte("{}\n")),
+			{KeyPath(id, "wrapped.bin"), bytes.Repeat([]byte{0xc5}, 600)},
+			{KeyPath(id, "no_key_tpd_"+id+".xml"), []byte("<ArrayOfTrustedDocDomain/>")},
+			{KeyPath(id, "key.json"), []byte("{}\n")},
 		},
 	}
 }
@@ -317,20 +317,6 @@ func (l Letter) contents() []Content {
 		all = append(all, k.Contents...)
 	}
 	return append(all, l.Files...)
-}
-
-func data(t testing.TB, c Content) []byte {
-	t.Helper()
-	r, err := c.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	data, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
 }
 
 func mustLines(t testing.TB, v any) []byte {

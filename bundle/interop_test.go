@@ -54,7 +54,7 @@ func openWithStockTools(t *testing.T, ageTool, identity string, recipient age.Re
 	l := letter(t)
 	l.Recipient = recipient
 	l.Keys = append(l.Keys, keyContent(strings.Repeat("k", 127)))
-	l.Files = append(l.Files, Bytes("empty", nil))
+	l.Files = append(l.Files, Content{"empty", nil})
 	dir := t.TempDir()
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -88,8 +88,8 @@ func openWithStockTools(t *testing.T, ageTool, identity string, recipient age.Re
 	}
 	shell(t, dir, "mkdir payload; set -o pipefail; "+ageTool+" -d -i id.txt payload.tar.zst.age | zstd -d | tar x -C payload")
 	for _, c := range l.contents() {
-		if got := readFile(t, dir, "payload/"+c.Path); !bytes.Equal(got, data(t, c)) {
-			t.Errorf("%s came out with %d bytes, not %d", c.Path, len(got), len(data(t, c)))
+		if got := readFile(t, dir, "payload/"+c.Path); !bytes.Equal(got, c.Data) {
+			t.Errorf("%s came out with %d bytes, not %d", c.Path, len(got), len(c.Data))
 		}
 	}
 	if got := shell(t, dir, "find payload -type f | wc -l"); strings.TrimSpace(got) != fmt.Sprint(len(l.contents())+1) {

@@ -3,7 +3,6 @@
 package bundle
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -41,8 +40,7 @@ type Taken struct {
 	Previous fingerprint.Fingerprint // digest of the manifest before, as this one says
 }
 
-// Verified is a bundle that passed every check. Only [Open] makes one. Its
-// bytes are in the scratch file that Open was given.
+// Verified is a bundle that passed every check. Only [Open] makes one.
 type Verified struct {
 	Manifest  Manifest
 	Digest    fingerprint.Fingerprint // of the manifest's bytes
@@ -52,8 +50,7 @@ type Verified struct {
 	// OutOfOrder says that a newer bundle was taken before, and this one never.
 	OutOfOrder bool
 
-	payload  io.ReaderAt
-	identity age.Identity
+	files map[string][]byte // by path
 }
 
 // Open reads a bundle once from stick and checks all of it against pins. The
@@ -70,15 +67,10 @@ func Open(stick io.Reader, scratch *os.File, pins Pins) (*Verified, error) {
 	case err != nil:
 		return nil, err
 	}
-	v.payload = scratch
-	err = v.walk(func(index []byte) (err error) {
-		v.Index, err = parseIndex(index)
-		return err
-	}, nil)
-	if err != nil {
+	if _, err := scratch.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
-	if err := v.Index.agrees(v.Manifest); err != nil {
+	if err := v.unpack(scratch, pins.Identity); err != nil {
 		return nil, err
 	}
 	return v, nil
@@ -91,7 +83,7 @@ func receive(stick io.Reader, scratch io.Writer, pins Pins) (*Verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Verified{Digest: fingerprint.Of(outer.manifest), identity: pins.Identity}
+	v := &Verified{Digest: fingerprint.Of(outer.manifest)}
 	if v.Approvals, err = outer.checkSignatures(pins); err != nil {
 		return nil, outer.mixedUp(pins, err)
 	}
@@ -230,11 +222,10 @@ func (o *outer) checkSignatures(pins Pins) ([]sshsig.PublicKey, error) {
 // maxWindow bounds, in bytes, the memory that a zstd stream may ask for.
 const maxWindow = 8 << 20
 
-// walk decrypts the payload and checks all of it: the index against the
-// manifest, each file against the index, and that nothing else is there. The first
-// walk reads the index; each file's content goes to sink, if it wants the file.
-func (v *Verified) walk(read func(index []byte) error, sink func(File) io.Writer) error {
-	decrypted, err := age.Decrypt(io.NewSectionReader(v.payload, 0, v.Manifest.Payload.Size), alone{v.identity})
+// unpack decrypts the payload into memory and checks all of it: the index against
+// the manifest, each file against the index, and that nothing else is there.
+func (v *Verified) unpack(payload io.Reader, identity age.Identity) error {
+	decrypted, err := age.Decrypt(payload, alone{identity})
 	if err != nil {
 		return refuseDecrypt(err)
 	}
@@ -258,67 +249,36 @@ func (v *Verified) walk(read func(index []byte) error, sink func(File) io.Writer
 	if fingerprint.Of(index) != v.Manifest.Index {
 		return control.BundleContents.Refuse("the index is not the one that the manifest commits to")
 	}
-	if read != nil {
-		if err := read(index); err != nil {
-			return err
-		}
+	if v.Index, err = parseIndex(index); err != nil {
+		return err
 	}
+	v.files = map[string][]byte{}
 	for _, f := range v.Index.files() {
 		if err := t.expect(f.Path, f.Size); err != nil {
 			return err
 		}
-		digest := sha256.New()
-		w := io.Writer(digest)
-		if sink != nil {
-			if to := sink(f); to != nil {
-				w = io.MultiWriter(digest, to)
-			}
-		}
-		if err := t.content(w, f.Size); err != nil {
+		data, err := t.member(f.Size)
+		if err != nil {
 			return err
 		}
-		if fingerprint.Fingerprint(digest.Sum(nil)) != f.SHA256 {
+		if fingerprint.Of(data) != f.SHA256 {
 			return control.BundleContents.Refuse("%s is not the file that the index describes", control.Quote(f.Path))
 		}
+		v.files[f.Path] = data
 	}
-	return t.end(trailer)
+	if err := t.end(trailer); err != nil {
+		return err
+	}
+	return v.Index.agrees(v.Manifest)
 }
 
-// ReadFile returns a file of the payload, verified once more.
-func (v *Verified) ReadFile(path string) ([]byte, error) {
-	files, err := v.ReadFiles(path)
-	return files[path], err
-}
-
-// ReadFiles returns files of the payload by their paths, verified once more, in
-// one pass over the payload.
-func (v *Verified) ReadFiles(paths ...string) (map[string][]byte, error) {
-	sizes := map[string]int64{}
-	for _, f := range v.Index.files() {
-		sizes[f.Path] = f.Size
+// File returns a file of the payload by its path. The caller must not change it.
+func (v *Verified) File(path string) ([]byte, error) {
+	data, has := v.files[path]
+	if !has {
+		return nil, control.BundleContents.Refuse("the bundle has no %s", control.Quote(path))
 	}
-	buffers := map[string]*bytes.Buffer{}
-	for _, path := range paths {
-		size, has := sizes[path]
-		if !has {
-			return nil, control.BundleContents.Refuse("the bundle has no %s", control.Quote(path))
-		}
-		buffers[path] = bytes.NewBuffer(make([]byte, 0, size))
-	}
-	err := v.walk(nil, func(f File) io.Writer {
-		if b, wanted := buffers[f.Path]; wanted {
-			return b
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	files := map[string][]byte{}
-	for path, b := range buffers {
-		files[path] = b.Bytes()
-	}
-	return files, nil
+	return data, nil
 }
 
 // alone is an identity that opens only a payload encrypted to it alone, and to a

@@ -57,7 +57,7 @@ func (r ReceiptText) Encode() ([]byte, error) {
 
 // ReadReceipt reads the text of a verified receipt.
 func (v *Verified) ReadReceipt() (*ReceiptText, error) {
-	data, err := v.ReadFile(ReceiptName)
+	data, err := v.File(ReceiptName)
 	if err != nil {
 		return nil, err
 	}

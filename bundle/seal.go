@@ -3,21 +3,17 @@
 package bundle
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 
-	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/strictjson"
@@ -44,21 +40,10 @@ type KeyContent struct {
 	Contents []Content
 }
 
-// Content is one file of the payload. Seal opens and reads it twice, since the
-// index, which comes first, holds its size and digest.
+// Content is one file of the payload.
 type Content struct {
 	Path string
-	Open func() (io.ReadCloser, error)
-}
-
-// Bytes is content in memory.
-func Bytes(path string, data []byte) Content {
-	return Content{path, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }}
-}
-
-// FromFile is the content of the file of that name.
-func FromFile(path, name string) Content {
-	return Content{path, func() (io.ReadCloser, error) { return os.Open(name) }}
+	Data []byte
 }
 
 // Sealed says what was sealed.
@@ -67,8 +52,6 @@ type Sealed struct {
 	Request  []byte                  // the manifest's bytes, which approvers sign
 	Digest   fingerprint.Fingerprint // of the manifest's bytes
 }
-
-var errChanged = errors.New("it changed while it was read")
 
 // Seal writes the bundle of a letter to w. The manifest, which comes first, holds
 // the payload's digest: so the payload is made first, in scratch, an empty file.
@@ -79,19 +62,11 @@ func Seal(w io.Writer, scratch io.ReadWriteSeeker, l Letter) (*Sealed, error) {
 	x := Index{Salt: hex.EncodeToString(salt), Keys: []Key{}, Files: []File{}}
 	var contents []Content // behind index.json, in order
 	for _, k := range l.Keys {
-		files, err := describe(k.Contents)
-		if err != nil {
-			return nil, err
-		}
-		k.Key.Files, k.Key.Warnings = files, sorted(k.Warnings)
+		k.Key.Files, k.Key.Warnings = describe(k.Contents), sorted(k.Warnings)
 		x.Keys = append(x.Keys, k.Key)
 		contents = append(contents, k.Contents...)
 	}
-	files, err := describe(l.Files)
-	if err != nil {
-		return nil, err
-	}
-	x.Files = files
+	x.Files = describe(l.Files)
 	contents = append(contents, l.Files...)
 	if err := x.check(); err != nil { // nothing is sealed that can't be opened
 		return nil, err
@@ -107,7 +82,8 @@ func Seal(w io.Writer, scratch io.ReadWriteSeeker, l Letter) (*Sealed, error) {
 	if err != nil {
 		return nil, err
 	}
-	compressed, err := zstd.NewWriter(encrypted, zstd.WithEncoderConcurrency(1))
+	// Files have kilobytes: a window larger than a MiB takes memory and gives nothing.
+	compressed, err := zstd.NewWriter(encrypted, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +91,8 @@ func Seal(w io.Writer, scratch io.ReadWriteSeeker, l Letter) (*Sealed, error) {
 	if err := t.addBytes(indexName, index); err != nil {
 		return nil, err
 	}
-	for i, f := range x.files() {
-		if err := t.addContent(f, contents[i]); err != nil {
+	for _, c := range contents {
+		if err := t.addBytes(c.Path, c.Data); err != nil {
 			return nil, err
 		}
 	}
@@ -168,23 +144,11 @@ func signatureName(signer fingerprint.Fingerprint) string {
 	return signaturesDir + signer.Hex() + ".sig"
 }
 
-// describe reads contents, for the index. It stops at more than a bundle holds.
-func describe(contents []Content) ([]File, error) {
+// describe says of each file what the index does.
+func describe(contents []Content) []File {
 	files := []File{}
 	for _, c := range contents {
-		r, err := c.Open()
-		if err != nil {
-			return nil, err
-		}
-		digest := sha256.New()
-		size, err := io.Copy(digest, io.LimitReader(r, MaxContents+1))
-		if err := errors.Join(err, r.Close()); err != nil {
-			return nil, fmt.Errorf("read %s: %w", c.Path, err)
-		}
-		if size > MaxContents {
-			return nil, control.BundleSize.Refuse("%s has more than the %d bytes that a bundle holds", c.Path, MaxContents)
-		}
-		files = append(files, File{c.Path, size, fingerprint.Fingerprint(digest.Sum(nil))})
+		files = append(files, File{c.Path, int64(len(c.Data)), fingerprint.Of(c.Data)})
 	}
-	return files, nil
+	return files
 }

@@ -5,7 +5,6 @@ package bundle
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"keyferry/pkg/control"
-	"keyferry/pkg/fingerprint"
 )
 
 const block = 512
@@ -50,11 +48,7 @@ func (t tarWriter) add(name string, size int64, content io.Reader) error {
 	if _, err := t.w.Write(h); err != nil {
 		return err
 	}
-	n, err := io.Copy(t.w, io.LimitReader(content, size+1))
-	if err == nil && n != size {
-		err = errChanged
-	}
-	if err != nil {
+	if _, err := io.CopyN(t.w, content, size); err != nil {
 		return fmt.Errorf("seal %s: %w", name, err)
 	}
 	_, err = t.w.Write(zeros[:padding(size)])
@@ -63,22 +57,6 @@ func (t tarWriter) add(name string, size int64, content io.Reader) error {
 
 func (t tarWriter) addBytes(name string, content []byte) error {
 	return t.add(name, int64(len(content)), bytes.NewReader(content))
-}
-
-// addContent adds a file, which must still be as described.
-func (t tarWriter) addContent(f File, c Content) error {
-	r, err := c.Open()
-	if err != nil {
-		return err
-	}
-	digest := sha256.New()
-	if err := errors.Join(t.add(f.Path, f.Size, io.TeeReader(r, digest)), r.Close()); err != nil {
-		return err
-	}
-	if fingerprint.Fingerprint(digest.Sum(nil)) != f.SHA256 {
-		return fmt.Errorf("seal %s: %w", f.Path, errChanged)
-	}
-	return nil
 }
 
 func (t tarWriter) close() error {
@@ -158,6 +136,10 @@ func (t tarReader) content(w io.Writer, size int64) error {
 	if err != nil {
 		return t.refuse("a member ends after %d of %d bytes: %w", n, size, err)
 	}
+	return t.padding(size)
+}
+
+func (t tarReader) padding(size int64) error {
 	pad, err := t.read(padding(size))
 	if err != nil {
 		return err
@@ -168,11 +150,13 @@ func (t tarReader) content(w io.Writer, size int64) error {
 	return nil
 }
 
-// member reads a small member whole.
+// member reads a member whole. Its size is known to be no more than it may be.
 func (t tarReader) member(size int64) ([]byte, error) {
-	var b bytes.Buffer
-	err := t.content(&b, size)
-	return b.Bytes(), err
+	b := make([]byte, size)
+	if n, err := io.ReadFull(t.r, b); err != nil {
+		return nil, t.refuse("a member ends after %d of %d bytes: %w", n, size, err)
+	}
+	return b, t.padding(size)
 }
 
 // end reads the n zero bytes that are left. Nothing may follow them.

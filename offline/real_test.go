@@ -215,7 +215,7 @@ func TestConnectedMachine(t *testing.T) {
 			t.Errorf("the bundle does not say %s: %q", id, opened.Manifest.Warnings())
 		}
 	}
-	transcript, err := opened.ReadFile("transcript.jsonl")
+	transcript, err := opened.File("transcript.jsonl")
 	r.must(err)
 	for _, said := range []string{`"event":"surroundings"`, `"only_unix_sockets":false`, "there is a connection (tcp) to another machine"} {
 		if !bytes.Contains(transcript, []byte(said)) {
@@ -267,7 +267,7 @@ func (r *realSide) importOf(v vectors.TPD) []string {
 func (r *realSide) checkBundle(path string, v vectors.TPD, want expectedKey, taken ...bundle.Taken) bundle.Taken {
 	r.t.Helper()
 	opened := r.open(path, taken...)
-	ciphertext, err := opened.ReadFile(bundle.KeyPath(v.Name, bundle.WrappedName))
+	ciphertext, err := opened.File(bundle.KeyPath(v.Name, bundle.WrappedName))
 	r.must(err)
 	key, err := byok.Unwrap(ciphertext, r.world.KEK)
 	r.must(err)

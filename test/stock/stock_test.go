@@ -47,7 +47,7 @@ func TestSealedByStockTools(t *testing.T) {
 				if strings.HasPrefix(path, "public/") {
 					continue
 				}
-				if got, err := v.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+				if got, err := v.File(path); err != nil || !bytes.Equal(got, want) {
 					t.Errorf("%s: %d bytes, want %d: %v", path, len(got), len(want), err)
 				}
 			}

@@ -208,7 +208,11 @@ func stagedKey(s *state.State, id string) (bundle.KeyContent, error) {
 		if f.Name() == stagedName {
 			continue
 		}
-		k.Contents = append(k.Contents, bundle.FromFile(bundle.KeyPath(id, f.Name()), filepath.Join(outboxDir(s, id), f.Name())))
+		data, err := os.ReadFile(filepath.Join(outboxDir(s, id), f.Name()))
+		if err != nil {
+			return k, err
+		}
+		k.Contents = append(k.Contents, bundle.Content{Path: bundle.KeyPath(id, f.Name()), Data: data})
 	}
 	return k, nil
 }

@@ -149,7 +149,7 @@ func (r SealRequest) letter(ctx context.Context, io *cli.IO, s *state.State, j *
 	l = bundle.Letter{
 		Purpose: bundle.KeyTransfer, Sender: s.Name, Receiver: w.Signer.Fingerprint(), Recipient: recipient,
 		Sequence: last.Sequence + 1, Previous: last.Manifest, Rehearsal: s.Rehearsal, Created: time.Now(),
-		Files: []bundle.Content{bundle.Bytes(bundle.TranscriptName, s.Ledger.Lines())},
+		Files: []bundle.Content{{Path: bundle.TranscriptName, Data: s.Ledger.Lines()}},
 	}
 	for _, id := range staged {
 		k, err := stagedKey(s, id)

@@ -159,7 +159,7 @@ func letter(s *state.State, j *Journal, r *Received, want Answered) (l bundle.Le
 	l = bundle.Letter{
 		Purpose: bundle.Receipt, Sender: s.Name, Signer: signer, Receiver: card.Signer.Fingerprint(), Recipient: recipient,
 		Sequence: uint64(len(j.Receipts)) + 1, Rehearsal: s.Rehearsal, Created: time.Now(),
-		Files: []bundle.Content{bundle.Bytes(bundle.ReceiptName, text)},
+		Files: []bundle.Content{{Path: bundle.ReceiptName, Data: text}},
 	}
 	if n := len(j.Receipts); n > 0 {
 		l.Previous = j.Receipts[n-1].Manifest

@@ -81,7 +81,7 @@ func Receive(io *cli.IO, s *state.State, j *Journal, path string, outOfOrder boo
 // readCopy reads the copy of the sender's ledger, and refuses one that does not
 // go on where that of the bundle before ended (KF-BUNDLE-TRANSCRIPT).
 func readCopy(j *Journal, v *bundle.Verified) (ledger.Mark, error) {
-	data, err := v.ReadFile(bundle.TranscriptName)
+	data, err := v.File(bundle.TranscriptName)
 	if err != nil {
 		return ledger.Mark{}, err
 	}
@@ -198,34 +198,36 @@ func generatorOf(record []byte) (string, error) {
 
 // Transfers takes the keys out of the bundle.
 func (r *Received) Transfers() ([]*Transfer, error) {
-	path := func(k bundle.Key, name string) string { return bundle.KeyPath(k.ID, name) }
-	var paths []string
-	for _, k := range r.Index.Keys {
-		paths = append(paths, path(k, tpdName(k)))
-		if !k.MicrosoftManaged() {
-			paths = append(paths, path(k, bundle.WrappedName), path(k, bundle.RecordName))
-		}
-		if hasOneTime(k) {
-			paths = append(paths, path(k, bundle.OneTimeName))
-		}
-	}
-	files, err := r.ReadFiles(paths...)
-	if err != nil {
-		return nil, err
-	}
 	var transfers []*Transfer
 	for _, k := range r.Index.Keys {
-		t := &Transfer{Key: k, TPD: files[path(k, tpdName(k))], TPDFile: tpdName(k), OneTime: files[path(k, bundle.OneTimeName)]}
+		file := func(name string) ([]byte, error) { return r.File(bundle.KeyPath(k.ID, name)) }
+		t := &Transfer{Key: k, TPDFile: tpdName(k)}
+		var err error
 		if t.Public, err = k.RSA(); err != nil {
 			return nil, err
 		}
+		if t.TPD, err = file(t.TPDFile); err != nil {
+			return nil, err
+		}
+		if hasOneTime(k) {
+			if t.OneTime, err = file(bundle.OneTimeName); err != nil {
+				return nil, err
+			}
+		}
 		if !k.MicrosoftManaged() {
-			ciphertext := files[path(k, bundle.WrappedName)]
-			t.Ciphertext = fingerprint.Of(ciphertext)
-			generator, err := generatorOf(files[path(k, bundle.RecordName)])
+			ciphertext, err := file(bundle.WrappedName)
 			if err != nil {
 				return nil, err
 			}
+			record, err := file(bundle.RecordName)
+			if err != nil {
+				return nil, err
+			}
+			generator, err := generatorOf(record)
+			if err != nil {
+				return nil, err
+			}
+			t.Ciphertext = fingerprint.Of(ciphertext)
 			if t.BYOK, err = blob.Marshal(k.KID, ciphertext, generator); err != nil {
 				return nil, err
 			}
