@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -165,6 +166,11 @@ func (a *App) runCommand(ctx context.Context, io *IO, cmd *Command, seed *Seed, 
 	if err := checkEmpty(flags); err != nil {
 		return err
 	}
+	if runtime.GOOS == "windows" {
+		if err := checkPaths(flags); err != nil {
+			return err
+		}
+	}
 	io.typed = append(strings.Fields(cmd.Name), args...)
 	io.command, io.shows = cmd.Name, cmd.Shows
 	flags.Visit(func(f *pflag.Flag) {
@@ -240,18 +246,19 @@ func WrittenBy(f *pflag.Flag) string {
 // what it asks for.
 func checkEmpty(flags *pflag.FlagSet) (err error) {
 	flags.Visit(func(f *pflag.Flag) {
-		texts := []string{f.Value.String()}
-		switch list, isList := f.Value.(pflag.SliceValue); {
-		case isList:
-			texts = list.GetSlice()
-		case f.Value.Type() != "string":
-			return
-		}
-		if slices.Contains(texts, "") {
+		if texts, is := texts(f); is && slices.Contains(texts, "") {
 			err = control.CommandLine.Refuse("--%s is empty", f.Name)
 		}
 	})
 	return err
+}
+
+// texts are the values of a flag, if it takes texts.
+func texts(f *pflag.Flag) (texts []string, is bool) {
+	if list, isList := f.Value.(pflag.SliceValue); isList {
+		return list.GetSlice(), true
+	}
+	return []string{f.Value.String()}, f.Value.Type() == "string"
 }
 
 // around returns what runs a command, and declares its flags.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -315,6 +316,45 @@ func TestOnlyTextIsPrinted(t *testing.T) {
 		var doc map[string]string
 		if err := json.Unmarshal(out.Bytes(), &doc); err != nil || doc["name"] != hostile {
 			t.Errorf("got %q, %v", doc, err)
+		}
+	}
+}
+
+// What Windows can't have as a path is refused with the words that help; texts are no
+// paths.
+func TestPathsOfWindows(t *testing.T) {
+	parse := func(args ...string) error {
+		flags := pflag.NewFlagSet("seal", pflag.ContinueOnError)
+		flags.String("out", "", "")
+		flags.StringArray("key", nil, "")
+		flags.String("hsm-token", "", "")
+		flags.String("vault-url", "", "")
+		if err := flags.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		return checkPaths(flags)
+	}
+	for _, good := range [][]string{
+		{`--out=E:\USB DISK`, `C:\Büro 1\x.kfb`}, {`--out=E:\`}, {`--out=\\server\share\x`}, {"--hsm-token", `my "best" token`}, {"--vault-url", "https://aux.vault.azure.net"}, {"--key", "nul-1", "-"},
+	} {
+		if err := parse(good...); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range []struct {
+		args        []string
+		says, hints string
+	}{
+		{[]string{`--out=E:\USB DISK" --state x`}, `--out holds a double quote`, `before the quote, or double it: "E:\USB DISK" or "E:\USB DISK\\"`},
+		{[]string{"--key", "a", "--key", `E:\b"`}, `--key holds a double quote`, `"E:\b"`},
+		{[]string{"x", `E:\My Stick"`}, `argument 2 holds a double quote`, `"E:\My Stick"`},
+		{[]string{"--out", `E:\Aux.txt`}, `Windows takes that for a device`, "another name"},
+		{[]string{`\\.\nul`}, `argument 1, `, "another name"},
+	} {
+		err := parse(bad.args...)
+		r := new(control.Refusal)
+		if !errors.As(err, &r) || !control.Is(err, control.CommandLine) || !strings.Contains(err.Error(), bad.says) || !strings.Contains(r.Hint, bad.hints) {
+			t.Errorf("%q: %v, hint %q", bad.args, err, r.Hint)
 		}
 	}
 }

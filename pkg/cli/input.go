@@ -4,12 +4,18 @@ package cli
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
+	"keyferry/pkg/keyid"
 )
 
 // maxInput bounds a file that is read whole, in bytes: a TPD with thousands of
@@ -42,6 +48,36 @@ func ReadAtMost(path string, most int64) ([]byte, error) {
 		return nil, control.InputFile.Refuse("%w", plainPath(err))
 	}
 	return data.Bytes(), nil
+}
+
+// freeText are the text flags that are neither a path nor of a syntax of their own.
+var freeText = []string{"friendly-name", "hsm-label", "hsm-parameters", "hsm-serial", "hsm-token", "hsm-uri"}
+
+// checkPaths refuses, before anything is done, paths that Windows can't have: with a
+// double quote, and devices. The quote comes of "E:\USB DISK\": programs there take a
+// backslash before a quote for the quote's own, and what follows for more of the path.
+func checkPaths(flags *pflag.FlagSet) (err error) {
+	check := func(what, path string) {
+		switch elements := strings.FieldsFunc(path, func(r rune) bool { return r == '/' || r == '\\' || r == ':' }); {
+		case strings.Contains(path, `"`):
+			before, _, _ := strings.Cut(path, `"`)
+			err = control.CommandLine.Refuse("%s holds a double quote: %s", what, control.Quote(path)).
+				WithHint(`leave out the backslash at the end, before the quote, or double it: "%[1]s" or "%[1]s\\"`, control.Plain(before))
+		case !strings.Contains(path, "://") && slices.ContainsFunc(elements, keyid.IsDevice):
+			err = control.CommandLine.Refuse("%s, %s: Windows takes that for a device in any folder", what, control.Quote(path)).WithHint("choose another name")
+		}
+	}
+	flags.Visit(func(f *pflag.Flag) {
+		if texts, is := texts(f); is && !slices.Contains(freeText, f.Name) {
+			for _, text := range texts {
+				check("--"+f.Name, text)
+			}
+		}
+	})
+	for i, arg := range flags.Args() {
+		check(fmt.Sprintf("argument %d", i+1), arg)
+	}
+	return err
 }
 
 // plainPath makes the name in an error of the operating system safe to show: a

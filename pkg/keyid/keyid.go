@@ -10,20 +10,28 @@ package keyid
 
 import (
 	"regexp"
+	"strings"
 
 	"keyferry/pkg/control"
 )
 
 var (
 	syntax  = regexp.MustCompile(`^[0-9a-z][0-9a-z-]{0,126}$`)
-	devices = regexp.MustCompile(`^(con|prn|aux|nul|com[0-9]|lpt[0-9])$`)
+	devices = regexp.MustCompile(`^(?i:con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])$`)
 )
 
 // Rule is the syntax, for people.
 const Rule = "1 to 127 lower-case letters (a to z), digits and dashes, with no dash at the beginning; not con, prn, aux, nul, com0 to com9 or lpt0 to lpt9, which Windows takes for devices"
 
 // Valid reports whether s has the syntax.
-func Valid(s string) bool { return syntax.MatchString(s) && !devices.MatchString(s) }
+func Valid(s string) bool { return syntax.MatchString(s) && !IsDevice(s) }
+
+// IsDevice reports whether Windows takes a name, without its ending, for a device in
+// any directory.
+func IsDevice(name string) bool {
+	name, _, _ = strings.Cut(name, ".")
+	return devices.MatchString(strings.TrimRight(name, " "))
+}
 
 // Check refuses what a person gave as a what (a key identifier, a name).
 func Check(what, s string) error {

@@ -33,3 +33,16 @@ func TestCheckSays(t *testing.T) {
 		t.Errorf("the hint is %q", r.Hint)
 	}
 }
+
+func TestIsDevice(t *testing.T) {
+	for _, device := range []string{"nul", "NUL", "aux.txt", "Con .x.y", "com1", "LPT9.log", "COM\u00b9", "CONIN$", "conout$", "prn "} {
+		if !IsDevice(device) {
+			t.Errorf("%q is no device", device)
+		}
+	}
+	for _, file := range []string{"", ".", "nul-1", "x.nul", "com", "com10", "console", "\u00b9", ".nul.part"} {
+		if IsDevice(file) {
+			t.Errorf("%q is a device", file)
+		}
+	}
+}
