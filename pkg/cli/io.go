@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 	"unicode/utf16"
 
@@ -162,6 +163,9 @@ func (o *IO) Confirm(question string) error {
 func (o *IO) ask(prompt string) (string, error) {
 	goesOn, stop := secret.GoesOn()
 	defer stop()
+	if terminal, is := o.stdin.(*os.File); is {
+		defer secret.Lines(terminal)()
+	}
 	fmt.Fprintf(o.stderr, "%s: %s", o.program, prompt)
 	answered := make(chan string, 1)
 	go func() { answered <- readLine(o.stdin) }()
@@ -196,6 +200,7 @@ func readLine(r io.Reader) string {
 		n, err := r.Read(b)
 		line = append(line, b[:n]...)
 		if err != nil {
+			time.Sleep(secret.Settle)
 			break
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -120,6 +121,7 @@ func readLine(r io.Reader) ([]byte, error) {
 			fallthrough
 		case n == 0:
 			clear(line)
+			time.Sleep(Settle)
 			return nil, err
 		default:
 			line = append(line, char[0])
@@ -144,9 +146,6 @@ func Prompt(ctx context.Context, question string) ([]byte, error) {
 		return nil, control.NoTerminal.Refuse("there is no terminal to ask for the %s", question)
 	}
 	before, err := term.GetState(int(tty.in.Fd()))
-	if err != nil {
-		return nil, control.NoTerminal.Refuse("there is no terminal to ask for the %s: %w", question, errors.Join(err, tty.Close()))
-	}
 	ask := func() error { // silent before it asks: an answer may come at once
 		err := silence(tty.in)
 		fmt.Fprintf(tty.out, "%s: ", question)
@@ -156,7 +155,10 @@ func Prompt(ctx context.Context, question string) ([]byte, error) {
 	defer stop()
 	goesOn, stop := GoesOn()
 	defer stop()
-	if err := ask(); err != nil {
+	if err == nil {
+		err = ask()
+	}
+	if err != nil {
 		return nil, control.NoTerminal.Refuse("the terminal can't hide the %s: %w", question, errors.Join(err, tty.Close()))
 	}
 	type answer struct {

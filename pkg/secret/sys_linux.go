@@ -78,6 +78,12 @@ func silence(tty *os.File) error {
 	return unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, t)
 }
 
+// Lines changes nothing: a shell has put the terminal back.
+func Lines(*os.File) (restore func()) { return func() {} }
+
+// Settle is how long an end of input may come before the signal that ended it.
+const Settle = 0
+
 // GoesOn tells when a program that was suspended, by whatever, goes on.
 func GoesOn() (goesOn <-chan os.Signal, stop func()) { return notified(unix.SIGCONT) }
 

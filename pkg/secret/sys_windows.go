@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -149,9 +150,26 @@ func silence(console *os.File) error {
 	if err := windows.GetConsoleMode(windows.Handle(console.Fd()), &mode); err != nil {
 		return err
 	}
-	mode |= windows.ENABLE_LINE_INPUT | windows.ENABLE_PROCESSED_INPUT
-	return windows.SetConsoleMode(windows.Handle(console.Fd()), mode&^windows.ENABLE_ECHO_INPUT&^windows.ENABLE_VIRTUAL_TERMINAL_INPUT)
+	return windows.SetConsoleMode(windows.Handle(console.Fd()), inLines(mode)&^windows.ENABLE_ECHO_INPUT)
 }
+
+func inLines(mode uint32) uint32 {
+	return (mode | windows.ENABLE_LINE_INPUT | windows.ENABLE_PROCESSED_INPUT) &^ windows.ENABLE_VIRTUAL_TERMINAL_INPUT
+}
+
+// Lines has a console hand over whole lines and show them, whatever an earlier program
+// has left. What is no console stays as it is.
+func Lines(f *os.File) (restore func()) {
+	console, before := windows.Handle(f.Fd()), uint32(0)
+	if windows.GetConsoleMode(console, &before) != nil || windows.SetConsoleMode(console, inLines(before)|windows.ENABLE_ECHO_INPUT) != nil {
+		return func() {}
+	}
+	return func() { windows.SetConsoleMode(console, before) }
+}
+
+// Settle is how long an end of input may come before the signal that ended it: Ctrl-C
+// ends the reading of a line first.
+const Settle = time.Second
 
 // GoesOn tells nothing: no program is suspended on this system.
 func GoesOn() (goesOn <-chan os.Signal, stop func()) { return nil, func() {} }

@@ -20,7 +20,16 @@ import (
 	"keyferry/test/testbin"
 )
 
-func TestMain(m *testing.M) { os.Exit(testbin.MainAlone(m)) }
+func TestMain(m *testing.M) {
+	code := testbin.MainAlone(m)
+	if installed != "" {
+		end := exec.Command(wineserver, "-k") // of this prefix alone
+		end.Env = append(os.Environ(), "WINEPREFIX="+filepath.Join(installed, "prefix"))
+		end.Run() // nothing may run any more
+		os.RemoveAll(installed)
+	}
+	os.Exit(code)
+}
 
 // Where Debian puts what these tests need.
 const (
@@ -29,7 +38,11 @@ const (
 	compiler   = "x86_64-w64-mingw32-gcc"
 )
 
-// machine is a Windows of its own, and a directory for a rehearsal.
+// installed is where the one Windows of all tests is, in prefix, with both programs
+// beside it; empty before the first test that wants it.
+var installed string
+
+// machine is that Windows, and a directory for one ceremony.
 type machine struct {
 	*testing.T
 	bin, dir string
@@ -43,14 +56,21 @@ func newMachine(t *testing.T) *machine {
 			t.Skipf("%s is not installed (Debian: wine64, gcc-mingw-w64-x86-64-win32)", program)
 		}
 	}
-	m := &machine{T: t, bin: t.TempDir(), dir: t.TempDir()}
+	m := &machine{T: t, bin: installed, dir: t.TempDir()}
+	if installed == "" {
+		var err error
+		m.bin, err = os.MkdirTemp("", "keyferry-windows-*")
+		m.must(err)
+	}
 	prefix := filepath.Join(m.bin, "prefix")
-	m.env = append(os.Environ(), "WINEPREFIX="+prefix, "WINEDEBUG=-all", "WINEDLLOVERRIDES=mscoree,mshtml=", "HOME="+m.bin)
-	t.Cleanup(func() { m.local(wineserver, "-k") }) // of this prefix alone
-	m.build("offline", "1")
-	m.build("online", "0")
-	m.local(wine, "wineboot", "--init")
-	m.dll("bcryptprimitives", filepath.Join(prefix, "drive_c", "windows", "system32", "bcryptprimitives.dll"))
+	m.env = append(os.Environ(), "WINEPREFIX="+prefix, "WINEDEBUG=-all", "WINEDLLOVERRIDES=mscoree,mshtml=", "HOME="+m.bin, "LANG=C.UTF-8")
+	if installed == "" {
+		installed = m.bin
+		m.build("offline", "1")
+		m.build("online", "0")
+		m.local(wine, "wineboot", "--init")
+		m.dll("bcryptprimitives", filepath.Join(prefix, "drive_c", "windows", "system32", "bcryptprimitives.dll"))
+	}
 	m.copy("../../testdata/vectors/tpd/contoso-mode2.xml", "tpd.xml")
 	m.copy("../../testdata/vectors/tpd/bad-truncated-blob.xml", "bad.xml")
 	m.write("pw", "Passw0rd!\r\n")
