@@ -470,68 +470,99 @@ func (d *device) killed(command []string) {
 	timer.Stop()
 }
 
-// TestDeviceMessages has each state of a device told in its own sentence, with what to do.
+// moduleConf names the variable that names the module's configuration.
+var moduleConf = map[string]string{"nethsm": "P11NETHSM_CONFIG_FILE", "yubihsm": "YUBIHSM_PKCS11_CONF"}
+
+// configured is the environment with another configuration of the module.
+func (d *device) configured(name string, change func(conf string) string) []string {
+	d.t.Helper()
+	data, err := os.ReadFile(d.value(moduleConf[d.kind]))
+	d.must(err)
+	return append(slices.Clone(d.env), moduleConf[d.kind]+"="+d.write("configuration "+name, []byte(change(string(data)))))
+}
+
+// TestDeviceMessages has each state of a device, and each of a module's surroundings that
+// gives keys away or leads elsewhere, told in its own sentence, with what to do.
 func TestDeviceMessages(t *testing.T) {
 	type message struct {
 		name, knobs, pin string
+		conf             func(string) string // the module's configuration otherwise
 		flags, env       []string
+		shut             bool // in the sandbox as it is
+		ready            func(*device)
 		says             []string
 	}
-	const needsNoTwoTries = "was tried once"
+	const triedOnce = "was tried once"
+	with := func(lines string) func(string) string {
+		return func(conf string) string { return conf + lines + "\n" }
+	}
+	instead := func(old, new string) func(string) string {
+		return func(conf string) string { return strings.ReplaceAll(conf, old, new) }
+	}
+	address := regexp.MustCompile(`127\.0\.0\.1:\d+`)
+	dead := func(conf string) string { return address.ReplaceAllString(conf, "127.0.0.1:1") }
+	proxy := message{name: "proxy", env: []string{"HTTPS_PROXY=http://proxy.example:3128"}, says: []string{"HTTPS_PROXY", "proxy.example:3128"}}
+	inTheClear := []string{"KF-HSM-MODULE", "the private key to its log, in the clear"}
 	for kind, messages := range map[string][]message{
 		"yubihsm": {
 			{name: "form", pin: "1password", says: []string{"KF-HSM-PIN", "takes no PIN of this form, and tried none", "0001password"}},
 			{name: "short", pin: "0001short", says: []string{"tried none", "8 to 64 characters"}},
 			{name: "number", pin: "0009password", says: []string{"KF-HSM-PIN", "no authentication key of the number", "tried none"}},
-			{name: "refused", pin: "0001passwords", says: []string{"KF-HSM-PIN", needsNoTwoTries}},
+			{name: "refused", pin: "0001passwords", says: []string{"KF-HSM-PIN", triedOnce}},
 			{name: "no device", knobs: "YH_NODEVICE=1", says: []string{"KF-HSM-NO-TOKEN", "connect the HSM", "a connector"}},
 			{name: "full", knobs: "YH_RECORDS=2", flags: []string{"--hsm-try-store"}, says: []string{"KF-HSM-IMPORT", "storage is full", "remove what is no longer needed"}},
-			{name: "debug", env: []string{"YUBIHSM_PKCS11_CONF=libdebug"}, says: []string{"KF-HSM-MODULE", "libdebug", "in the clear"}},
-			{name: "unreachable", env: []string{"YUBIHSM_PKCS11_CONF=dead"}, says: []string{"KF-HSM-NO-TOKEN", "see that what stands between"}},
-			{name: "proxy", env: []string{"HTTPS_PROXY=http://proxy.example:3128"}, says: []string{"HTTPS_PROXY", "proxy.example:3128"}},
+			{name: "unreachable", conf: dead, says: []string{"KF-HSM-NO-TOKEN", "see that what stands between"}},
+			{name: "sandbox", shut: true, says: []string{"KF-HSM-NO-TOKEN", "--unsafe-hsm-network", "--hsm-outside-sandbox"}},
+			{name: "USB", shut: true, conf: func(string) string { return "connector = yhusb://\n" }, flags: []string{"--hsm-outside-sandbox"},
+				says: []string{"KF-HSM-MODULE", "CKR_DEVICE_REMOVED", "a netlink socket, as modules for USB have it: --unsafe-hsm-network"}},
+			{name: "sessions", ready: (*device).takeSessions, says: []string{"KF-HSM-CALL", "all sessions of the HSM are taken", "wait half a minute"}},
+			proxy,
+			{name: "debug", conf: with("libdebug"), says: inTheClear},
+			{name: "debug, abbreviated", conf: with(" libd = 1 # of the library"), says: inTheClear},
+			{name: "debug, included", ready: func(d *device) { d.write("more.conf", []byte("libdebug\n")) }, conf: with(`include "more.conf"`), says: append(inTheClear, "more.conf")},
+			{name: "debug by parameters", flags: []string{"--hsm-parameters", "libdebug"}, says: append(inTheClear, "--hsm-parameters")},
+			{name: "debug by the environment", env: []string{"YUBIHSM_LIB_DBG=0"}, says: append(inTheClear, "YUBIHSM_LIB_DBG")},
+			{name: "log", conf: with("debug\ndebug-file = log"), says: []string{"warning: debug in", "a log of its calls"}},
+			{name: "log by the environment", env: []string{"YUBIHSM_PKCS11_DINOUT="}, says: []string{"warning: YUBIHSM_PKCS11_DINOUT", "a log of its calls"}},
+			{name: "log to a file", shut: true, conf: with("debug\ndebug-file = log"), flags: []string{"--hsm-outside-sandbox"}, says: []string{"a network socket: --unsafe-hsm-network", "/log, to write: --hsm-writes"}},
+			{name: "a stick as working directory", says: []string{"KF-HSM-MODULE", "would choose the connector", "run the command in another directory"},
+				ready: func(d *device) {
+					d.write("yubihsm_pkcs11.conf", []byte("connector = http://127.0.0.1:1\n"))
+				}},
 		},
 		"nethsm": {
-			{name: "refused", pin: "wrong-passphrase", says: []string{"KF-HSM-PIN", needsNoTwoTries, "wait a second"}},
+			{name: "refused", pin: "wrong-passphrase", says: []string{"KF-HSM-PIN", triedOnce, "wait a second"}},
 			{name: "locked", knobs: "state=Locked", says: []string{"provisioned", "unlocked"}},
 			{name: "unprovisioned", knobs: "state=Unprovisioned", says: []string{"provisioned"}},
-			{name: "proxy", env: []string{"HTTPS_PROXY=http://proxy.example:3128"}, says: []string{"HTTPS_PROXY", "proxy.example:3128"}},
-			{name: "certificate", env: []string{"P11NETHSM_CONFIG_FILE=certificate"}, says: []string{"KF-HSM-NO-TOKEN", "trusts its certificate"}},
-			{name: "unreachable", env: []string{"P11NETHSM_CONFIG_FILE=dead"}, says: []string{"KF-HSM-NO-TOKEN", "address in the module's configuration"}},
+			{name: "certificate", conf: instead("danger_insecure_cert: true", "danger_insecure_cert: false"), says: []string{"KF-HSM-NO-TOKEN", "trusts its certificate"}},
+			{name: "unreachable", conf: dead, says: []string{"KF-HSM-NO-TOKEN", "address in the module's configuration"}},
+			{name: "sandbox", shut: true, says: []string{"KF-HSM-NO-TOKEN", "--unsafe-hsm-network", "--hsm-outside-sandbox"}},
+			proxy,
 		},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			d := startDevice(t, kind, "NETHSM_THROTTLE=0")
 			for _, m := range messages {
-				args := append([]string{"doctor"}, d.chosen()[:4]...)
-				pin := d.pin
+				pin, env := d.pin, d.env
 				if m.pin != "" {
 					pin = d.write("pin "+m.name, []byte(m.pin+"\n"))
 				}
-				env := d.env
-				for _, v := range m.env {
-					name, value, _ := strings.Cut(v, "=")
-					if strings.HasSuffix(name, "_CONF") || strings.HasSuffix(name, "_FILE") { // the module's configuration, otherwise
-						data, err := os.ReadFile(d.value(name))
-						d.must(err)
-						text := string(data)
-						switch value {
-						case "libdebug":
-							text += "\nlibdebug\n"
-						case "dead":
-							text = strings.ReplaceAll(text, d.address, "127.0.0.1:1")
-						case "certificate":
-							text = strings.ReplaceAll(text, "danger_insecure_cert: true", "danger_insecure_cert: false")
-						}
-						v = name + "=" + d.write("configuration "+m.name, []byte(text))
-					}
-					env = append(slices.Clone(env), v)
+				if m.ready != nil {
+					m.ready(d)
+				}
+				if m.conf != nil {
+					env = d.configured(m.name, m.conf)
 				}
 				if m.knobs != "" {
 					d.set(m.knobs)
 				}
-				cmd := exec.Command("offline", slices.Concat(args, m.flags, []string{"--hsm-pin-file", pin, "--unsafe-hsm-network"})...)
-				cmd.Env = append(os.Environ(), env...)
+				args := slices.Concat([]string{"doctor"}, d.chosen()[:4], m.flags, []string{"--hsm-pin-file", pin})
+				if !m.shut {
+					args = append(args, "--unsafe-hsm-network")
+				}
+				cmd := exec.Command("offline", args...)
+				cmd.Env, cmd.Dir = append(slices.Clone(env), m.env...), d.dir
 				out, _ := cmd.CombinedOutput()
 				flat := strings.Join(strings.Fields(strings.ReplaceAll(string(out), "offline: ", "")), " ")
 				for _, says := range m.says {
@@ -546,22 +577,23 @@ func TestDeviceMessages(t *testing.T) {
 				default:
 					d.set("YH_NODEVICE=&YH_RECORDS=256")
 				}
-			}
-			without := exec.Command("offline", append([]string{"doctor"}, d.chosen()...)...)
-			without.Env = append(os.Environ(), d.env...)
-			if out, _ := without.CombinedOutput(); !strings.Contains(string(out), "--unsafe-hsm-network") {
-				t.Errorf("the sandbox is not named:\n%s", out)
-			}
-			if kind == "yubihsm" { // a stick as working directory
-				d.write("yubihsm_pkcs11.conf", []byte("connector = http://127.0.0.1:1\n"))
-				here := exec.Command("offline", append([]string{"doctor"}, d.chosen()...)...)
-				here.Env, here.Dir = append(os.Environ(), d.env...), d.dir
-				if out, _ := here.CombinedOutput(); !strings.Contains(string(out), "would choose the connector") {
-					t.Errorf("the configuration in the working directory is not refused:\n%s", out)
+				if kind == "yubihsm" {
+					d.ask("GET", "/sim/lose")
 				}
 			}
 			d.wantKeys("messages", nil)
 		})
+	}
+}
+
+// takeSessions takes all sessions of a YubiHSM 2: each is begun and never gone on with.
+func (d *device) takeSessions() {
+	d.t.Helper()
+	for range 16 {
+		const createSession, first = "\x03\x00\x0a", "\x00\x01"
+		answer, err := http.Post("http://"+d.address+"/connector/api", "application/octet-stream", strings.NewReader(createSession+first+"12345678"))
+		d.must(err)
+		answer.Body.Close()
 	}
 }
 

@@ -35,7 +35,7 @@ func (p *process) outsideSandbox(io *cli.IO, flags *pflag.FlagSet, writable []st
 	var tokens []string
 	path, failure := module.Find(path)
 	if failure == nil {
-		failure = module.Surroundings(path, io.Warn)
+		failure = module.Surroundings(path, parameters, io.Warn)
 	}
 	opened, untold := module.Opens(func() {
 		if failure == nil {

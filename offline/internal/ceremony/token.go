@@ -140,7 +140,7 @@ func (t TokenSettings) Login(ctx context.Context, io *cli.IO, access Access) (to
 		},
 		Tell: io.Note, Step: watch(ctx, io), Context: ctx,
 	}
-	if err := module.Surroundings(t.Module, io.Warn); err != nil {
+	if err := module.Surroundings(t.Module, t.Parameters, io.Warn); err != nil {
 		return nil, err
 	}
 	if t.URI != "" {

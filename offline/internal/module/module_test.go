@@ -4,6 +4,7 @@ package module
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,46 @@ func TestFind(t *testing.T) {
 	defer func() { usualPlaces = usual }()
 	_, err := Find("")
 	refused(t, err, control.HSMModule)
+}
+
+// TestSurroundings holds that what writes a log of all calls is refused under whatever
+// name, and that nothing else of a quiet environment is said.
+func TestSurroundings(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, v := range []string{"HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"} {
+		t.Setenv(v, "")
+	}
+	said := 0
+	say := func(string, ...any) { said++ }
+	for _, good := range []string{"libsofthsm2.so", "yubihsm_pkcs11.so", "libCryptoki2_64.so"} {
+		if err := Surroundings(good, "", say); err != nil || said > 0 {
+			t.Errorf("%s: %v, and %d warnings", good, err, said)
+		}
+	}
+	if err := os.WriteFile("pkcs11-spy.so", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("pkcs11-spy.so", "hsm.so"); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"pkcs11-spy.so", "hsm.so", "libcklog2.so"} {
+		refused(t, Surroundings(bad, "", say), control.HSMModule)
+	}
+	t.Setenv("PKCS11SPY_OUTPUT", "log")
+	t.Setenv("HTTPS_PROXY", "http://user:secret@proxy.example:3128")
+	if err := Surroundings("libsofthsm2.so", "", func(format string, args ...any) {
+		said++
+		if strings.Contains(fmt.Sprintf(format, args...), "secret") {
+			t.Errorf(format, args...)
+		}
+	}); err != nil || said != 2 {
+		t.Errorf("%v, and %d warnings", err, said)
+	}
+	for lines, where := range map[string]string{"libdebug": "x", "lib=1": "x", "# libdebug": "", "connector = libdebug": "", "debug": "", "": ""} {
+		if got := setIn("x", strings.Split(lines, "\n"), "libdebug", 0); (got == "") != (where == "") {
+			t.Errorf("%q sets %q", lines, got)
+		}
+	}
 }
 
 // oneSlot has one slot, number 7.

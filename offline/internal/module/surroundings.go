@@ -15,13 +15,16 @@ import (
 // Surroundings looks at what a module reads beside its parameters, before it is
 // loaded. It refuses (KF-HSM-MODULE) what would give keys away or put another HSM in
 // the place of the named one, and warns of what may.
-func Surroundings(module string, warn func(format string, args ...any)) error {
+func Surroundings(module, parameters string, warn func(format string, args ...any)) error {
+	if real, err := filepath.EvalSymlinks(module); err == nil {
+		module = real
+	}
 	name := strings.ToLower(filepath.Base(module))
-	if strings.Contains(name, "pkcs11-spy") {
+	if strings.Contains(name, "pkcs11-spy") || strings.Contains(name, "libcklog") { // OpenSC's, and Luna's
 		return control.HSMModule.Refuse("%s writes all that goes through it into a log, PINs and keys included", module).
 			WithHint("name the HSM's own module with --hsm-module")
 	}
-	if strings.Contains(name, "yubihsm_pkcs11") {
+	if strings.Contains(name, "yubihsm_pkcs11") || strings.Contains(name, "p11-kit") { // which may load it
 		const here = "yubihsm_pkcs11.conf"
 		named := os.Getenv("YUBIHSM_PKCS11_CONF")
 		if path, err := filepath.Abs(here); err == nil {
@@ -30,12 +33,19 @@ func Surroundings(module string, warn func(format string, args ...any)) error {
 					WithHint("look who has put it there; run the command in another directory, or remove that file")
 			}
 		}
-		if set := switchesIn(named, "libdebug", "dinout", "debug"); len(set) > 0 {
-			if set[0] == "libdebug" {
-				return control.HSMModule.Refuse("libdebug in %s has the module write the private key to its log, in the clear", named).
-					WithHint("remove libdebug from that file")
+		for _, s := range []struct{ name, variable string }{{"libdebug", "YUBIHSM_LIB_DBG"}, {"debug", "YUBIHSM_PKCS11_DBG"}, {"dinout", "YUBIHSM_PKCS11_DINOUT"}} {
+			where := setIn("--hsm-parameters", append(strings.Fields(parameters), "include "+named), s.name, 0)
+			if _, set := os.LookupEnv(s.variable); set { // to whatever: an empty one counts
+				where = s.variable + " in the environment"
 			}
-			warn("%s in %s has the module write a log of its calls: look that it stays on this side", strings.Join(set, " and "), named)
+			switch {
+			case where == "":
+			case s.name == "libdebug":
+				return control.HSMModule.Refuse("%s has the module write the private key to its log, in the clear", where).
+					WithHint("take that away; the module needs none of it")
+			default:
+				warn("%s has the module write a log of its calls: look that it stays on this side", where)
+			}
 		}
 	}
 	for _, v := range []string{"PKCS11SPY", "PKCS11SPY_OUTPUT", "P11_KIT_DEBUG", "CKNFAST_DEBUG", "CKNFAST_DEBUGFILE", "OPENSC_DEBUG", "TPM2_PKCS11_LOG_LEVEL"} {
@@ -60,21 +70,25 @@ func sameFile(is os.FileInfo, path string) bool {
 	return err == nil && os.SameFile(is, other)
 }
 
-// switchesIn returns those of the switches that a configuration of lines sets. What
-// can't be read sets none: the module will say so itself.
-func switchesIn(path string, switches ...string) (set []string) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil
-	}
-	for _, want := range switches {
-		for line := range strings.SplitSeq(string(data), "\n") {
-			line, _, _ = strings.Cut(line, "#")
-			if key, _, _ := strings.Cut(strings.TrimSpace(line), "="); strings.TrimSpace(key) == want {
-				set = append(set, want)
-				break
+// setIn says where a switch of the YubiHSM 2's module is set, if it is: among these lines,
+// or in a file that they include. The module takes an abbreviation, too. What can't be
+// read, it will tell itself.
+func setIn(where string, lines []string, name string, depth int) string {
+	for _, line := range lines {
+		line, _, _ = strings.Cut(strings.TrimSpace(line), "#")
+		key, value := line, ""
+		if end := strings.IndexAny(line, " \t="); end >= 0 {
+			key, value = line[:end], strings.Trim(line[end:], " \t=\"'\r")
+		}
+		switch {
+		case key != "" && strings.HasPrefix(name, key):
+			return name + " in " + where
+		case depth < 10 && (key == "include" || key == "config-file"):
+			data, _ := os.ReadFile(value)
+			if found := setIn(value, strings.Split(string(data), "\n"), name, depth+1); found != "" {
+				return found
 			}
 		}
 	}
-	return set
+	return ""
 }
