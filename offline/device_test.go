@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,6 +31,7 @@ type device struct {
 	kind, address string
 	env           []string // what the module needs
 	log           string   // of the requests
+	kek           string   // of a rehearsal, its fingerprint
 }
 
 // startDevice starts a device that is there until the test ends.
@@ -142,6 +145,39 @@ func (d *device) ready(signer string) {
 	d.wants(0, "trust", filepath.Join(d.dir, "BYOK-SecurityWorld-pkg-EU-1"), "--fingerprint", fingerprint.Of(d.world.Package).String())
 }
 
+func (d *device) online(args ...string) {
+	d.t.Helper()
+	cmd := exec.Command("online", append(args, "--state", filepath.Join(d.dir, "online"))...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		d.t.Fatalf("online %q: %v\n%s", args, err, out)
+	}
+}
+
+// rehearsal begins a dress rehearsal on both sides, whose stick is the directory stick.
+func (d *device) rehearsal(signer string) {
+	d.t.Helper()
+	stick := filepath.Join(d.dir, "stick")
+	d.must(os.Mkdir(stick, 0o755))
+	pin := func(name string) []string {
+		data, err := os.ReadFile(filepath.Join(stick, name))
+		d.must(err)
+		return []string{"trust", filepath.Join(stick, name), "--fingerprint", fingerprint.Of(data).String()}
+	}
+	d.wants(0, append([]string{"init", "--rehearsal", "--signer", signer, "--out", stick}, d.chosen()...)...)
+	d.online("init", "--rehearsal")
+	d.kek = d.kekOf(filepath.Join(d.dir, "online"), stick)
+	d.online(pin("offline-card-offline.json")...)
+	d.wants(0, pin("BYOK-SecurityWorld-pkg-NA-1")...)
+}
+
+// carry is the import of a rehearsal, all but the keys.
+func (d *device) carry(more ...string) []string {
+	return append([]string{"import", "--exchange-key-package", filepath.Join(d.dir, "stick", "BYOK-KEK-pkg-NA-1"), "--kek-fingerprint", d.kek, "--hsm-pin-file", d.pin}, more...)
+}
+
+// exported are the flags for a key in its TPD; its password's stands last.
+func (d *device) exported(v vectors.TPD) []string { return d.importOf(v)[1:7] }
+
 // foreign has a device hold keys of others, of each kind.
 var foreign = map[string][]string{
 	"nethsm":  {"NETHSM_PRELOAD=rsa:web,ec:code,ed:ssh,aes:disk"},
@@ -227,39 +263,21 @@ func TestDeviceRehearsals(t *testing.T) {
 				d.env = append(d.env, "HSM_MODULE="+test.module, "LD_LIBRARY_PATH=")
 			}
 			before := d.keys()
-			online := func(args ...string) {
-				t.Helper()
-				cmd := exec.Command("online", append(args, "--state", filepath.Join(d.dir, "online"))...)
-				if out, err := cmd.CombinedOutput(); err != nil {
-					t.Fatalf("online %q: %v\n%s", args, err, out)
-				}
-			}
-			print := func(name string) []string {
-				data, err := os.ReadFile(filepath.Join(d.dir, name))
-				d.must(err)
-				return []string{filepath.Join(d.dir, name), "--fingerprint", fingerprint.Of(data).String()}
-			}
 			stick := filepath.Join(d.dir, "stick")
-			d.must(os.Mkdir(stick, 0o755))
 			d.wants(0, append([]string{"doctor"}, d.chosen()...)...)
-			d.wants(0, append([]string{"init", "--rehearsal", "--signer", test.signer, "--out", stick}, d.chosen()...)...)
-			online("init", "--rehearsal")
-			kek := d.kekOf(filepath.Join(d.dir, "online"), stick)
-			online(append([]string{"trust"}, print("stick/offline-card-offline.json")...)...)
-			d.wants(0, append([]string{"trust"}, print("stick/BYOK-SecurityWorld-pkg-NA-1")...)...)
-			carry := []string{"import", "--wrap", "software", "--exchange-key-package", filepath.Join(stick, "BYOK-KEK-pkg-NA-1"), "--kek-fingerprint", kek, "--hsm-pin-file", d.pin}
+			d.rehearsal(test.signer)
+			carry := d.carry("--wrap", "software")
 			upload := []string{"upload", filepath.Join(stick, "keyferry-offline-1.kfb"), "--active", test.keys[0]}
 			for _, name := range test.keys {
 				v := vectors.OneTPD(t, name)
-				file, password := d.write(name+".xml", v.XML), d.write(name+".pw", append(bytes.Clone(v.Password), '\n'))
-				carry = append(carry, "--tpd-file-path", file, "--key-identifier", name, "--protection-password-file", password)
-				upload = append(upload, "--protection-password-file", password)
+				carry = append(carry, d.exported(v)...)
+				upload = append(upload, carry[len(carry)-2:]...) // the password
 			}
 			d.wants(0, append(carry, "--dry-run", "--hsm-try-store")...)
 			d.wants(0, append(carry, "--out", stick)...)
-			online("verify", filepath.Join(stick, "keyferry-offline-1.kfb"))
-			online(upload...)
-			online("receipt", filepath.Join(stick, "keyferry-offline-1.kfb"), "--out", stick)
+			d.online("verify", filepath.Join(stick, "keyferry-offline-1.kfb"))
+			d.online(upload...)
+			d.online("receipt", filepath.Join(stick, "keyferry-offline-1.kfb"), "--out", stick)
 			d.wants(0, "receipt", filepath.Join(stick, "keyferry-online-1.kfb"))
 			d.wants(0, "transcript", "verify")
 			status := d.wants(0, "status", "--json")
@@ -283,21 +301,22 @@ func TestDeviceRehearsals(t *testing.T) {
 	}
 }
 
-// TestDeviceFaults has each request of the device go wrong that an import makes, an init
-// whose signing key is in the device, and a seal by that key: refused, cut off before and
-// after it was done, hung so and then killed. Then the same command runs again: each key
-// is there once, and nothing else. The default run takes some of them;
-// KEYFERRY_DEVICE_FAULTS=all takes all.
+// TestDeviceFaults has each request of the device go wrong, beside keys of others, that a
+// command makes: refused, cut off before and after it was done, hung so and then killed.
+// Then the same command runs again: each key is there once, and nothing else. The default
+// run takes some of them; KEYFERRY_DEVICE_FAULTS=all takes all.
 func TestDeviceFaults(t *testing.T) {
 	v := vectors.OneTPD(t, "contoso-mode2")
 	type stage struct {
 		name    string
-		ready   func(d *device)          // what goes before
+		ready   func(d *device)          // what goes before, once
+		each    func(d *device)          // and each time; nil: nothing
 		command func(d *device) []string // what goes wrong, and then right
-		done    func(d *device) bool
-		keys    []string // what the device holds in the end
-		stride  int      // in the default run
-		fails   int      // how many faults fail a run at least, in the default run
+		done    func(d *device) bool     // nil: there is nothing to see of it
+		code    int                      // of the command
+		keys    []string                 // what the device holds in the end
+		stride  int                      // in the default run
+		fails   int                      // how many faults fail a run at least, in the default run
 	}
 	there := func(path ...string) func(*device) bool {
 		return func(d *device) bool {
@@ -305,38 +324,59 @@ func TestDeviceFaults(t *testing.T) {
 			return err == nil
 		}
 	}
+	inFile := func(d *device) { d.ready(ceremony.SignerFile) }
 	carry := func(d *device) []string { return append(d.importOf(v), "--wrap", "software") }
+	doctor := func(d *device) []string { return append([]string{"doctor"}, d.chosen()...) }
 	for _, kind := range []string{"nethsm", "yubihsm"} {
 		for _, s := range []stage{
-			{"import", func(d *device) { d.ready(ceremony.SignerFile) }, carry, there("state", "outbox", v.Name, "key.json"), []string{v.Name}, 4, 6},
-			{"init", func(*device) {}, func(d *device) []string {
+			{name: "doctor", command: doctor, stride: 16, fails: 1},
+			{name: "doctor that may store", command: func(d *device) []string { return append(doctor(d), "--hsm-try-store") }, stride: 16, fails: 2},
+			{name: "dry run", ready: inFile, command: func(d *device) []string { return append(carry(d), "--dry-run", "--hsm-try-store") }, stride: 16, fails: 2},
+			{name: "import", ready: inFile, command: carry, done: there("state", "outbox", v.Name, "key.json"), keys: []string{v.Name}, stride: 8, fails: 4},
+			{name: "init", command: func(d *device) []string {
 				return append([]string{"init", "--name", "vault-room", "--signer", ceremony.SignerHSM}, d.chosen()...)
-			}, func(d *device) bool { return there("state")(d) && !there("state.init")(d) }, []string{ceremony.SignerLabel}, 5, 2},
-			{"seal", func(d *device) {
+			}, done: func(d *device) bool { return there("state")(d) && !there("state.init")(d) }, keys: []string{ceremony.SignerLabel}, stride: 8, fails: 2},
+			{name: "wrap", ready: func(d *device) {
+				inFile(d)
+				d.wants(0, append(carry(d), "--retain-extractable", "--out", d.dir)...)
+			}, command: func(d *device) []string { return append([]string{"wrap"}, d.importOf(v)[1:]...) }, code: 3, keys: []string{v.Name}, stride: 16, fails: 1},
+			{name: "seal", ready: func(d *device) {
 				d.ready(ceremony.SignerHSM)
 				d.wants(0, carry(d)...)
-			}, func(d *device) []string {
+			}, command: func(d *device) []string {
 				return []string{"seal", "--out", filepath.Join(d.dir, "out"), "--hsm-pin-file", d.pin}
-			},
-				there("out", "keyferry-vault-room-1.kfb"), []string{ceremony.SignerLabel, v.Name}, 8, 1},
+			}, done: there("out", "keyferry-vault-room-1.kfb"), keys: []string{ceremony.SignerLabel, v.Name}, stride: 16, fails: 1},
+			{name: "rehearsal clean", ready: func(d *device) { d.rehearsal(ceremony.SignerFile) },
+				each:    func(d *device) { d.wants(0, append(d.carry("--wrap", "software"), d.exported(v)...)...) },
+				command: func(d *device) []string { return []string{"rehearsal", "clean", "--yes", "--hsm-pin-file", d.pin} }, stride: 12, fails: 1},
 		} {
 			t.Run(kind+" "+s.name, func(t *testing.T) {
 				t.Parallel()
 				log := filepath.Join(t.TempDir(), "requests")
-				d := startDevice(t, kind, "NETHSM_THROTTLE=0", "NETHSM_LOG="+log)
+				d := startDevice(t, kind, append([]string{"NETHSM_THROTTLE=0", "NETHSM_LOG=" + log}, foreign[kind]...)...)
 				d.log = log
-				s.ready(d)
+				before := d.keys()
+				if s.ready != nil {
+					s.ready(d)
+				}
+				held := d.keys()
 				command, state, out := s.command(d), filepath.Join(d.dir, "state"), filepath.Join(d.dir, "out")
 				d.tool("sh", "-c", `mkdir -p "$0" && cd "$0/.." && mkdir fresh && if test -d state; then cp -a state fresh; fi`, out)
 				anew := func() {
 					d.tool("sh", "-c", `cd "$0/.." && rm -rf state state.init out && mkdir out && cp -a fresh/. .`, out)
-					d.wipe(s.name != "seal") // which makes no key
+					d.wipe(held)
+					if s.each != nil {
+						s.each(d)
+					}
+					if d.kind == "yubihsm" {
+						d.ask("GET", "/sim/zero") // the commands that were counted
+					}
 				}
 				anew()
 				first := d.requests()
-				d.wants(0, command...)
+				d.wants(s.code, command...)
 				requests := d.requests() - first
-				if !s.done(d) {
+				if s.done != nil && !s.done(d) {
 					t.Fatalf("the %s has left nothing in %s", s.name, state)
 				}
 				stride := s.stride
@@ -344,23 +384,27 @@ func TestDeviceFaults(t *testing.T) {
 					stride = 1
 				}
 				cases, failed := 0, 0
-				for _, fault := range deviceFaults[kind] {
-					for at := 1; at <= requests; at += stride {
+				for i, fault := range deviceFaults[kind] {
+					for at := 1 + i; at <= requests; at += stride {
 						anew()
-						d.faulty(fault, at, command)
+						code := d.faulty(fault, at, command)
 						cases++
 						about := fmt.Sprintf("%s at %d", fault.name, at)
-						if s.done(d) {
-							d.wantKeys(about+" (it was done)", nil, s.keys...)
+						if s.done != nil && s.done(d) {
+							d.wantKeys(about+" (it was done)", before, s.keys...)
 							continue
 						}
-						failed++
-						if code, out := d.offline(command...); code != 0 {
+						if code != s.code {
+							failed++
+						}
+						if code, out := d.offline(command...); code != s.code {
 							t.Errorf("%s: the second run ends with %d\n%s", about, code, out)
 							continue
 						}
-						d.wantKeys(about, nil, s.keys...)
-						d.wants(0, "transcript", "verify")
+						d.wantKeys(about, before, s.keys...)
+						if there("state")(d) {
+							d.wants(0, "transcript", "verify")
+						}
 					}
 				}
 				if failed < s.fails {
@@ -413,23 +457,22 @@ func (d *device) set(knobs string) {
 	}
 }
 
-// wipe takes the device's faults away, and its keys if empty is true.
-func (d *device) wipe(empty bool) {
+// wipe takes the device's faults away, and its keys but for those that are to be held.
+func (d *device) wipe(held []string) {
 	d.t.Helper()
+	keys := d.keys()
 	if d.kind == "yubihsm" {
 		d.set("YH_GONE=&YH_GONE_AFTER=&YH_HANG=&YH_HANG_AFTER=&YH_BACK=")
-		if empty {
+		if !slices.Equal(keys, held) {
 			d.ask("GET", "/sim/wipe")
 		}
-		d.ask("GET", "/sim/zero")
 		return
 	}
 	d.set("fault=")
-	if !empty {
-		return
-	}
-	for _, key := range d.keys() {
-		d.netHSM("DELETE", key)
+	for _, key := range keys {
+		if !slices.Contains(held, key) {
+			d.netHSM("DELETE", key)
+		}
 	}
 }
 
@@ -442,14 +485,14 @@ func (d *device) netHSM(method, key string) {
 	}
 }
 
-// faulty runs a command in which the at-th request goes wrong.
-func (d *device) faulty(fault deviceFault, at int, command []string) {
+// faulty runs a command in which the at-th request goes wrong, and returns its exit code.
+func (d *device) faulty(fault deviceFault, at int, command []string) (code int) {
 	d.t.Helper()
 	d.set(fmt.Sprintf(fault.knobs, at))
 	if fault.kill {
-		d.killed(command)
+		code = d.killed(at, command)
 	} else {
-		d.offline(command...)
+		code, _ = d.offline(command...)
 	}
 	if d.kind == "yubihsm" {
 		d.set("YH_GONE=&YH_GONE_AFTER=&YH_HANG=&YH_HANG_AFTER=&YH_BACK=")
@@ -457,17 +500,38 @@ func (d *device) faulty(fault deviceFault, at int, command []string) {
 	} else {
 		d.set("fault=")
 	}
+	return code
 }
 
-// killed runs a command that is killed once it has had the time to hang.
-func (d *device) killed(command []string) {
+// killed runs a command that is killed once the device hangs in its at-th request.
+func (d *device) killed(at int, command []string) int {
 	d.t.Helper()
 	cmd := exec.Command("offline", append(command, "--state", filepath.Join(d.dir, "state"), "--unsafe-hsm-network")...)
 	cmd.Env = append(os.Environ(), d.env...)
+	before := d.requests()
 	d.must(cmd.Start())
-	timer := time.AfterFunc(1500*time.Millisecond, func() { _ = cmd.Process.Kill() })
-	_ = cmd.Wait()
-	timer.Stop()
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	hangs := func() bool {
+		if d.kind == "yubihsm" {
+			return strings.Contains(d.ask("GET", "/sim/stats"), `"hung": true`)
+		}
+		return d.requests()-before >= at-1 // what hangs is in the log afterwards
+	}
+	for range 300 {
+		if hangs() {
+			break
+		}
+		select {
+		case <-ended:
+			return cmd.ProcessState.ExitCode()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	time.Sleep(200 * time.Millisecond)
+	_ = cmd.Process.Kill()
+	<-ended
+	return cmd.ProcessState.ExitCode()
 }
 
 // moduleConf names the variable that names the module's configuration.
@@ -597,6 +661,68 @@ func (d *device) takeSessions() {
 	}
 }
 
+// TestDeviceLogs has the modules write all that they are let write of an import, and finds
+// neither a prime nor the PIN in it.
+func TestDeviceLogs(t *testing.T) {
+	v := vectors.OneTPD(t, "contoso-mode2")
+	for kind, change := range map[string]func(string) string{
+		"nethsm":  func(conf string) string { return strings.Replace(conf, "log_level: Error", "log_level: Trace", 1) },
+		"yubihsm": func(conf string) string { return conf + "debug\ndinout\n" },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			d := startDevice(t, kind)
+			d.env = d.configured("log", change)
+			d.ready(ceremony.SignerFile)
+			out := d.wants(0, append(d.importOf(v), "--wrap", "software")...)
+			if strings.Count(out, "\n") < 100 {
+				t.Fatalf("the module wrote no log:\n%s", out)
+			}
+			plain := strings.ToLower(strings.NewReplacer(" ", "", "\n", "", ":", "").Replace(out))
+			for _, prime := range v.Key.Primes {
+				middle := prime.Bytes()[30:60] // whole groups of three, for base64
+				for _, form := range []string{hex.EncodeToString(middle), strings.ToLower(base64.StdEncoding.EncodeToString(middle))} {
+					if strings.Contains(plain, form) {
+						t.Errorf("a prime is in the log")
+					}
+				}
+			}
+			pin, err := os.ReadFile(d.pin)
+			d.must(err)
+			if strings.Contains(out, strings.TrimSpace(string(pin))) {
+				t.Errorf("the PIN is in the log")
+			}
+		})
+	}
+}
+
+// TestDeviceHanging holds that who waits for a device that does not answer is told so, that
+// the first interrupt is answered and that the second ends the run.
+func TestDeviceHanging(t *testing.T) {
+	for kind, knobs := range map[string]string{"nethsm": "fault=.*keys.*@1%2B9=sleep:60000", "yubihsm": "YH_HANG=4"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			d := startDevice(t, kind)
+			d.set(knobs)
+			cmd := exec.Command("offline", append([]string{"doctor", "--unsafe-hsm-network"}, d.chosen()...)...)
+			cmd.Env = d.env
+			var out bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &out
+			d.must(cmd.Start())
+			for _, at := range []time.Duration{7000, 7500} {
+				time.AfterFunc(at*time.Millisecond, func() { _ = cmd.Process.Signal(os.Interrupt) })
+			}
+			_ = cmd.Wait()
+			flat := strings.Join(strings.Fields(out.String()), " ")
+			for _, says := range []string{"waiting for the HSM since 5 s, to ", "interrupted: the run stops when the HSM has answered"} {
+				if !strings.Contains(flat, says) {
+					t.Errorf("does not say %q:\n%s", says, out.String())
+				}
+			}
+		})
+	}
+}
+
 // TestDeviceCapabilities has an authentication key of a YubiHSM 2 that lacks a capability:
 // it is named as in the vendor's tool, and what it keeps from being removed is named too.
 func TestDeviceCapabilities(t *testing.T) {
@@ -660,4 +786,10 @@ func TestDeviceRoles(t *testing.T) {
 	d.wants(0, append([]string{"init", "--name", "vault-room", "--signer", ceremony.SignerFile}, d.chosen()...)...)
 	d.env = append(d.env, name+"="+d.write("whole", conf)) // now it knows the number
 	d.wants(0, "doctor", "--hsm-pin-file", d.pin)
+	d.must(os.RemoveAll(filepath.Join(d.dir, "state")))
+	d.wants(0, append([]string{"init", "--name", "vault-room", "--signer", ceremony.SignerFile}, d.chosen()...)...) // which keeps it
+	d.set("state=Locked")                                                                                           // and now the module knows none
+	if out := d.wants(3, "doctor", "--hsm-pin-file", d.pin); !strings.Contains(out, "KF-HSM-PIN") || !strings.Contains(strings.Join(strings.Fields(out), " "), "provisioned and unlocked") {
+		t.Errorf("a locked device is not told:\n%s", out)
+	}
 }

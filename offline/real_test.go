@@ -257,7 +257,7 @@ func (r *realSide) importOf(v vectors.TPD) []string {
 	r.must(durable.Replace(tpd, v.XML, 0o600))
 	r.must(durable.Replace(password, v.Password, 0o600))
 	return []string{
-		"import", "--tpd-file-path", tpd, "--protection-password-file", password, "--key-identifier", v.Name,
+		"import", "--tpd-file-path", tpd, "--key-identifier", v.Name, "--protection-password-file", password,
 		"--exchange-key-package", filepath.Join(r.dir, "BYOK-KEK-pkg-EU-1"), "--kek-fingerprint", fingerprint.OfKey(&r.world.KEK.PublicKey).String(), "--hsm-pin-file", r.pin,
 	}
 }
