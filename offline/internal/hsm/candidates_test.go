@@ -180,12 +180,14 @@ func tpm2Token(t *testing.T, packages string) (module.Choice, func(cryptoki) cry
 	return module.Choice{Module: path, TokenLabel: "keyferry"}, asItIs
 }
 
+// insideMark is the environment variable that names the test that runs inside a wrapper.
+const insideMark = "KEYFERRY_TEST_INSIDE"
+
 // inside reports whether the test runs inside the wrapper; if not, it runs
 // itself there and reports what comes of it.
 func inside(t *testing.T, wrapper ...string) bool {
 	t.Helper()
-	const mark = "KEYFERRY_TEST_INSIDE"
-	if os.Getenv(mark) == t.Name() {
+	if os.Getenv(insideMark) == t.Name() {
 		return true
 	}
 	self, err := os.Executable()
@@ -194,7 +196,7 @@ func inside(t *testing.T, wrapper ...string) bool {
 	}
 	pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
 	cmd := exec.Command(wrapper[0], append(wrapper[1:], self, "-test.run", pattern, "-test.v", "-test.count=1")...)
-	cmd.Env = append(os.Environ(), mark+"="+t.Name())
+	cmd.Env = append(os.Environ(), insideMark+"="+t.Name())
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err != nil:
