@@ -197,8 +197,8 @@ func (o *doctorOptions) lookAtHSM(ctx context.Context, io *cli.IO, w *strings.Bu
 	if found.Import == "" && report.Imports[0].Result != hsm.Unproven {
 		return found, hsm.NoWay(report.Token, report.Imports)
 	}
-	if reason := report.Storable(); reason != "" {
-		return found, control.HSMImport.Refuse("the token %s takes a private key in, but could not store it: %s", control.Quote(report.Token.Label), reason)
+	if report.Storable != nil {
+		return found, control.HSMImport.Refuse("the token %s takes a private key in, but could not store it: %s", control.Quote(report.Token.Label), report.Storable)
 	}
 	return found, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"keyferry/bundle"
 	"keyferry/offline/internal/hsm"
+	"keyferry/offline/internal/probe"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -277,7 +278,7 @@ func tryStored(io *cli.IO, token *hsm.Token, leave bool) error {
 		return nil
 	}
 	io.Note("one throw-away key is stored in the token, and removed again; a run that is killed leaves it, and the next run removes it")
-	verdict, err := token.TryStore()
+	verdict, err := probe.TryStore(token)
 	if err == nil && verdict.Result != hsm.Exact {
 		err = control.HSMImport.Refuse("the token does not take a key in by %s: %s", verdict.Mechanism, verdict.Reason)
 	}

@@ -26,8 +26,8 @@
 //	token.Store        the key is stored under its own label at once, then proven: Kept
 //	token.CheckAlone   as above
 //
-// [Token.TryStore] rehearses that with one throw-away key, whose label says that
-// it is one and names its own public key: whoever meets it later may remove it.
+// That is tried with one throw-away key, whose label says that it is one and names
+// its own public key: whoever meets it later may remove it ([Token.Sweep]).
 //
 // The label decides which key is which. CKA_ID is the SHA-256 of the public key
 // as PKIX DER where the token takes it, else the bytes of the label, else the
@@ -221,6 +221,9 @@ func (t *Token) GeneratePair(by uint, public, private []*pkcs11.Attribute) error
 		return err
 	})
 }
+
+// Random draws random numbers.
+func (t *Token) Random(length int) ([]byte, error) { return t.ck.GenerateRandom(t.session, length) }
 
 // MakeNothing asks for a private key without a key: a call that can make nothing, but
 // says whether the token takes keys, and in which role.

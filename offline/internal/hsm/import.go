@@ -49,7 +49,7 @@ func (t *Token) Keeps() (bool, error) {
 		return false, err
 	}
 	modulus[0], modulus[255] = modulus[0]|0x80, modulus[255]|1
-	label := throwAway(&rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537})
+	label := ThrowAway(&rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537})
 	asked := publicTemplate(&rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}, attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_LABEL, label))
 	h, err := t.ck.CreateObject(t.session, asked)
 	if err != nil {
@@ -136,9 +136,9 @@ func NoWay(slot module.Slot, ways []Verdict) *control.Refusal {
 	var reasons []string
 	tried := map[string][]string{}
 	for i := len(ways) - 1; i >= 0; i-- {
-		hint = cmp.Or(module.Hint(ways[i].cause), hint)
+		hint = cmp.Or(module.Hint(ways[i].Cause), hint)
 	}
-	if !slot.NeedPIN && slices.ContainsFunc(ways, func(v Verdict) bool { return is(v.cause, pkcs11.CKR_TEMPLATE_INCONSISTENT) }) {
+	if !slot.NeedPIN && slices.ContainsFunc(ways, func(v Verdict) bool { return is(v.Cause, pkcs11.CKR_TEMPLATE_INCONSISTENT) }) {
 		hint = "this slot has no login, and such a slot may hold no private keys (nShield's accelerator slot): choose the slot of a softcard or of a card set"
 	}
 	for _, v := range ways {
@@ -152,6 +152,16 @@ func NoWay(slot module.Slot, ways []Verdict) *control.Refusal {
 		fmt.Fprintf(&table, "\n  %s:\n    %s", reason, strings.Join(tried[reason], "\n    "))
 	}
 	return control.HSMImport.Refuse("the token takes no private key in, by none of the ways tried:%s", table.String()).WithHint("%s", hint)
+}
+
+// ProveWays tries each way in on a throw-away key.
+func (t *Token) ProveWays() ([]Verdict, error) {
+	for i := range importWays {
+		if _, err := t.proveWay(i); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Clone(t.ways), nil // Import forgets them if all fail
 }
 
 // proveWay tries importWays[i] on the throw-away key, once: it comes in, is
@@ -171,7 +181,7 @@ func (t *Token) proveWay(i int) (verdict Verdict, err error) {
 	t.next("try " + way.name)
 	verdict = Verdict{Mechanism: way.name, ID: way.number}
 	if handle, err := t.brief(way.bring(t, trial.key, privateTemplate())); err != nil {
-		verdict.Result, verdict.Reason, verdict.cause = None, err.Error(), err
+		verdict.Result, verdict.Reason, verdict.Cause = None, err.Error(), err
 	} else {
 		verdict.Result, verdict.Reason = t.judgeImport(handle, &trial.key.PublicKey)
 		delete(t.temporary, handle)

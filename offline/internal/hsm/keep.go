@@ -64,7 +64,7 @@ func (k *ProvenKey) Keep(o KeepOptions) (*Kept, error) {
 // RehearseKeep does all that Keep does with session objects, and removes them: copy,
 // name, protection, public half.
 func (k *ProvenKey) RehearseKeep(extractable bool) error {
-	o := KeepOptions{Label: throwAway(k.public), RetainExtractable: extractable, session: true}
+	o := KeepOptions{Label: ThrowAway(k.public), RetainExtractable: extractable, session: true}
 	kept, err := k.token.keep(o, k.public, k.copyTo)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -345,5 +346,18 @@ func TestWrapWithBufferOfItsOwn(t *testing.T) {
 	wrap, verdicts, err := token.ProveWrap()
 	if err != nil || wrap.Mechanism() != aesPad.name {
 		t.Errorf("%v, %+v", err, verdicts)
+	}
+}
+
+// A token that is given the primes makes its own private exponent, and may give the
+// primes back in the other order: it is the same key all the same.
+func TestEqual(t *testing.T) {
+	key, other := vectorKey(t, "contoso-mode2"), vectorKey(t, "contoso-anyone")
+	swapped := &rsa.PrivateKey{PublicKey: key.PublicKey, D: new(big.Int).Add(key.D, big.NewInt(2)), Primes: []*big.Int{key.Primes[1], key.Primes[0]}}
+	if !equal(key, swapped) || !equal(swapped, key) {
+		t.Error("the primes in the other order, with another private exponent, are told as another key")
+	}
+	if equal(key, other) || equal(key, &rsa.PrivateKey{PublicKey: key.PublicKey, D: key.D, Primes: other.Primes}) {
+		t.Error("another key is told as the same")
 	}
 }

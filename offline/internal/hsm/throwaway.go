@@ -3,20 +3,112 @@
 package hsm
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"encoding/hex"
-	"errors"
-	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/miekg/pkcs11"
 
-	"keyferry/offline/internal/module"
-	"keyferry/pkg/control"
+	"keyferry/pkg/byok"
 )
+
+// Result is what a token made of a throw-away key.
+type Result string
+
+const (
+	Exact  Result = "exact"  // just what is needed; of a wrap, byte for byte what the vault takes
+	Flawed Result = "flawed" // something, but not that
+	None   Result = "none"   // nothing
+
+	Unproven Result = "unproven" // not tried: it would have stored something unasked
+)
+
+// Verdict is the outcome of a trial.
+type Verdict struct {
+	Mechanism string `json:"mechanism"` // PKCS#11 name, of an import with the call before it
+	ID        string `json:"id"`        // the mechanism's number, as 0x0000210A
+	Result    Result `json:"result"`
+	Reason    string `json:"reason"` // how it is flawed, or why there is none
+
+	Cause error `json:"-"` // what the token answered
+}
+
+// trialKeys draws the throw-away keys at their first use: two RSA keys are made
+// in software, some tenths of a second.
+func (t *Token) trialKeys() (*trial, error) {
+	if t.trial == nil {
+		drawn, err := newTrial(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+		if err != nil {
+			return nil, err
+		}
+		t.trial = drawn
+	}
+	return t.trial, nil
+}
+
+// ThrowAwayKey is a key to try the token with.
+func (t *Token) ThrowAwayKey() (*rsa.PrivateKey, error) {
+	trial, err := t.trialKeys()
+	if err != nil {
+		return nil, err
+	}
+	return trial.key, nil
+}
+
+// trial holds the throw-away keys on which a token is tried.
+type trial struct {
+	key *rsa.PrivateKey // to be thrown away
+	der []byte          // key as PKCS#8
+	kek *rsa.PrivateKey
+}
+
+// newTrial draws a KEK, then keys up to one whose PKCS#8 length is no
+// multiple of 8: with any other, a mechanism that pads to whole blocks first
+// would pass.
+func newTrial(draw func() (*rsa.PrivateKey, error)) (*trial, error) {
+	kek, err := draw()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		key, err := draw()
+		if err != nil {
+			return nil, err
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return nil, err
+		}
+		if len(der)%8 != 0 {
+			return &trial{key: key, der: der, kek: kek}, nil
+		}
+	}
+}
+
+// judge opens what a mechanism made, strictly, and says how it is flawed.
+func (tr *trial) judge(ciphertext []byte) (Result, string) {
+	key, err := byok.Unwrap(ciphertext, tr.kek)
+	if err != nil {
+		return Flawed, err.Error()
+	}
+	if !equal(key, tr.key) {
+		return Flawed, "it wraps another key"
+	}
+	return Exact, ""
+}
+
+// equal compares what makes a key: modulus, exponent, and the primes in either
+// order. A token that is given the primes makes its own private exponent, by one
+// of two formulas.
+func equal(a, b *rsa.PrivateKey) bool {
+	if !a.PublicKey.Equal(&b.PublicKey) || len(a.Primes) != 2 || len(b.Primes) != 2 {
+		return false
+	}
+	return a.Primes[0].Cmp(b.Primes[0]) == 0 && a.Primes[1].Cmp(b.Primes[1]) == 0 ||
+		a.Primes[0].Cmp(b.Primes[1]) == 0 && a.Primes[1].Cmp(b.Primes[0]) == 0
+}
 
 // throwAwayPrefix heads the label of a key that is stored for a trial. What follows
 // is the head of its own KeyID, so that a key that a run has left can be told for
@@ -26,7 +118,8 @@ const throwAwayPrefix = "keyferry-throw-away-"
 // ThrowAwaySigner labels a signing key that is made for a trial.
 const ThrowAwaySigner = throwAwayPrefix + "signer"
 
-func throwAway(public *rsa.PublicKey) string {
+// ThrowAway labels a throw-away key.
+func ThrowAway(public *rsa.PublicKey) string {
 	return throwAwayPrefix + hex.EncodeToString(KeyID(public)[:8])
 }
 
@@ -46,9 +139,9 @@ func (t *Token) Sweep() (swept int, err error) {
 			continue
 		}
 		public, err := t.PublicKey(o.Handle)
-		if err == nil && (public.E == 0 || o.Label == throwAway(public)) {
+		if err == nil && (public.E == 0 || o.Label == ThrowAway(public)) {
 			public.E = 65537 // of any throw-away key, where the token does not tell it
-			if o.Label == throwAway(public) {
+			if o.Label == ThrowAway(public) {
 				left = append(left, o)
 			}
 		}
@@ -62,100 +155,4 @@ func (t *Token) Sweep() (swept int, err error) {
 	}
 	t.listed = false
 	return len(left), t.list()
-}
-
-// TryStore brings a throw-away key into a token that keeps all it is given, by the
-// way that Store takes, and removes it again: name, proof, public half, removal.
-func (t *Token) TryStore() (verdict Verdict, err error) {
-	verdict = Verdict{Mechanism: StoredWay, Result: None}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return verdict, err
-	}
-	kept, err := t.Store(key, &key.PublicKey, KeepOptions{Label: throwAway(&key.PublicKey)})
-	switch {
-	case control.Is(err, control.HSMLeftover), control.Is(err, control.Interrupted):
-		return verdict, err
-	case control.Is(err, control.HSMAttributes), control.Is(err, control.HSMPossession):
-		verdict.Result, verdict.Reason = Flawed, err.Error()
-		return verdict, nil
-	case err != nil:
-		verdict.Reason, verdict.cause = err.Error(), err
-		return verdict, err
-	}
-	if err := errors.Join(kept.Remove(), t.CheckUnchanged()); err != nil {
-		hint := "the next run removes it; or remove it with the HSM's own tools: nothing needs it"
-		if is(err, module.FunctionRejected) {
-			hint += ". " + module.Hint(err)
-		}
-		return verdict, control.HSMLeftover.Refuse("the throw-away key %s was stored for the trial and can't be removed: %w", kept.Label, err).WithHint("%s", hint)
-	}
-	verdict.Result = Exact
-	return verdict, nil
-}
-
-// What a key that came in is used for, as verdicts name it.
-const (
-	SignUse    = "C_Sign, PKCS#1 v1.5 with SHA-256"
-	DecryptUse = "C_Decrypt, OAEP with SHA-1"
-	KeepUse    = "storing: copy, name, public half, removal"
-)
-
-// Untried are the verdicts of the mechanisms out and of the uses where none was tried.
-func Untried(result Result, reason string) (wraps, uses []Verdict) {
-	for _, m := range wrapMechanisms {
-		wraps = append(wraps, Verdict{Mechanism: m.name, ID: m.number(), Result: result, Reason: reason})
-	}
-	for _, use := range []string{SignUse, DecryptUse, KeepUse} {
-		uses = append(uses, Verdict{Mechanism: use, Result: result, Reason: reason})
-	}
-	return wraps, uses
-}
-
-// NoKey is the reason where no key came in that could be tried.
-const NoKey = "no key came in to try it on"
-
-// TryAll has a token with session objects do with a throw-away key all that an import
-// does: each way in, each mechanism out, storing. Nothing is stored. What the token
-// can't do is a verdict, not an error.
-func (t *Token) TryAll() (imports, wraps, uses []Verdict, err error) {
-	for i := range importWays {
-		if _, err := t.proveWay(i); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	imports = slices.Clone(t.ways) // Import forgets them if all fail
-	session, err := t.Import(t.trial.key)
-	if control.Is(err, control.HSMImport) {
-		wraps, uses = Untried(None, NoKey)
-		return imports, wraps, uses, nil
-	}
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	defer t.destroy(session.handle, &err)
-	_, wraps = t.tryWraps(session.handle)
-	_, uses = Untried(Exact, "") // the way in has shown that it signs and decrypts
-	proven := &ProvenKey{token: t, handle: session.handle, public: &t.trial.key.PublicKey, session: session}
-	if err := proven.RehearseKeep(false); err != nil {
-		uses[2].Result, uses[2].Reason = None, err.Error()
-	}
-	return imports, wraps, uses, nil
-}
-
-// Random draws random numbers twice.
-func (t *Token) Random() Verdict {
-	v := Verdict{Mechanism: "C_GenerateRandom", Result: Exact}
-	var draws [2][]byte
-	for i := range draws {
-		var err error
-		if draws[i], err = t.ck.GenerateRandom(t.session, 32); err != nil {
-			v.Result, v.Reason = None, err.Error()
-			return v
-		}
-	}
-	if len(draws[0]) != 32 || bytes.Equal(draws[0], draws[1]) {
-		v.Result, v.Reason = Flawed, fmt.Sprintf("two draws of 32 bytes gave %d bytes, the same ones: %t", len(draws[0]), bytes.Equal(draws[0], draws[1]))
-	}
-	return v
 }

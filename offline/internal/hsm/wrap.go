@@ -31,13 +31,14 @@ func (w *ProvenWrap) Mechanism() string { return w.mechanism.name }
 // with none, KF-HSM-WRAP-UNPROVEN beside the verdicts.
 //
 // All objects are session objects and gone when it returns. It is to be called
-// once, not for each key.
+// once, not for each key. A token that keeps all it is given is not tried.
 func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) {
-	if keeps, err := t.Keeps(); err != nil || keeps {
-		if err != nil {
-			return nil, nil, err
-		}
-		return nil, nil, control.HSMWrapUnproven.Refuse("the token %s %s", control.Quote(t.chosen.Label), NothingLeaves).
+	keeps, err := t.Keeps()
+	if err != nil {
+		return nil, nil, err
+	}
+	if keeps {
+		return nil, untried(nothingLeaves), control.HSMWrapUnproven.Refuse("the token %s %s", control.Quote(t.chosen.Label), nothingLeaves).
 			WithHint("choose --wrap software: the key is wrapped at the moment of its import, which the ceremony records")
 	}
 	trial, err := t.trialKeys()
@@ -45,6 +46,9 @@ func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) 
 		return nil, nil, err
 	}
 	session, err := t.Import(trial.key)
+	if control.Is(err, control.HSMImport) {
+		return nil, untried("no key came in to try it on"), err
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -56,8 +60,16 @@ func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) 
 	return proven, verdicts, nil
 }
 
-// NothingLeaves says why no key goes out of a token that keeps all it is given.
-const NothingLeaves = "keeps all it is given, the KEK included, and can't be shown to wrap without storing more than the key: here a key goes out in software"
+// nothingLeaves says why no key goes out of a token that keeps all it is given.
+const nothingLeaves = "keeps all it is given, the KEK included, and can't be shown to wrap without storing more than the key: here a key goes out in software"
+
+// untried are the verdicts where no mechanism can be tried.
+func untried(reason string) (verdicts []Verdict) {
+	for _, m := range wrapMechanisms {
+		verdicts = append(verdicts, Verdict{Mechanism: m.name, ID: m.number(), Result: None, Reason: reason})
+	}
+	return verdicts
+}
 
 // tryWraps tries every wrap mechanism on the throw-away key, which h is.
 func (t *Token) tryWraps(h pkcs11.ObjectHandle) (proven *ProvenWrap, verdicts []Verdict) {

@@ -5,8 +5,9 @@
 package probe
 
 import (
+	"bytes"
 	"errors"
-	"slices"
+	"fmt"
 
 	"github.com/miekg/pkcs11"
 
@@ -27,6 +28,8 @@ type Report struct {
 	NoSigner   string             `json:"no_signer"`  // why bundles can't be signed in the token
 	Keeps      bool               `json:"keeps"`      // it keeps all it is given: it has no session objects
 	Unproven   []string           `json:"unproven"`   // what was not tried, since it would store something
+
+	Storable error `json:"-"` // why a key that comes in can't be stored
 }
 
 // Run makes the report. Nothing is stored, but by leave on a token that keeps all it is
@@ -46,7 +49,7 @@ func Run(t *hsm.Token, mayStore bool) (report *Report, err error) {
 	case report.Keeps:
 		err = report.byWord(t)
 	default:
-		report.Imports, report.Wraps, report.Uses, err = t.TryAll()
+		err = report.inSession(t)
 	}
 	if err != nil {
 		return nil, err
@@ -67,20 +70,58 @@ func Run(t *hsm.Token, mayStore bool) (report *Report, err error) {
 	case err != nil:
 		report.NoSigner = err.Error()
 	}
-	report.Uses = append(report.Uses, t.Random())
+	report.Uses = append(report.Uses, random(t))
 	return report, t.CheckUnchanged()
+}
+
+// inSession has a token with session objects do with a throw-away key all that an
+// import does.
+func (r *Report) inSession(t *hsm.Token) (err error) {
+	if r.Imports, err = t.ProveWays(); err != nil {
+		return err
+	}
+	_, r.Wraps, err = t.ProveWrap()
+	if control.Is(err, control.HSMImport) {
+		r.uses(hsm.None, noKey)
+		return nil
+	}
+	if err != nil && !control.Is(err, control.HSMWrapUnproven) {
+		return err
+	}
+	key, err := t.ThrowAwayKey()
+	if err != nil {
+		return err
+	}
+	session, err := t.Import(key)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, session.Destroy()) }()
+	proven, err := session.Prove(&key.PublicKey)
+	if err != nil {
+		return err
+	}
+	r.uses(hsm.Exact, "")
+	if r.Storable = proven.RehearseKeep(false); r.Storable != nil {
+		r.Uses[2].Result, r.Uses[2].Reason = hsm.None, r.Storable.Error()
+	}
+	return nil
 }
 
 // byWord fills in what can be said of a token that keeps all it is given, without
 // storing anything.
-func (r *Report) byWord(t *hsm.Token) error {
+func (r *Report) byWord(t *hsm.Token) (err error) {
 	const reason = "not tried: the token keeps all it is given"
 	r.Imports = []hsm.Verdict{{Mechanism: hsm.StoredWay, Result: hsm.Unproven, Reason: reason}}
-	r.Wraps, r.Uses = hsm.Untried(hsm.Unproven, reason)
+	if _, r.Wraps, err = t.ProveWrap(); !control.Is(err, control.HSMWrapUnproven) {
+		return err
+	}
+	for i := range r.Wraps {
+		r.Wraps[i].Result, r.Wraps[i].Reason = hsm.Unproven, reason
+	}
+	r.uses(hsm.Unproven, reason)
 	r.Unproven = []string{"that a private key comes in, is named, is protected, signs and decrypts, and can be removed again"}
 	switch err := t.MakeNothing(); {
-	case slices.ContainsFunc(unreachable, func(code pkcs11.Error) bool { return errors.Is(err, code) }):
-		return control.HSMCall.Refuse("the token does not say whether it takes a key in: %w", err)
 	case errors.Is(err, pkcs11.Error(pkcs11.CKR_FUNCTION_NOT_SUPPORTED)):
 		r.Imports[0].Result, r.Imports[0].Reason = hsm.None, err.Error()
 	case errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN)):
@@ -89,31 +130,81 @@ func (r *Report) byWord(t *hsm.Token) error {
 	return nil
 }
 
-// unreachable are answers that say nothing of the token, but that the module does not reach it.
-var unreachable = []pkcs11.Error{pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED}
-
 // byStoring proves what byWord leaves open, on a key that is stored for it.
 func (r *Report) byStoring(t *hsm.Token) error {
-	verdict, err := t.TryStore()
+	verdict, err := TryStore(t)
 	if control.Is(err, control.HSMLeftover) || control.Is(err, control.Interrupted) || control.Is(err, control.HSMPIN) || errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN)) {
 		return err
 	}
 	r.Imports = []hsm.Verdict{verdict}
-	if verdict.Result != hsm.Exact {
-		r.Wraps, r.Uses = hsm.Untried(hsm.None, hsm.NoKey)
+	if _, r.Wraps, err = t.ProveWrap(); !control.Is(err, control.HSMWrapUnproven) {
+		return err
+	}
+	if verdict.Result == hsm.Exact {
+		r.uses(hsm.Exact, "")
 		return nil
 	}
-	r.Wraps, _ = hsm.Untried(hsm.None, hsm.NothingLeaves)
-	_, r.Uses = hsm.Untried(hsm.Exact, "")
+	for i := range r.Wraps {
+		r.Wraps[i].Reason = noKey
+	}
+	r.uses(hsm.None, noKey)
 	return nil
 }
 
-// Storable reports why a key that comes in can't be stored; empty if it can.
-func (r *Report) Storable() string {
-	for _, v := range r.Uses {
-		if v.Mechanism == hsm.KeepUse && v.Result == hsm.None && v.Reason != hsm.NoKey {
-			return v.Reason
+// noKey is the reason where no key came in that could be tried.
+const noKey = "no key came in to try it on"
+
+// uses fills in one verdict on all that an imported key is used for.
+func (r *Report) uses(result hsm.Result, reason string) {
+	for _, use := range []string{"C_Sign, PKCS#1 v1.5 with SHA-256", "C_Decrypt, OAEP with SHA-1", "storing: copy, name, public half, removal"} {
+		r.Uses = append(r.Uses, hsm.Verdict{Mechanism: use, Result: result, Reason: reason})
+	}
+}
+
+// TryStore brings a throw-away key into a token that keeps all it is given, by the way
+// that an import takes, and removes it again: name, proof, public half, removal.
+func TryStore(t *hsm.Token) (verdict hsm.Verdict, err error) {
+	verdict = hsm.Verdict{Mechanism: hsm.StoredWay, Result: hsm.None}
+	key, err := t.ThrowAwayKey()
+	if err != nil {
+		return verdict, err
+	}
+	label := hsm.ThrowAway(&key.PublicKey)
+	kept, err := t.Store(key, &key.PublicKey, hsm.KeepOptions{Label: label})
+	switch {
+	case control.Is(err, control.HSMLeftover), control.Is(err, control.Interrupted):
+		return verdict, err
+	case control.Is(err, control.HSMAttributes), control.Is(err, control.HSMPossession):
+		verdict.Result, verdict.Reason = hsm.Flawed, err.Error()
+		return verdict, nil
+	case err != nil:
+		verdict.Reason, verdict.Cause = err.Error(), err
+		return verdict, err
+	}
+	if err := errors.Join(kept.Remove(), t.CheckUnchanged()); err != nil {
+		hint := "the next run removes it; or remove it with the HSM's own tools: nothing needs it"
+		if errors.Is(err, module.FunctionRejected) {
+			hint += ". " + module.Hint(err)
+		}
+		return verdict, control.HSMLeftover.Refuse("the throw-away key %s was stored for the trial and can't be removed: %w", label, err).WithHint("%s", hint)
+	}
+	verdict.Result = hsm.Exact
+	return verdict, nil
+}
+
+// random has a token draw random numbers twice.
+func random(t *hsm.Token) hsm.Verdict {
+	v := hsm.Verdict{Mechanism: "C_GenerateRandom", Result: hsm.Exact}
+	var draws [2][]byte
+	for i := range draws {
+		var err error
+		if draws[i], err = t.Random(32); err != nil {
+			v.Result, v.Reason = hsm.None, err.Error()
+			return v
 		}
 	}
-	return ""
+	if len(draws[0]) != 32 || bytes.Equal(draws[0], draws[1]) {
+		v.Result, v.Reason = hsm.Flawed, fmt.Sprintf("two draws of 32 bytes gave %d bytes, the same ones: %t", len(draws[0]), bytes.Equal(draws[0], draws[1]))
+	}
+	return v
 }
