@@ -123,6 +123,14 @@ const (
 	Receipt     Purpose = "receipt"
 )
 
+// people is what people call such a bundle.
+func (p Purpose) people() string {
+	if p == KeyTransfer {
+		return "a bundle with keys"
+	}
+	return "a receipt"
+}
+
 // Manifest is what the sender signs.
 type Manifest struct {
 	Format    string                  `json:"format"`

@@ -82,7 +82,7 @@ func (m Manifest) fits(pins Pins) error {
 	case m.Rehearsal != pins.Rehearsal:
 		return control.TrustRehearsal.Refuse("one of bundle and this side's state directory is a rehearsal, the other is not")
 	case m.Purpose != pins.Purpose:
-		return control.BundlePurpose.Refuse("the bundle is a %s, not a %s", m.Purpose, pins.Purpose)
+		return control.BundlePurpose.Refuse("this is %s; %s is wanted", m.Purpose.people(), pins.Purpose.people())
 	case m.Receiver != pins.Receiver:
 		return control.BundleReceiver.Refuse("the bundle is for the receiver %s, this side is %s", m.Receiver, pins.Receiver)
 	case m.Sender.Fingerprint != pins.Sender.Fingerprint() || m.Sender.Name != pins.SenderName:

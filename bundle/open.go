@@ -156,10 +156,10 @@ func (o *outer) mixedUp(pins Pins, err error) error {
 	switch {
 	case bad != nil:
 	case m.Sender.Fingerprint == pins.Receiver:
-		return control.BundlePurpose.Refuse("this is %s, which this side has sealed itself; a %s of the other side is wanted", FileName(m.Sender.Name, m.Sequence), pins.Purpose).
+		return control.BundlePurpose.Refuse("this is %s, which this side has sealed itself; %s of the other side is wanted", FileName(m.Sender.Name, m.Sequence), pins.Purpose.people()).
 			WithHint("give the file that came back from the other side")
 	case m.Purpose != pins.Purpose:
-		return control.BundlePurpose.Refuse("this is a %s; a %s is wanted", m.Purpose, pins.Purpose)
+		return control.BundlePurpose.Refuse("this is %s; %s is wanted", m.Purpose.people(), pins.Purpose.people())
 	}
 	return err
 }

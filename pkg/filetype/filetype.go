@@ -62,15 +62,17 @@ var (
 	keyElement   = regexp.MustCompile(`<(\w+:)?m_strKeyData(\s[^>]*)?>[^<]`)
 	tpdEnd       = regexp.MustCompile(`</(\w+:)?ArrayOfAnyType\s*>`)
 	publicKey    = regexp.MustCompile(`^(sk-)?(ssh|ecdsa)-[0-9a-z@.-]+ AAAA`)
-	base64Text   = regexp.MustCompile(`^[0-9A-Za-z+/\s]{40,}={0,2}\s*$`)
+	base64Text   = regexp.MustCompile(`^(?:-----BEGIN CERTIFICATE-----)?([0-9A-Za-z+/\s]{40,}={0,2})\s*(?:$|-----END)`) // certutil -encode calls anything a certificate
 )
+
+const inBase64 = "it was put into base64"
 
 // Of tells which kind of file data, or its beginning, is, and how it was changed
 // on the way. Both are empty where nothing is known. A TPD may be saved in any
 // encoding.
 func Of(data []byte) (kind Kind, change string) {
 	defer func() {
-		if kind == TPD || kind == Keyless {
+		if (kind == TPD || kind == Keyless) && change != inBase64 {
 			change = ""
 		}
 	}()
@@ -92,24 +94,27 @@ func Of(data []byte) (kind Kind, change string) {
 		kind, _ = Of(data[3:])
 		return kind, "it begins with a byte order mark"
 	case bytes.HasPrefix(data, []byte("manifest.json\x00")):
-		if receiptField.Match(data) {
-			return Receipt, ""
+		if bytes.Contains(data, []byte("\r\n")) { // in the manifest
+			change = "it has the line ends of Windows"
 		}
-		return Bundle, ""
+		if receiptField.Match(data) {
+			return Receipt, change
+		}
+		return Bundle, change
+	}
+	if m := base64Text.FindSubmatch(data); m != nil {
+		text := strings.Join(strings.Fields(string(m[1])), "")
+		if decoded, err := base64.StdEncoding.DecodeString(text[:len(text)/4*4]); err == nil { // a beginning may be cut anywhere
+			if kind, _ = Of(decoded); kind != "" {
+				return kind, inBase64
+			}
+		}
 	}
 	if kind = ofText(bytes.TrimSpace(data)); kind != "" {
 		if bytes.Contains(data, []byte("\r\n")) {
 			change = "it has the line ends of Windows"
 		}
 		return kind, change
-	}
-	if base64Text.Match(data) {
-		text := strings.Join(strings.Fields(string(data)), "")
-		if decoded, err := base64.StdEncoding.DecodeString(text); err == nil {
-			if kind, _ = Of(decoded); kind != "" {
-				return kind, "it was put into base64"
-			}
-		}
 	}
 	return "", ""
 }

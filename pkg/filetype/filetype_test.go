@@ -61,6 +61,13 @@ func TestOf(t *testing.T) {
 	}
 	for kind, data := range files(t) {
 		is(data, kind, "")
+		if text := base64.StdEncoding.EncodeToString(data); len(data) > 100 {
+			is([]byte(text), kind, "base64")
+			if kind != TPD && kind != Keyless {
+				is([]byte(text[:min(len(text), 4090)]), kind, "base64") // its beginning
+			}
+			is([]byte("-----BEGIN CERTIFICATE-----\r\n"+text+"\r\n-----END CERTIFICATE-----\r\n"), kind, "base64") // by certutil -encode
+		}
 		if kind == Bundle || kind == Receipt {
 			continue
 		}
@@ -79,10 +86,8 @@ func TestOf(t *testing.T) {
 		if bytes.Contains(data, []byte("\n")) {
 			is(bytes.ReplaceAll(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n")), kind, textual("line ends of Windows"))
 		}
-		if len(data) > 40 && kind != TPD && kind != Keyless {
-			is([]byte(base64.StdEncoding.EncodeToString(data)), kind, "base64")
-		}
 	}
+	is(bytes.ReplaceAll(files(t)[Bundle], []byte("\n"), []byte("\r\n")), Bundle, "line ends of Windows")
 	is(nil, "", "empty")
 	is(files(t)[TPD][:900], "", "") // cut short before the key
 	is(make([]byte, 100), "", "zeros")
