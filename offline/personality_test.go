@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -133,22 +134,24 @@ const (
 )
 
 // TestPersonalities has the programs go from doctor to the seal with tokens that
-// behave as vendors combine it; runs are killed at changes of the token and taken up.
+// behave as vendors combine it: a key is imported, and another, that the vendor's tools made
+// and named, is wrapped. Runs are killed at changes of the token and taken up.
 func TestPersonalities(t *testing.T) {
 	for _, vendor := range []struct {
 		name, plays, signer string
 		network, keeps      bool
+		wraps               string // the mechanism; empty: none, as SoftHSM
 	}{
-		{"Luna", "length-wanted copy=0x68 tcp", ceremony.SignerHSM, true, false},
-		{"nShield, a softcard", "copy=0x200 no-exponent accelerator tcp", ceremony.SignerHSM, true, false},
-		{"AWS CloudHSM", "private-public length-forbidden copy=0x06 banner once tcp", ceremony.SignerHSM, true, false},
-		{"YubiHSM 2", playsYubiHSM, ceremony.SignerHSM, true, true},
-		{"NetHSM", playsNetHSM, ceremony.SignerHSM, true, true},
-		{"kryoptic", "copy=0x1B no-history", ceremony.SignerHSM, false, false},
-		{"SoftHSM with a database", "empty-exponent", ceremony.SignerHSM, false, false},
-		{"one session", "sessions=1 logged-in finalize=0x05", ceremony.SignerHSM, false, false},
-		{"foreign objects", "foreign no-unwrap-attribute no-public-id", ceremony.SignerFile, false, false},
-		{"foreign objects, otherwise", "foreign=0x06 copy=0xD1", ceremony.SignerFile, false, false},
+		{"Luna", "length-wanted copy=0x68 tcp wrap=0x80000171", ceremony.SignerHSM, true, false, "CKM_AES_KWP (Luna)"},
+		{"nShield, a softcard", "copy=0x200 no-exponent accelerator tcp wrap=0x210B", ceremony.SignerHSM, true, false, "CKM_AES_KEY_WRAP_KWP"},
+		{"AWS CloudHSM", "private-public length-forbidden copy=0x06 banner once tcp wrap=0x1054", ceremony.SignerHSM, true, false, "CKM_RSA_AES_KEY_WRAP"},
+		{"YubiHSM 2", playsYubiHSM, ceremony.SignerHSM, true, true, ""},
+		{"NetHSM", playsNetHSM, ceremony.SignerHSM, true, true, ""},
+		{"kryoptic", "copy=0x1B no-history wrap=0x210B", ceremony.SignerHSM, false, false, "CKM_AES_KEY_WRAP_KWP"},
+		{"SoftHSM with a database", "empty-exponent", ceremony.SignerHSM, false, false, ""},
+		{"one session", "sessions=1 logged-in finalize=0x05", ceremony.SignerHSM, false, false, ""},
+		{"foreign objects", "foreign no-unwrap-attribute no-public-id", ceremony.SignerFile, false, false, ""},
+		{"foreign objects, otherwise", "foreign=0x06 copy=0xD1", ceremony.SignerFile, false, false, ""},
 	} {
 		t.Run(vendor.name, func(t *testing.T) {
 			t.Parallel()
@@ -160,9 +163,16 @@ func TestPersonalities(t *testing.T) {
 			if strings.Contains(vendor.plays, "officer") {
 				p.officer = p.write("so", []byte("so-right\n"))
 			}
+			v, w := vectors.OneTPD(t, "contoso-mode2"), vectors.OneTPD(t, "contoso-legacy-kdf")
 			behind, err := module.Find("")
 			p.must(err)
-			p.softHSMTool("pkcs11-tool", "--module", behind, "--login", "--pin", "123456", "--keypairgen", "--key-type", "EC:prime256v1", "--label", "foreign")
+			beside := func(args ...string) {
+				p.softHSMTool("pkcs11-tool", append([]string{"--module", behind, "--login", "--pin", "123456"}, args...)...)
+			}
+			beside("--keypairgen", "--key-type", "EC:prime256v1", "--label", "foreign")
+			if vendor.wraps != "" {
+				beside("--write-object", p.write("vendors.der", x509.MarshalPKCS1PrivateKey(w.Key)), "--type", "privkey", "--label", "made by its tools", "--sensitive", "--extractable", "--usage-sign", "--usage-decrypt")
+			}
 			before := p.keys()
 			p.wants(0, "", append([]string{"doctor"}, p.chosen()...)...)
 			p.holds("doctor", before)
@@ -176,38 +186,80 @@ func TestPersonalities(t *testing.T) {
 			}
 			p.holds("init", before)
 
-			v := vectors.OneTPD(t, "contoso-mode2")
-			command := append(p.importOf(v), "--wrap", "software")
+			// killed runs a command that is killed at changes of the token, from the first on, and
+			// taken up each time.
+			killed := func(anew bool, stride int, want []string, command ...string) (count int) {
+				if os.Getenv("KEYFERRY_DEVICE_FAULTS") == "all" {
+					stride = 1
+				}
+				for at := 1; at < 40; at += stride {
+					if anew {
+						p.anew()
+					}
+					p.plays = fmt.Sprintf("%s kill=%d kill-after=%d", vendor.plays, at, count%2)
+					cmd := p.command(command...)
+					err := cmd.Run()
+					p.plays = vendor.plays
+					if err == nil {
+						break
+					}
+					if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+						t.Fatalf("%s: %s is not killed but ends so: %v", vendor.plays, command[0], err)
+					}
+					count++
+					if anew {
+						p.wants(0, "", command...)
+						p.holds(fmt.Sprintf("%s, killed at change %d", command[0], at), before, want...)
+					}
+				}
+				p.wants(0, "", command...)
+				p.holds(command[0], before, want...)
+				if count == 0 {
+					t.Errorf("no %s was killed", command[0])
+				}
+				return count
+			}
+			expected := expectedKey{"token", vendor.wraps, []string{}, "ecdsa-sha2-nistp256 "}
+			command := p.importOf(v)
+			if vendor.wraps == "" {
+				expected = bySoftware
+				command = append(command, "--wrap", "software")
+				p.wants(3, "KF-HSM-WRAP-UNPROVEN", append([]string{"wrap"}, p.importOf(v)[1:]...)...)
+				p.holds("wrap", before)
+			}
+			if vendor.signer == ceremony.SignerFile {
+				expected.signer = "ssh-ed25519 "
+			}
+			var open []string // a sandbox that leaves sockets open is on record
+			if vendor.network {
+				open = []string{"KF-AIRGAP-SANDBOX"}
+			}
+			expected.warnings = slices.Concat(open, expected.warnings)
 			p.wants(0, "Dry run: every check holds, nothing was changed", append(command, "--dry-run")...)
 			p.holds("dry run", before)
-			p.wants(3, "KF-HSM-WRAP-UNPROVEN", append([]string{"wrap"}, p.importOf(v)[1:]...)...)
-			p.holds("wrap", before)
-
-			killed, stride := 0, 5
-			if vendor.keeps || os.Getenv("KEYFERRY_DEVICE_FAULTS") == "all" {
+			stride := 7
+			if vendor.keeps {
 				stride = 1
 			}
-			for at := 1; at < 40; at += stride {
-				p.anew()
-				p.plays = fmt.Sprintf("%s kill=%d kill-after=%d", vendor.plays, at, killed%2)
-				cmd := p.command(command...)
-				err := cmd.Run()
-				p.plays = vendor.plays
-				if err == nil {
-					break
-				}
-				if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-					t.Fatalf("%s: import is not killed but ends so: %v", vendor.plays, err)
-				}
-				killed++
-				p.wants(0, "", command...)
-				p.holds(fmt.Sprintf("import, killed at change %d", at), before, v.Name)
-			}
-			if killed == 0 {
-				t.Error("no run was killed")
-			}
-			fmt.Fprintf(os.Stderr, "%s: %d runs killed and taken up\n", vendor.name, killed)
+			imports := killed(true, stride, []string{v.Name}, command...)
 			p.wants(0, "", "seal", "--out", p.dir, "--hsm-pin-file", p.pin)
+			taken := p.checkBundle(filepath.Join(p.dir, "keyferry-vault-room-1.kfb"), v, expected)
+
+			wraps := 0
+			if vendor.wraps != "" {
+				command = append([]string{"wrap"}, p.importOf(w)[1:]...)
+				p.wants(1, "the token has this very key under another name: give --hsm-label \"made by its tools\"", command...)
+				command = append(command, "--hsm-label", "made by its tools")
+				p.wants(0, "Dry run: every check holds, nothing was changed", append(command, "--dry-run")...)
+				wraps = killed(false, 6, []string{v.Name}, command...)
+				if out := p.softHSMTool("pkcs11-tool", "--module", behind, "--login", "--pin", "123456", "--list-objects", "--type", "privkey"); !regexp.MustCompile(`made by its tools\n.*\n +Access: +sensitive\n`).MatchString(out) {
+					t.Errorf("the wrapped key is extractable still:\n%s", out)
+				}
+				p.wants(0, "", "seal", "--out", p.dir, "--hsm-pin-file", p.pin)
+				expected.warnings = append(open, "KF-TPD-LEGACY-KDF")
+				p.checkBundle(filepath.Join(p.dir, "keyferry-vault-room-2.kfb"), w, expected, taken)
+			}
+			fmt.Fprintf(os.Stderr, "%s: %d imports and %d wraps killed and taken up\n", vendor.name, imports, wraps)
 			p.wants(0, "", "transcript", "verify")
 		})
 	}

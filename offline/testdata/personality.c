@@ -22,12 +22,14 @@ typedef struct list { unsigned char version[2]; void *call[68]; } list;
 
 enum { INITIALIZE = 0, FINALIZE, GET_FUNCTION_LIST = 3, GET_SLOT_LIST, GET_TOKEN_INFO = 6, OPEN_SESSION = 12, CLOSE_SESSION,
 	LOGIN = 18, CREATE_OBJECT = 20, COPY_OBJECT, DESTROY_OBJECT, GET_ATTRIBUTE_VALUE = 24, SET_ATTRIBUTE_VALUE, FIND_OBJECTS_INIT,
-	FIND_OBJECTS, FIND_OBJECTS_FINAL, SIGN_INIT = 42, GENERATE_KEY = 58, GENERATE_KEY_PAIR, WRAP_KEY, UNWRAP_KEY };
-enum { CLASS = 0, TOKEN, PRIVATE, LABEL, KEY_TYPE = 0x100, ID = 0x102, SENSITIVE = 0x103, UNWRAP = 0x107, MODULUS = 0x120, EXPONENT = 0x122,
+	FIND_OBJECTS, FIND_OBJECTS_FINAL, ENCRYPT_INIT = 29, ENCRYPT, SIGN_INIT = 42, GENERATE_KEY = 58, GENERATE_KEY_PAIR, WRAP_KEY, UNWRAP_KEY };
+enum { CLASS = 0, TOKEN, PRIVATE, LABEL, VALUE = 0x11, KEY_TYPE = 0x100, ID = 0x102, SENSITIVE = 0x103, WRAP = 0x106, UNWRAP, MODULUS = 0x120, EXPONENT = 0x122,
 	VALUE_LEN = 0x161, EXTRACTABLE = 0x162, LOCAL = 0x163, ALWAYS_SENSITIVE = 0x165 };
 enum { PUBLIC_KEY = 2, PRIVATE_KEY, SECRET_KEY, RSA = 0, ACCELERATOR = 492971157 };
 enum { TYPE_INVALID = 0x12, VALUE_INVALID = 0x13, DEVICE_ERROR = 0x30, DEVICE_REMOVED = 0x32, NOT_SUPPORTED = 0x54, TEMPLATE_INCOMPLETE = 0xD0,
-	TEMPLATE_INCONSISTENT = 0xD1, SESSION_COUNT = 0xB1, NOT_LOGGED_IN = 0x101, ALREADY_INITIALIZED = 0x191 };
+	TEMPLATE_INCONSISTENT = 0xD1, SESSION_COUNT = 0xB1, NOT_LOGGED_IN = 0x101, BUFFER_TOO_SMALL = 0x150, ALREADY_INITIALIZED = 0x191 };
+
+enum { RSA_OAEP = 9, RSA_AES_KEY_WRAP = 0x1054, AES_KEY_GEN = 0x1080, AES_ECB, AES_KEY_WRAP_PAD = 0x210A };
 
 static list real, ours;
 static long sessions, changes;
@@ -290,9 +292,69 @@ static ulong_t generate_key_pair(ulong_t session, void *how, attribute *a, ulong
 	CHANGE(REAL(GENERATE_KEY_PAIR, session, how, a, n, b, m, public, private));
 }
 
-static ulong_t wrap_key(ulong_t session, void *how, ulong_t under, ulong_t key, void *out, ulong_t *n) {
+typedef struct { ulong_t type; void *parameter; ulong_t length; } mechanism;
+
+// block encrypts a block of AES by the token.
+static ulong_t block(ulong_t session, ulong_t key, unsigned char *b) {
+	mechanism ecb = {AES_ECB, NULL, 0};
+	unsigned char out[16];
+	ulong_t n = sizeof out, rv = REAL(ENCRYPT_INIT, session, &ecb, key);
+	if (rv == 0) rv = REAL(ENCRYPT, session, b, 16UL, out, &n);
+	memcpy(b, out, sizeof out);
+	return rv;
+}
+
+// exactly wraps a private key as RFC 5649 has it (Luna, nShield, CloudHSM and kryoptic document that), which
+// SoftHSM 2.6.1 does not: what SoftHSM wraps, and can open again, has zeros behind it.
+static ulong_t exactly(ulong_t session, ulong_t under, ulong_t key, unsigned char *out, ulong_t *n) {
+	unsigned char wrapped[4096], b[16], no = 0, yes = 1;
+	ulong_t size = sizeof wrapped, class = SECRET_KEY, type = 0x10, opened, j = 1; // CKK_GENERIC_SECRET
+	mechanism pad = {AES_KEY_WRAP_PAD, NULL, 0};
+	attribute plain[] = {{CLASS, &class, sizeof class}, {KEY_TYPE, &type, sizeof type}, {TOKEN, &no, 1}, {SENSITIVE, &no, 1}, {EXTRACTABLE, &yes, 1}};
+	ulong_t rv = REAL(WRAP_KEY, session, &pad, under, key, wrapped, &size);
+	if (rv == 0) rv = REAL(UNWRAP_KEY, session, &pad, under, wrapped, size, plain, 5UL, &opened);
+	if (rv != 0) return rv;
+	attribute value = {VALUE, out + 8, *n - 16};
+	rv = REAL(GET_ATTRIBUTE_VALUE, session, opened, &value, 1UL);
+	REAL(DESTROY_OBJECT, session, opened);
+	if (rv != 0) return rv;
+	ulong_t length = 4 + (out[10] << 8 | out[11]), blocks = (length + 7) / 8; // 30 82 and two bytes of length
+	memcpy(out, "\xA6\x59\x59\xA6\0\0", 6);
+	out[6] = length >> 8, out[7] = length;
+	memset(out + 8 + length, 0, blocks * 8 - length);
+	for (ulong_t round = 0; round < 6 && rv == 0; round++)
+		for (ulong_t i = 1; i <= blocks && rv == 0; i++, j++) {
+			memcpy(b, out, 8), memcpy(b + 8, out + 8 * i, 8);
+			rv = block(session, under, b);
+			memcpy(out, b, 8), memcpy(out + 8 * i, b + 8, 8);
+			out[6] ^= j >> 8, out[7] ^= j;
+		}
+	*n = 8 * (blocks + 1);
+	return rv;
+}
+
+// wrap_key asks and gives as the others do: a length for no buffer.
+static ulong_t wrap_key(ulong_t session, mechanism *how, ulong_t under, ulong_t key, unsigned char *out, ulong_t *n) {
 	if (played("no-wrap")) return NOT_SUPPORTED;
-	return REAL(WRAP_KEY, session, how, under, key, out, n);
+	if (how->type != played("wrap")) return REAL(WRAP_KEY, session, how, under, key, out, n);
+	unsigned char buffer[8192];
+	ulong_t head = 0, rest, rv = 0, aes = under, bits = 256 / 8;
+	if (how->type == RSA_AES_KEY_WRAP) { // an AES key of the token's own stands before it, under RSA-OAEP
+		unsigned char no = 0, yes = 1;
+		struct { ulong_t hash, mgf, source; void *data; ulong_t length; } sha1 = {0x220, 1, 1, NULL, 0};
+		mechanism generate = {AES_KEY_GEN, NULL, 0}, oaep = {RSA_OAEP, &sha1, sizeof sha1};
+		attribute fresh[] = {{TOKEN, &no, 1}, {VALUE_LEN, &bits, sizeof bits}, {EXTRACTABLE, &yes, 1}, {WRAP, &yes, 1}};
+		head = sizeof buffer;
+		rv = REAL(GENERATE_KEY, session, &generate, fresh, 4UL, &aes);
+		if (rv == 0) rv = REAL(WRAP_KEY, session, &oaep, under, aes, buffer, &head);
+	}
+	rest = sizeof buffer - head;
+	if (rv == 0) rv = exactly(session, aes, key, buffer + head, &rest);
+	if (aes != under) REAL(DESTROY_OBJECT, session, aes);
+	if (rv != 0 || out == NULL) return *n = head + rest, rv;
+	if (*n < head + rest) return BUFFER_TOO_SMALL;
+	memcpy(out, buffer, *n = head + rest);
+	return 0;
 }
 
 static ulong_t unwrap_key(ulong_t session, void *how, ulong_t under, void *in, ulong_t m, attribute *a, ulong_t n, ulong_t *key) {
