@@ -111,7 +111,7 @@ func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) er
 	if err != nil {
 		return err
 	}
-	var reports []*tpd.Report
+	var reports []*inspect.Report
 	for _, f := range files {
 		reports = append(reports, f.Report)
 	}
@@ -137,7 +137,7 @@ func afterInspect(io *cli.IO, files []inspect.File, s survey.Survey) *cli.Standi
 	for _, way := range []struct {
 		command, verdict string
 		more             []string
-	}{{"import", tpd.VerdictHSM, nil}, {"wrap", tpd.VerdictInHSM, nil}, {"import", tpd.VerdictMicrosoftManaged, []string{"--microsoft-managed"}}} {
+	}{{"import", inspect.VerdictHSM, nil}, {"wrap", inspect.VerdictInHSM, nil}, {"import", inspect.VerdictMicrosoftManaged, []string{"--microsoft-managed"}}} {
 		words := []string{way.command}
 		for i, f := range files {
 			again := slices.ContainsFunc(s.Groups, func(g survey.Group) bool {

@@ -105,6 +105,31 @@ func (id refusedBy) Error() string { return string(id) }
 
 func (r *Refusal) Is(target error) bool { return target == refusedBy(r.Control.ID) }
 
+// maxAlike is how many refusals by one control are listed. The rest is counted.
+const maxAlike = 10
+
+// Few returns the refusals in their order, ten at most of each control, whose last
+// says how many more there are.
+func Few(refusals []*Refusal) []*Refusal {
+	count := map[string]int{}
+	var few []*Refusal
+	last := map[string]int{} // position in few
+	for _, r := range refusals {
+		if count[r.Control.ID]++; count[r.Control.ID] <= maxAlike {
+			last[r.Control.ID] = len(few)
+			few = append(few, r)
+		}
+	}
+	for id, i := range last {
+		if more := count[id] - maxAlike; more > 0 {
+			counted := *few[i]
+			counted.Message += fmt.Sprintf("; %d more are like it", more)
+			few[i] = &counted
+		}
+	}
+	return few
+}
+
 // maxQuoted is how many bytes of untrusted text an error shows.
 const maxQuoted = 160
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package inspect reads TPD exports and keyless TPDs for a report, and writes what
-// was found as text for people, 80 columns wide where what is shown allows it.
+// Package inspect reads TPD exports and keyless TPDs for a report, with the warnings that
+// stand in no import's way, and writes it as text for people, 80 columns wide where what
+// is shown allows it.
 // Programs read the JSON of a [File]: docs/inspect.md says what its names mean.
 package inspect
 
@@ -18,17 +19,16 @@ import (
 	"keyferry/pkg/filetype"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/tpd"
-	"keyferry/pkg/tpd/xrml"
 )
 
 // File is what was found of one file.
 type File struct {
-	File    string      `json:"file"`
-	Bits    int         `json:"bits"`   // of the key, as it shows without the password; 0 if it does not
-	Report  *tpd.Report `json:"report"` // nil where the file can't be opened
-	Error   string      `json:"error"`  // why that is, or with which files it is in conflict
-	Control string      `json:"control"`
-	Hint    string      `json:"hint"`
+	File    string  `json:"file"`
+	Bits    int     `json:"bits"`   // of the key, as it shows without the password; 0 if it does not
+	Report  *Report `json:"report"` // nil where the file can't be opened
+	Error   string  `json:"error"`  // why that is, or with which files it is in conflict
+	Control string  `json:"control"`
+	Hint    string  `json:"hint"`
 
 	Err error `json:"-"` // why it must not be used
 }
@@ -77,8 +77,6 @@ func read(path string, password []byte, terms tpd.Terms, keyless bool) File {
 	f := File{File: path}
 	if err := f.read(password, terms, keyless); err != nil {
 		f.Refuse(cli.Refusals(err)[0])
-	} else if f.Report.Verdict == tpd.VerdictRefused {
-		f.Err = f.Report.Err()
 	}
 	return f
 }
@@ -98,10 +96,13 @@ func (f *File) read(password []byte, terms tpd.Terms, keyless bool) error {
 		return err
 	}
 	defer domain.Clear()
+	check := domain.Check
 	if keyless {
-		f.Report = domain.CheckKeyless(terms)
-	} else {
-		f.Report = domain.Check(terms)
+		check = domain.CheckKeyless
+	}
+	found := check(terms)
+	if f.Report = NewReport(found); f.Report.Verdict == VerdictRefused {
+		f.Err = found.Err()
 	}
 	return nil
 }
@@ -113,11 +114,11 @@ func (f *File) Refuse(r *control.Refusal) {
 
 // verdicts are what people read for tpd's verdicts.
 var verdicts = map[string]string{
-	tpd.VerdictHSM:              "can become an HSM key",
-	tpd.VerdictInHSM:            "its key is in an HSM: offline wrap",
-	tpd.VerdictMicrosoftManaged: "can only be Microsoft-managed",
-	tpd.VerdictKeyless:          "keyless, goes to the tenant with its key's URL",
-	tpd.VerdictRefused:          "must not be used",
+	VerdictHSM:              "can become an HSM key",
+	VerdictInHSM:            "its key is in an HSM: offline wrap",
+	VerdictMicrosoftManaged: "can only be Microsoft-managed",
+	VerdictKeyless:          "keyless, goes to the tenant with its key's URL",
+	VerdictRefused:          "must not be used",
 }
 
 // Verdict says what can become of a file. With another password, or from another
@@ -129,7 +130,7 @@ func (f File) Verdict() string {
 	case f.Control == control.TPDPassword.ID || f.Control == control.InputFile.ID:
 		return "not opened"
 	}
-	return verdicts[tpd.VerdictRefused]
+	return verdicts[VerdictRefused]
 }
 
 // Describe describes a file.
@@ -167,7 +168,7 @@ func Line(w *strings.Builder, label, format string, args ...any) {
 	fmt.Fprintf(w, "  %-13s %s\n", label, text)
 }
 
-func describe(w *strings.Builder, r *tpd.Report, verbose bool) {
+func describe(w *strings.Builder, r *Report, verbose bool) {
 	Line(w, "key", "RSA-%d, mode %d, GUID %s", r.Bits, r.Mode, dash(r.KeyGUID))
 	describeFingerprint(w, "fingerprint", r.Fingerprint)
 	if verbose { // as Azure shows it
@@ -180,7 +181,7 @@ func describe(w *strings.Builder, r *tpd.Report, verbose bool) {
 	}
 	Line(w, "templates", "%d", len(r.Templates))
 	for _, t := range r.Templates {
-		describeTemplate(w, t, verbose)
+		writeTemplate(w, t, verbose)
 	}
 	for _, f := range r.Findings {
 		label, text := findingLabel(r, f), f.Message+" ["+f.Control+"]"
@@ -192,11 +193,11 @@ func describe(w *strings.Builder, r *tpd.Report, verbose bool) {
 }
 
 // findingLabel: what gives a key a verdict of its own is no refusal of it.
-func findingLabel(r *tpd.Report, f tpd.Finding) string {
+func findingLabel(r *Report, f Finding) string {
 	switch {
 	case f.Warning:
 		return "warning"
-	case r.Verdict == tpd.VerdictMicrosoftManaged || r.Verdict == tpd.VerdictInHSM:
+	case r.Verdict == VerdictMicrosoftManaged || r.Verdict == VerdictInHSM:
 		return "limit"
 	}
 	return "refused"
@@ -214,7 +215,7 @@ func describeFingerprint(w *strings.Builder, label, hex string) {
 
 func past(end, now time.Time) bool { return !end.IsZero() && now.After(end) }
 
-func describeSLC(w *strings.Builder, slc *xrml.SLC) {
+func describeSLC(w *strings.Builder, slc *SLC) {
 	Line(w, "server", "%s\n%s", control.Quote(slc.ServerName), control.Quote(slc.ServerURL))
 	Line(w, "issued", "%s by %s", Day(slc.Issued), control.Quote(slc.IssuerName))
 	expired := ""
@@ -246,7 +247,7 @@ func groupedHex(hex string) string {
 	return print.Grouped()
 }
 
-func describeTemplate(w *strings.Builder, t xrml.Template, verbose bool) {
+func writeTemplate(w *strings.Builder, t Template, verbose bool) {
 	lines := []string{dash(t.GUID)}
 	if past(t.ValidUntil, time.Now()) {
 		lines[0] += ", expired " + Day(t.ValidUntil)

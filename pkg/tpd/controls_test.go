@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+package tpd_test
 
 import (
 	"crypto/rand"
@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/inspect"
+	. "keyferry/pkg/tpd"
 	"keyferry/pkg/tpd/xrml"
 	"keyferry/test/vectors"
 )
@@ -108,7 +110,7 @@ func TestTPDPassword(t *testing.T) {
 	survived := 0
 	for i := range 2000 {
 		password := []byte{byte('A' + i%26), byte('A' + i/26%26), byte('A' + i/676)}
-		if _, padded := decrypt(e.document, currentKey(password)); !padded {
+		if _, padded := DecryptField(e.Document(), CurrentKey(password)); !padded {
 			continue
 		}
 		survived++
@@ -135,7 +137,7 @@ func TestTPDDocument(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e.document = damage(e.document)
+			e.SetDocument(damage(e.Document()))
 			_, err = e.Decrypt(v.Password)
 			refusedBy(t, err, control.TPDDocument)
 			_, err = e.Decrypt([]byte("another"))
@@ -230,9 +232,9 @@ var changes = map[string]change{
 	"attribute of a list entry":  {change: replace("{TEMPLATES}", `{TEMPLATES}<string xsi:nil="true" a="1" />`), warned: list(control.TPDExtra, control.TPDNull)},
 	"entry in a namespace":       {change: replace("{TEMPLATES}", `{TEMPLATES}<string xmlns="urn:x">x</string>`), warned: list(control.TPDExtra)},
 	"GUID in a namespace":        {change: replace("<strID>", `<strID xmlns="urn:x">x</strID><strID>`), warned: list(control.TPDExtra)},
-	"key by legacy derivation":   {change: func(t *testing.T, d *draft) { d.keyKDF = legacyKey }, warned: list(control.TPDLegacyKDF)},
-	"document by legacy":         {change: func(t *testing.T, d *draft) { d.documentKDF = legacyKey }, warned: list(control.TPDLegacyKDF)},
-	"key under another password": {change: func(t *testing.T, d *draft) { d.keyKDF = func([]byte) []byte { return currentKey([]byte("x")) } }, refused: list(control.TPDKeyDecrypt)},
+	"key by legacy derivation":   {change: func(t *testing.T, d *draft) { d.keyKDF = LegacyKey }, warned: list(control.TPDLegacyKDF)},
+	"document by legacy":         {change: func(t *testing.T, d *draft) { d.documentKDF = LegacyKey }, warned: list(control.TPDLegacyKDF)},
+	"key under another password": {change: func(t *testing.T, d *draft) { d.keyKDF = func([]byte) []byte { return CurrentKey([]byte("x")) } }, refused: list(control.TPDKeyDecrypt)},
 	"key is no base64":           {change: damageKey("*"), refused: list(control.TPDKeyDecrypt)},
 	"key is no whole base64":     {change: damageKey("A"), refused: list(control.TPDKeyDecrypt)},
 	"key is no whole blocks":     {change: damageKey("AAAA"), refused: list(control.TPDKeyDecrypt)},
@@ -241,7 +243,7 @@ var changes = map[string]change{
 	"key with a public magic":    {change: func(t *testing.T, d *draft) { d.blob[11] = '1' }, refused: list(control.TPDKeyBlob)},
 	"key with reserved bits":     {change: func(t *testing.T, d *draft) { d.blob[2] = 1 }, refused: list(control.TPDKeyBlob)},
 	"key with both, by legacy": {change: func(t *testing.T, d *draft) {
-		d.blob[2], d.blob[11], d.keyKDF = 1, '1', legacyKey
+		d.blob[2], d.blob[11], d.keyKDF = 1, '1', LegacyKey
 	}, refused: list(control.TPDKeyBlob), warned: list(control.TPDLegacyKDF)},
 	"prefixed, public magic":  {change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...); d.blob[12+11] = '1' }, refused: list(control.TPDKeyBlob)},
 	"key behind a prefix":     {change: func(t *testing.T, d *draft) { d.blob = append(make([]byte, 12), d.blob...) }},
@@ -335,7 +337,7 @@ func TestCheckReportsEachFault(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := d.Check(Terms{Now: c.now})
+			r := inspect.NewReport(d.Check(Terms{Now: c.now}))
 			if got := controlsOf(r, false); !slices.Equal(got, ids(c.refused)) {
 				t.Errorf("refused by %v, expected %v", got, ids(c.refused))
 			}
@@ -363,12 +365,12 @@ func TestCheckReportsAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := d.Check(terms)
+	r := inspect.NewReport(d.Check(terms))
 	want := []string{
 		control.TPDCSPMode.ID, control.TPDKeyBlob.ID, control.TPDSLCDigest.ID, control.TPDSLCID.ID,
 		control.TPDTemplate.ID, control.TPDMode1.ID,
 	}
-	if got := controlsOf(r, false); !slices.Equal(got, want) || r.Verdict != VerdictRefused || r.Reason != want[0] {
+	if got := controlsOf(r, false); !slices.Equal(got, want) || r.Verdict != inspect.VerdictRefused || r.Reason != want[0] {
 		t.Errorf("refused by %v because of %s, expected %v", got, r.Reason, want)
 	}
 }
@@ -387,8 +389,8 @@ func TestRSA3072IsNoMode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := d.Check(terms); r.Bits != 3072 || r.Mode != 0 || !control.Is(r.Err(), control.TPDMode) {
-		t.Errorf("%d bits, mode %d, %v", r.Bits, r.Mode, r.Err())
+	if r := d.Check(terms); r.Public.N.BitLen() != 3072 || r.Mode != 0 || !control.Is(r.Err(), control.TPDMode) {
+		t.Errorf("%d bits, mode %d, %v", r.Public.N.BitLen(), r.Mode, r.Err())
 	}
 }
 

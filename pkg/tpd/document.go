@@ -138,11 +138,11 @@ func (e *extras) noteAttributes(n *xmltree.Node) {
 
 // readDocument fills in the domain from the decrypted document.
 func (d *Domain) readDocument(plain []byte) error {
-	domain, err := innerLayer.readArray(plain, &d.extra)
+	domain, err := innerLayer.readArray(plain, &d.DocumentExtra)
 	if err != nil {
 		return err
 	}
-	if err := innerLayer.checkShape(domain, &d.extra, "m_ttdki", "m_strLicensorCertChain", "m_astrRightsTemplates"); err != nil {
+	if err := innerLayer.checkShape(domain, &d.DocumentExtra, "m_ttdki", "m_strLicensorCertChain", "m_astrRightsTemplates"); err != nil {
 		return err
 	}
 	if info := domain.One("m_ttdki"); info != nil && len(info.Children) > 0 {
@@ -158,7 +158,7 @@ func (d *Domain) readDocument(plain []byte) error {
 }
 
 func (d *Domain) readKeyInfo(n *xmltree.Node) error {
-	if err := innerLayer.checkShape(n, &d.extra, "strID", "strIDType", "nCSPType", "strCSPName", "strKeyContainerName", "nKeyNumber", "strEncryptedPrivateKey"); err != nil {
+	if err := innerLayer.checkShape(n, &d.DocumentExtra, "strID", "strIDType", "nCSPType", "strCSPName", "strKeyContainerName", "nKeyNumber", "strEncryptedPrivateKey"); err != nil {
 		return err
 	}
 	for _, a := range n.Attrs {
@@ -194,15 +194,15 @@ func (d *Domain) readStrings(list *xmltree.Node, what string, most int) ([]xmltr
 	}
 	for _, child := range list.Children {
 		if child.Name != "string" {
-			d.extra.note(child.Name)
+			d.DocumentExtra.note(child.Name)
 			continue
 		}
 		if err := innerLayer.checkNull(child); err != nil {
 			return nil, err
 		}
-		d.extra.noteAttributes(child)
+		d.DocumentExtra.noteAttributes(child)
 		if isNull(child) {
-			d.nulls++
+			d.Nulls++
 		} else {
 			all = append(all, child.Readings())
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+package tpd_test
 
 import (
 	"encoding/json"
@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"keyferry/pkg/inspect"
+	. "keyferry/pkg/tpd"
 	"keyferry/test/judges"
 	"keyferry/test/vectors"
 )
@@ -43,11 +45,11 @@ func unix(text string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
 }
 
-func valuesOf(d *Domain, r *Report) string {
+func valuesOf(d *Domain, r *inspect.Report) string {
 	v := dotnetView{
 		GUID: r.KeyGUID, Modulus: r.ModulusBase64, Bits: r.Bits, Fingerprint: r.Fingerprint, HasKey: r.HasKey,
 		DerDoc: string(r.Derivation.Document), DerKey: string(r.Derivation.Key), CSP: r.CSPType, KeyNumber: r.KeyNumber, Chain: len(d.Chain),
-		Templates: len(d.Templates) + d.nulls, CSPName: r.CSPName, Container: r.KeyContainer, Server: r.SLC.ServerName, URL: r.SLC.ServerURL,
+		Templates: len(d.Templates) + d.Nulls, CSPName: r.CSPName, Container: r.KeyContainer, Server: r.SLC.ServerName, URL: r.SLC.ServerURL,
 	}
 	for _, t := range r.Templates {
 		v.TemplateGUIDs = append(v.TemplateGUIDs, t.GUID)
@@ -84,8 +86,8 @@ func look(t *testing.T, file, password []byte) bool {
 	if err != nil {
 		return false
 	}
-	r := d.Check(terms)
-	if r.Verdict == VerdictRefused {
+	r := inspect.NewReport(d.Check(terms))
+	if r.Verdict == inspect.VerdictRefused {
 		return false
 	}
 	var stops []string
@@ -96,7 +98,7 @@ func look(t *testing.T, file, password []byte) bool {
 			t.Fatal(err)
 		}
 		v.Faults = slices.DeleteFunc(v.Faults, func(fault string) bool {
-			return d.nulls > 0 && strings.HasSuffix(fault, "is null") // which KF-TPD-NULL warns of
+			return d.Nulls > 0 && strings.HasSuffix(fault, "is null") // which KF-TPD-NULL warns of
 		})
 		switch {
 		case strings.HasPrefix(v.Stop, "key: PlatformNotSupportedException"):
@@ -269,7 +271,7 @@ func TestDotNetReadsMutants(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				document, _ := decrypt(e.document, currentKey(password))
+				document, _ := DecryptField(e.Document(), CurrentKey(password))
 				t.Logf("%.600s\n%s", file, document)
 			}
 		})
@@ -291,7 +293,7 @@ func TestDotNetReadsVariedExports(t *testing.T) {
 		specs[names[i]] = randomSpec(r)
 	}
 	inTurn(t, names, func(t *testing.T, name string) {
-		if s := specs[name]; !look(t, s.write(), []byte(s.password)) && s.expected().Verdict != VerdictRefused {
+		if s := specs[name]; !look(t, s.write(), []byte(s.password)) && s.expected().Verdict != inspect.VerdictRefused {
 			t.Errorf("refused: %+v", s)
 		}
 		if t.Failed() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+package tpd_test
 
 import (
 	"crypto"
@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	. "keyferry/pkg/tpd"
 	"keyferry/pkg/tpd/utf16le"
 	"keyferry/pkg/tpd/xmltree"
 	"keyferry/test/vectors"
@@ -45,9 +46,9 @@ var (
 func takeApart(t testing.TB, v vectors.TPD) *draft {
 	t.Helper()
 	e, d := open(t, v)
-	key := currentKey(v.Password)
-	document, ok := decrypt(e.document, key)
-	blob, ok2 := decrypt(e.key, key)
+	key := CurrentKey(v.Password)
+	document, ok := DecryptField(e.Document(), key)
+	blob, ok2 := DecryptField(e.Key(), key)
 	if !ok || !ok2 {
 		t.Fatalf("%s does not decrypt", v.Name)
 	}
@@ -56,7 +57,7 @@ func takeApart(t testing.TB, v vectors.TPD) *draft {
 		outer:    keyElement.ReplaceAllString(outer, "${1}{KEY}$2"),
 		document: templateElement.ReplaceAllString(chainElement.ReplaceAllString(string(document), "${1}{CHAIN}$2"), "${1}{TEMPLATES}$2"),
 		chain:    asTheyStand(d.Chain), templates: asTheyStand(d.Templates), blob: blob, password: v.Password,
-		documentKDF: currentKey, keyKDF: currentKey, slcKey: v.Key,
+		documentKDF: CurrentKey, keyKDF: CurrentKey, slcKey: v.Key,
 	}
 }
 
@@ -72,8 +73,8 @@ func asTheyStand(texts []xmltree.Text) []string {
 func (d *draft) export() []byte {
 	document := strings.Replace(d.document, "{CHAIN}", stringElements(d.chain), 1)
 	document = strings.Replace(document, "{TEMPLATES}", stringElements(d.templates), 1)
-	outer := strings.Replace(d.outer, "{DOCUMENT}", base64.StdEncoding.EncodeToString(encrypt([]byte(document), d.documentKDF(d.password))), 1)
-	return []byte(strings.Replace(outer, "{KEY}", base64.StdEncoding.EncodeToString(encrypt(slices.Clone(d.blob), d.keyKDF(d.password))), 1))
+	outer := strings.Replace(d.outer, "{DOCUMENT}", base64.StdEncoding.EncodeToString(EncryptField([]byte(document), d.documentKDF(d.password))), 1)
+	return []byte(strings.Replace(outer, "{KEY}", base64.StdEncoding.EncodeToString(EncryptField(slices.Clone(d.blob), d.keyKDF(d.password))), 1))
 }
 
 // otherIssuer is a key to issue certificates with.

@@ -50,10 +50,11 @@
 //
 // # Use
 //
-// [Parse] reads the file, [Export.Decrypt] opens it, [Domain.Check] reports all
-// that is wrong with it. Only a check that passed makes a [Checked], or for a
+// [Parse] reads the file, [Export.Decrypt] opens it, [Domain.Check] says all
+// that stands against it. Only a check that passed makes a [Checked], or for a
 // key that is too small for any HSM a [CheckedMicrosoftManaged], or for a
-// keyless TPD a [CheckedKeyless].
+// keyless TPD a [CheckedKeyless]. What else there is to know of an export, package
+// inspect reports.
 //
 // [Domain.Keyless] writes the file without the key, [Domain.KeylessFresh] the same
 // under a password of its own.
@@ -82,7 +83,7 @@ const (
 
 // Sizes of the key in AD RMS's two cryptographic modes, in bits.
 const (
-	Mode1Bits = 1024
+	Mode1Bits = capi.MinBits
 	Mode2Bits = 2048
 )
 
@@ -142,7 +143,7 @@ func (e *Export) HasKey() bool { return len(e.key) > 0 || e.keyErr != nil }
 // KeyBits returns the size of the RSA key as the length of its field gives it
 // away, without the password; 0 if it carries none or no size fits.
 func (e *Export) KeyBits() int {
-	for _, bits := range []int{Mode1Bits, Mode2Bits, 3072, 4096} {
+	for bits := capi.MinBits; bits <= capi.MaxBits; bits += capi.MinBits {
 		if padded := capi.BlobSize(bits)/aes.BlockSize*aes.BlockSize + aes.BlockSize; len(e.key) == padded {
 			return bits
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+package tpd_test
 
 import (
 	"slices"
@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/inspect"
+	. "keyferry/pkg/tpd"
 	"keyferry/test/vectors"
 )
 
@@ -76,8 +78,8 @@ func checkExtra(t *testing.T, file, password []byte, says string, kept bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, r := range []*Report{d.Check(terms), without.Report()} {
-		if r.Verdict != []string{VerdictHSM, VerdictKeyless}[i] || (says == "" || i == 1 && !kept) && len(r.Findings) > 0 {
+	for i, r := range []*inspect.Report{inspect.NewReport(d.Check(terms)), inspect.NewReport(without.Result())} {
+		if r.Verdict != []string{inspect.VerdictHSM, inspect.VerdictKeyless}[i] || (says == "" || i == 1 && !kept) && len(r.Findings) > 0 {
 			t.Errorf("%s, %+v", r.Verdict, r.Findings)
 		}
 		if says != "" && (i == 0 || kept) && (!slices.Equal(controlsOf(r, true), []string{control.TPDExtra.ID}) || !strings.HasSuffix(r.Findings[0].Message, " "+says)) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+package tpd_test
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/inspect"
+	. "keyferry/pkg/tpd"
 	"keyferry/test/vectors"
 )
 
@@ -43,7 +45,7 @@ func FuzzParse(f *testing.F) {
 			f.Fatalf("%s: the seed is refused: %v", v.Name, err)
 		}
 		f.Add(v.XML)
-		extended := withExtras(v.XML, keyField)
+		extended := withExtras(v.XML, KeyField)
 		if e, err := Parse(extended); err != nil || !e.HasKey() || v.Encoding != "utf16" && len(extended) == len(v.XML) {
 			f.Fatalf("%s with extras: the seed is refused, or has none: %v", v.Name, err)
 		}
@@ -57,11 +59,11 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		d := &Domain{export: e}
+		d := e.Domain()
 		for _, element := range []KeylessElement{OmitElement, EmptyElement} {
 			form := keylessOf(t, d, element)
 			keyless, err := Parse(form)
-			if err != nil || keyless.HasKey() || string(keyless.document) != string(e.document) || len(keyless.extra) > 0 {
+			if err != nil || keyless.HasKey() || string(keyless.Document()) != string(e.Document()) || len(keyless.Extra()) > 0 {
 				t.Errorf("the keyless form %s is wrong: %v", element, err)
 			}
 		}
@@ -73,28 +75,23 @@ func FuzzParse(f *testing.F) {
 func FuzzDocument(f *testing.F) {
 	for _, v := range goodSeeds(f) {
 		e, d := open(f, v)
-		for _, k := range deriveKeys(v.Password) {
-			if k.derivation != d.DocumentDerivation {
-				continue
-			}
-			plain, padded := decrypt(e.document, k.key)
-			if err := new(Domain).readDocument(plain); err != nil || !padded {
-				f.Fatalf("%s: the seed is refused: %v", v.Name, err)
-			}
-			f.Add(plain)
-			f.Add(withExtras(plain, "m_ttdki"))
+		plain, padded := DecryptField(e.Document(), keyOf(v.Password, d.DocumentDerivation))
+		if _, err := ReadDocument(plain); err != nil || !padded {
+			f.Fatalf("%s: the seed is refused: %v", v.Name, err)
 		}
+		f.Add(plain)
+		f.Add(withExtras(plain, "m_ttdki"))
 	}
 	f.Fuzz(func(t *testing.T, plain []byte) {
-		d := &Domain{DocumentDerivation: Current, export: &Export{}}
-		if err := d.readDocument(plain); err != nil {
+		d, err := ReadDocument(plain)
+		if err != nil {
 			if !isRefusal(err) {
 				t.Errorf("no refusal: %v", err)
 			}
 			return
 		}
-		r := d.Check(terms)
-		if r.Verdict != VerdictRefused || r.Reason == "" {
+		r := inspect.NewReport(d.Check(terms))
+		if r.Verdict != inspect.VerdictRefused || r.Reason == "" {
 			t.Errorf("a domain without a key gets the verdict %q because of %q", r.Verdict, r.Reason)
 		}
 		if keyless, err := d.CheckedKeyless(terms); err == nil && (keyless.GUID() == "" || keyless.Public() == nil) {

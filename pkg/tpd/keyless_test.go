@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+package tpd_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"keyferry/pkg/control"
+	. "keyferry/pkg/tpd"
 	"keyferry/test/vectors"
 )
 
@@ -34,7 +35,7 @@ func spellings(secret []byte) [][]byte {
 // secretsOf are the parts of a private key, the blob and its ciphertext.
 func secretsOf(v vectors.TPD, e *Export) map[string][]byte {
 	key := v.Key
-	secrets := map[string][]byte{"ciphertext": e.key}
+	secrets := map[string][]byte{"ciphertext": e.Key()}
 	for name, x := range map[string]*big.Int{
 		"D": key.D, "P": key.Primes[0], "Q": key.Primes[1],
 		"dP": key.Precomputed.Dp, "dQ": key.Precomputed.Dq, "qInv": key.Precomputed.Qinv,
@@ -85,7 +86,7 @@ func TestNothingOfTheKeyRemains(t *testing.T) {
 				checkFresh(t, v, d, fresh, oneTime)
 			}
 			// The search finds what is there: else it would tell nothing.
-			blob, _ := decrypt(e.key, keyOf(v.Password, Derivation(v.KDF)))
+			blob, _ := DecryptField(e.Key(), keyOf(v.Password, Derivation(v.KDF)))
 			if found(secrets, v.XML) != "ciphertext" || found(secrets, blob) == "" || found(secrets, []byte(base64.StdEncoding.EncodeToString(blob))) == "" {
 				t.Error("the search overlooks the key where it is")
 			}
@@ -96,9 +97,9 @@ func TestNothingOfTheKeyRemains(t *testing.T) {
 // keyOf is the AES key of a password.
 func keyOf(password []byte, d Derivation) []byte {
 	if d == Legacy {
-		return legacyKey(password)
+		return LegacyKey(password)
 	}
-	return currentKey(password)
+	return CurrentKey(password)
 }
 
 // checkNothingRemains asserts that a keyless TPD and its document hold none of
@@ -113,7 +114,7 @@ func checkNothingRemains(t *testing.T, d *Domain, keyless, password []byte, secr
 	if err != nil {
 		t.Fatal(err)
 	}
-	document, _ := decrypt(again.document, keyOf(password, domain.DocumentDerivation))
+	document, _ := DecryptField(again.Document(), keyOf(password, domain.DocumentDerivation))
 	if name := found(secrets, keyless, document); name != "" {
 		t.Errorf("%s is in the keyless TPD", name)
 	}
@@ -135,7 +136,7 @@ func checkFresh(t *testing.T, v vectors.TPD, d *Domain, fresh, oneTime []byte) {
 	}
 	_, err = again.Decrypt(v.Password)
 	refusedBy(t, err, control.TPDPassword)
-	_, err = d.export.Decrypt(oneTime)
+	_, err = d.Export().Decrypt(oneTime)
 	refusedBy(t, err, control.TPDPassword)
 	_, other, err := d.KeylessFresh(OmitElement)
 	if err != nil || bytes.Equal(oneTime, other) {
@@ -213,7 +214,7 @@ func TestKeylessIsWrittenAnew(t *testing.T) {
 func TestTPDKeyless(t *testing.T) {
 	v := vectors.OneTPD(t, "contoso-mode2")
 	e, d := open(t, v)
-	blob, _ := decrypt(e.key, currentKey(v.Password))
+	blob, _ := DecryptField(e.Key(), CurrentKey(v.Password))
 	p := v.Key.Primes[0].Bytes()
 	inLines := func(s string) string { return regexp.MustCompile(`.{1,64}`).ReplaceAllString(s, "$0\n") }
 	places := map[string]func(*draft, string){
@@ -235,9 +236,9 @@ func TestTPDKeyless(t *testing.T) {
 		},
 	}
 	spellings := map[string]string{
-		"ciphertext":              base64.StdEncoding.EncodeToString(e.key),
-		"ciphertext in lines":     inLines(base64.StdEncoding.EncodeToString(e.key)),
-		"ciphertext in hex":       hex.EncodeToString(e.key),
+		"ciphertext":              base64.StdEncoding.EncodeToString(e.Key()),
+		"ciphertext in lines":     inLines(base64.StdEncoding.EncodeToString(e.Key())),
+		"ciphertext in hex":       hex.EncodeToString(e.Key()),
 		"blob":                    base64.StdEncoding.EncodeToString(blob),
 		"blob in base64url":       base64.RawURLEncoding.EncodeToString(blob),
 		"blob behind a byte":      base64.StdEncoding.EncodeToString(append([]byte{1}, blob...)),
@@ -269,7 +270,7 @@ func TestTPDKeyless(t *testing.T) {
 		if _, err := d.Checked(terms); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if strings.Contains(string(keylessOf(t, d, OmitElement)), base64.StdEncoding.EncodeToString(e.key)[:40]) {
+		if strings.Contains(string(keylessOf(t, d, OmitElement)), base64.StdEncoding.EncodeToString(e.Key())[:40]) {
 			t.Errorf("%s: the keyless TPD carries the key", name)
 		}
 	}

@@ -4,7 +4,7 @@
 
 // The race detector multiplies the memory that is measured here.
 
-package tpd
+package tpd_test
 
 import (
 	"fmt"
@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	. "keyferry/pkg/tpd"
 	"keyferry/test/vectors"
 )
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+package tpd_test
 
 import (
 	"encoding/base64"
@@ -13,6 +13,8 @@ import (
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/inspect"
+	. "keyferry/pkg/tpd"
 	"keyferry/pkg/tpd/xrml"
 	"keyferry/test/vectors"
 )
@@ -36,7 +38,7 @@ func open(t testing.TB, v vectors.TPD) (*Export, *Domain) {
 }
 
 // controlsOf returns the IDs of the findings, warnings or refusals.
-func controlsOf(r *Report, warnings bool) []string {
+func controlsOf(r *inspect.Report, warnings bool) []string {
 	ids := []string{}
 	for _, f := range r.Findings {
 		if f.Warning == warnings {
@@ -67,24 +69,24 @@ func TestGoodVectors(t *testing.T) {
 			if !d.Key.Equal(v.Key) {
 				t.Error("another private key came out")
 			}
-			r := d.Check(terms)
+			r := inspect.NewReport(d.Check(terms))
 			guid, err := xrml.GUID(v.GUID)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.KeyGUID != guid || r.Bits != v.Bits || r.Fingerprint != xrml.Fingerprint(&v.Key.PublicKey) {
+			if r.KeyGUID != guid || r.Bits != v.Bits || r.Fingerprint != fingerprint.OfKey(&v.Key.PublicKey).Hex() {
 				t.Errorf("GUID %s, %d bits, fingerprint %s", r.KeyGUID, r.Bits, r.Fingerprint)
 			}
 			if modulus, err := base64.StdEncoding.DecodeString(r.ModulusBase64); err != nil || !slices.Equal(modulus, v.Key.N.Bytes()) {
 				t.Errorf("modulus %s, %v", r.ModulusBase64, err)
 			}
-			if want := (Derivations{Derivation(v.KDF), Derivation(v.KDF)}); r.Derivation != want {
+			if want := (inspect.Derivations{Document: Derivation(v.KDF), Key: Derivation(v.KDF)}); r.Derivation != want {
 				t.Errorf("derivations %+v, expected %+v", r.Derivation, want)
 			}
 			if r.Mode != v.Bits/1024 || r.CSPType != v.CSP || r.KeyNumber != v.KeyNumber {
 				t.Errorf("mode %d, CSP type %d, key number %d", r.Mode, r.CSPType, r.KeyNumber)
 			}
-			if len(r.Templates) != v.Templates || slices.ContainsFunc(r.Templates, func(t xrml.Template) bool { return t.Anyone }) != v.Anyone {
+			if len(r.Templates) != v.Templates || slices.ContainsFunc(r.Templates, func(t inspect.Template) bool { return t.Anyone }) != v.Anyone {
 				t.Errorf("%d templates, anyone expected %v", len(r.Templates), v.Anyone)
 			}
 			if got := controlsOf(r, true); !slices.Equal(got, warnings[v.Name]) {
@@ -98,18 +100,18 @@ func TestGoodVectors(t *testing.T) {
 	}
 }
 
-func checkGoodVerdict(t *testing.T, v vectors.TPD, d *Domain, r *Report) {
+func checkGoodVerdict(t *testing.T, v vectors.TPD, d *Domain, r *inspect.Report) {
 	checked, err := d.Checked(terms)
 	if v.Bits == 1024 {
-		if r.Verdict != VerdictMicrosoftManaged || r.Reason != control.TPDMode1.ID || !control.Is(err, control.TPDMode1) {
+		if r.Verdict != inspect.VerdictMicrosoftManaged || r.Reason != control.TPDMode1.ID || !control.Is(err, control.TPDMode1) {
 			t.Errorf("verdict %q because of %q, %v", r.Verdict, r.Reason, err)
 		}
 		return
 	}
-	if r.Verdict != VerdictHSM || r.Reason != "" || r.Err() != nil || err != nil {
+	if r.Verdict != inspect.VerdictHSM || r.Reason != "" || d.Check(terms).Err() != nil || err != nil {
 		t.Fatalf("verdict %q because of %q, %v", r.Verdict, r.Reason, err)
 	}
-	if checked.Key() != d.Key || !checked.Public().Equal(&v.Key.PublicKey) || checked.GUID() != r.KeyGUID || checked.Report().Verdict != VerdictHSM {
+	if checked.Key() != d.Key || !checked.Public().Equal(&v.Key.PublicKey) || checked.GUID() != r.KeyGUID || inspect.NewReport(checked.Result()).Verdict != inspect.VerdictHSM {
 		t.Error("the checked domain is not the domain's")
 	}
 	d.Clear()
@@ -121,15 +123,15 @@ func checkGoodVerdict(t *testing.T, v vectors.TPD, d *Domain, r *Report) {
 func TestSLCAndTemplateFacts(t *testing.T) {
 	v := vectors.OneTPD(t, "contoso-mode2")
 	_, d := open(t, v)
-	r := d.Check(terms)
+	r := inspect.NewReport(d.Check(terms))
 	from, until := time.Date(2014, 5, 6, 7, 8, 0, 0, time.UTC), time.Date(2044, 5, 6, 7, 8, 0, 0, time.UTC)
 	root := v.Key.PublicKey
 	root.N = v.RootModulus
-	want := xrml.SLC{
+	want := inspect.SLC{
 		ServerName: "contoso-rms", ServerURL: "https://rms.contoso.com/_wmcs", Issued: from, ValidFrom: from, ValidUntil: until,
 		IssuingFrom: from, IssuingUntil: until, DigestAlgorithm: "SHA-256",
 		IssuerName: "Microsoft DRM Server Self Enrollment Service", SelfEnrolled: true, ChainLength: 4,
-		Hierarchy: xrml.Production, RootFingerprint: xrml.Fingerprint(&root),
+		Hierarchy: inspect.Production, RootFingerprint: fingerprint.OfKey(&root).Hex(),
 	}
 	if *r.SLC != want {
 		t.Errorf("SLC\n%+v, expected\n%+v", *r.SLC, want)
@@ -152,7 +154,7 @@ func TestSLCAndTemplateFacts(t *testing.T) {
 // TestReportIsStable holds the names that programs read.
 func TestReportIsStable(t *testing.T) {
 	_, d := open(t, vectors.OneTPD(t, "contoso-legacy-mode1"))
-	text, err := json.Marshal(d.Check(terms))
+	text, err := json.Marshal(inspect.NewReport(d.Check(terms)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,12 +230,12 @@ func TestBadVectors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := d.Check(terms)
+			r := inspect.NewReport(d.Check(terms))
 			if got := controlsOf(r, false); !slices.Equal(got, []string{c.ID}) {
 				t.Errorf("refused by %v, expected %s: %+v", got, c.ID, r.Findings)
 			}
-			if r.Verdict != VerdictRefused || r.Reason != c.ID || !control.Is(r.Err(), c) {
-				t.Errorf("verdict %q because of %q, %v", r.Verdict, r.Reason, r.Err())
+			if r.Verdict != inspect.VerdictRefused || r.Reason != c.ID || !control.Is(d.Check(terms).Err(), c) {
+				t.Errorf("verdict %q because of %q, %v", r.Verdict, r.Reason, d.Check(terms).Err())
 			}
 			if checked, err := d.Checked(terms); checked != nil || !control.Is(err, c) {
 				t.Errorf("Checked gives %v, %v", checked, err)
@@ -251,13 +253,12 @@ func TestEveryRefusalHasAHint(t *testing.T) {
 			t.Errorf("%s: hint %q, class %d", c.ID, c.Hint, c.Class)
 		}
 	}
-	r := new(Report)
+	r := new(Result)
 	if r.Err() != nil {
 		t.Error(r.Err())
 	}
-	r.refuse(control.TPDMode.Refuse("x"))
-	r.warn(control.TPDExtra.Refuse("y"))
-	r.refuse(control.TPDKeyCRT.Refuse("z"))
+	r.Refusals = append(r.Refusals, control.TPDMode.Refuse("x"), control.TPDKeyCRT.Refuse("z"))
+	r.Accepted = append(r.Accepted, control.TPDExtra.Refuse("y"))
 	if err := r.Err(); !control.Is(err, control.TPDMode) || !control.Is(err, control.TPDKeyCRT) || control.Is(err, control.TPDExtra) {
 		t.Errorf("not all refusals, or more: %v", err)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+package tpd_test
 
 import (
 	"fmt"
@@ -13,6 +13,8 @@ import (
 
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/inspect"
+	. "keyferry/pkg/tpd"
 	"keyferry/pkg/tpd/xrml"
 	"keyferry/test/vectors"
 )
@@ -69,39 +71,39 @@ func randomSpec(r *rand.Rand) *spec {
 
 // expected is the report that the spec's export must have, less the findings'
 // messages.
-func (s *spec) expected() *Report {
+func (s *spec) expected() *inspect.Report {
 	from, until := time.Date(2014, 5, 6, 7, 8, 0, 0, time.UTC), time.Date(2044, 5, 6, 7, 8, 0, 0, time.UTC)
 	parties := s.parties()
-	r := &Report{
+	r := &inspect.Report{
 		KeyGUID: guidForm{bare: true}.write(s.guid), Bits: 2048, Mode: 2, HasKey: s.keyless == "",
-		Fingerprint: xrml.Fingerprint(&s.key().PublicKey), Derivation: Derivations{Document: s.documentKDF},
+		Fingerprint: fingerprint.OfKey(&s.key().PublicKey).Hex(), Derivation: inspect.Derivations{Document: s.documentKDF},
 		CSPType: 24, CSPName: "Provider & Co", KeyContainer: "DRMS-1", KeyNumber: 1,
-		SLC: &xrml.SLC{
+		SLC: &inspect.SLC{
 			ServerName: serverName, ServerURL: serverURL, Issued: from, ValidFrom: from, ValidUntil: until, IssuingFrom: from, IssuingUntil: until,
 			DigestAlgorithm: "SHA-256", IssuerName: parties[1].name, SelfEnrolled: s.selfEnrolled, ChainLength: 4,
-			Hierarchy: xrml.Production, RootFingerprint: xrml.Fingerprint(parties[4].key),
+			Hierarchy: inspect.Production, RootFingerprint: fingerprint.OfKey(parties[4].key).Hex(),
 		},
-		Templates: []xrml.Template{}, Accepted: []string{}, Verdict: VerdictHSM,
+		Templates: []inspect.Template{}, Accepted: []string{}, Verdict: inspect.VerdictHSM,
 	}
-	r.FingerprintWords = inWords(r.Fingerprint)
+	r.FingerprintWords = strings.Join(fingerprint.OfKey(&s.key().PublicKey).Words(), " ")
 	if r.HasKey {
 		r.Derivation.Key = s.keyKDF
 	}
 	if s.mode1 {
 		r.Bits, r.Mode, r.CSPType, r.SLC.DigestAlgorithm = 1024, 1, 1, "SHA-1"
-		r.Verdict, r.Reason = VerdictMicrosoftManaged, control.TPDMode1.ID
+		r.Verdict, r.Reason = inspect.VerdictMicrosoftManaged, control.TPDMode1.ID
 	}
 	if !r.HasKey { // its CSP is not one of Windows
-		r.Verdict, r.Reason = VerdictInHSM, control.TPDKeyInHSM.ID
+		r.Verdict, r.Reason = inspect.VerdictInHSM, control.TPDKeyInHSM.ID
 		if s.mode1 {
-			r.Verdict, r.Reason = VerdictRefused, control.TPDMode1.ID
+			r.Verdict, r.Reason = inspect.VerdictRefused, control.TPDMode1.ID
 		}
 	}
 	if s.signatureKey {
 		r.KeyNumber = 2
 	}
 	if s.preProduction {
-		r.SLC.Hierarchy = xrml.PreProduction
+		r.SLC.Hierarchy = inspect.PreProduction
 	}
 	r.LicensingURLs = []string{serverURL}
 	for _, t := range s.templates {
@@ -111,14 +113,14 @@ func (s *spec) expected() *Report {
 	return r
 }
 
-func (t templateSpec) expected() xrml.Template {
-	e := xrml.Template{
-		GUID: guidForm{bare: true}.write(t.guid), Issued: time.Date(2015, 3, 2, 10, 0, 0, 0, time.UTC), Names: []xrml.LocalizedName{},
-		DistributionPoints: []xrml.DistributionPoint{{Type: "Publishing-URL", URL: serverURL + "/licensing"}}, Rights: append([]string{}, t.rights...),
+func (t templateSpec) expected() inspect.Template {
+	e := inspect.Template{
+		GUID: guidForm{bare: true}.write(t.guid), Issued: time.Date(2015, 3, 2, 10, 0, 0, 0, time.UTC), Names: []inspect.LocalizedName{},
+		DistributionPoints: []inspect.DistributionPoint{{Type: "Publishing-URL", URL: serverURL + "/licensing"}}, Rights: append([]string{}, t.rights...),
 		Anyone: t.anyone && len(t.rights) > 0,
 	}
 	for _, n := range t.names {
-		e.Names = append(e.Names, xrml.LocalizedName{LCID: n[0], Name: n[1], Description: strings.ReplaceAll(n[2], "&amp;", "&")})
+		e.Names = append(e.Names, inspect.LocalizedName{LCID: n[0], Name: n[1], Description: strings.ReplaceAll(n[2], "&amp;", "&")})
 	}
 	return e
 }
@@ -161,12 +163,12 @@ func TestVariedExports(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%+v\n%v", s, err)
 			}
-			report := d.Check(terms)
+			report := inspect.NewReport(d.Check(terms))
 			got, want := *report, s.expected()
 			if warned := controlsOf(report, true); !slices.Equal(warned, s.warnings()) {
 				t.Errorf("%+v\nwarned by %v, expected %v", s, warned, s.warnings())
 			}
-			got.Findings, got.refusals, got.alike, want.ModulusBase64 = nil, nil, nil, got.ModulusBase64
+			got.Findings, want.ModulusBase64 = nil, got.ModulusBase64
 			if !reflect.DeepEqual(got, *want) {
 				t.Errorf("%+v\nreported\n%+v %+v, expected\n%+v %+v", s, got, got.SLC, want, want.SLC)
 			}
@@ -215,7 +217,7 @@ func TestTPDRoot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		root, err := fingerprint.Parse(d.Check(terms).SLC.RootFingerprint)
+		root, err := fingerprint.Parse(inspect.NewReport(d.Check(terms)).SLC.RootFingerprint)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,15 +225,15 @@ func TestTPDRoot(t *testing.T) {
 		if _, err := d.Checked(Terms{Now: now, PinnedRoots: []fingerprint.Fingerprint{other, root}}); err != nil {
 			t.Errorf("with its root pinned: %v", err)
 		}
-		if r := d.Check(Terms{Now: now, PinnedRoots: []fingerprint.Fingerprint{root}}); !r.SLC.RootPinned {
+		if r := inspect.NewReport(d.Check(Terms{Now: now, PinnedRoots: []fingerprint.Fingerprint{root}})); !r.SLC.RootPinned {
 			t.Error("a pinned root is not reported")
 		}
 		_, err = d.Checked(Terms{Now: now, PinnedRoots: []fingerprint.Fingerprint{other}})
 		refusedBy(t, err, control.TPDRoot)
-		if r := d.Check(Terms{Now: now, PinnedRoots: []fingerprint.Fingerprint{other}}); r.SLC.RootPinned || !slices.Equal(controlsOf(r, false), []string{control.TPDRoot.ID}) || len(controlsOf(r, true)) > 0 {
+		if r := inspect.NewReport(d.Check(Terms{Now: now, PinnedRoots: []fingerprint.Fingerprint{other}})); r.SLC.RootPinned || !slices.Equal(controlsOf(r, false), []string{control.TPDRoot.ID}) || len(controlsOf(r, true)) > 0 {
 			t.Errorf("with another root pinned: %+v", r.Findings)
 		}
-		if d.Check(terms).SLC.RootPinned {
+		if inspect.NewReport(d.Check(terms)).SLC.RootPinned {
 			t.Error("a root is pinned without pins")
 		}
 	}
@@ -259,7 +261,7 @@ func TestTPDNotMode1(t *testing.T) {
 		case err != nil:
 			t.Errorf("%s: %v", v.Name, err)
 		default:
-			if guid, _ := xrml.GUID(v.GUID); managed.GUID() != guid || !managed.Public().Equal(&v.Key.PublicKey) || managed.Report().Verdict != VerdictMicrosoftManaged {
+			if guid, _ := xrml.GUID(v.GUID); managed.GUID() != guid || !managed.Public().Equal(&v.Key.PublicKey) || inspect.NewReport(managed.Result()).Verdict != inspect.VerdictMicrosoftManaged {
 				t.Errorf("%s: GUID %s, or another key", v.Name, managed.GUID())
 			}
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package tpd
+package tpd_test
 
 import (
 	"crypto"
@@ -16,6 +16,7 @@ import (
 	"testing"
 	"unicode/utf16"
 
+	. "keyferry/pkg/tpd"
 	"keyferry/pkg/tpd/capi"
 	"keyferry/pkg/tpd/utf16le"
 	"keyferry/test/vectors"
@@ -117,15 +118,15 @@ func (s *spec) key() *rsa.PrivateKey {
 
 // write writes the export.
 func (s *spec) write() []byte {
-	kdf := map[Derivation]func([]byte) []byte{Current: currentKey, "": currentKey, Legacy: legacyKey}
+	kdf := map[Derivation]func([]byte) []byte{Current: CurrentKey, "": CurrentKey, Legacy: LegacyKey}
 	field := func(name string, plain []byte, d Derivation) string {
-		return "<" + name + ">" + base64.StdEncoding.EncodeToString(encrypt(plain, kdf[d]([]byte(s.password)))) + "</" + name + ">"
+		return "<" + name + ">" + base64.StdEncoding.EncodeToString(EncryptField(plain, kdf[d]([]byte(s.password)))) + "</" + name + ">"
 	}
-	fields := []string{field(documentField, s.document(), s.documentKDF)}
+	fields := []string{field(DocumentField, s.document(), s.documentKDF)}
 	if s.keyless == "" {
-		fields = append(fields, field(keyField, s.blob(), s.keyKDF))
+		fields = append(fields, field(KeyField, s.blob(), s.keyKDF))
 	} else {
-		fields = append(fields, s.keyless.write(keyField))
+		fields = append(fields, s.keyless.write(KeyField))
 	}
 	if s.keyFirst {
 		slices.Reverse(fields)

@@ -22,6 +22,7 @@ import (
 // export is a TPD export that passed every check.
 type export struct {
 	tpd.Identity // of the key, as the checks proved it
+	report       *inspect.Report
 
 	id          string
 	tpd         fingerprint.Fingerprint // of the file's bytes
@@ -79,9 +80,9 @@ func (x Exports) read(ctx context.Context, io *cli.IO, judge func(e *export, fil
 			e.domain.Clear()
 			return err
 		}
-		e.fingerprint = fingerprint.OfKey(e.Public())
+		e.fingerprint, e.report = fingerprint.OfKey(e.Public()), inspect.NewReport(e.Result())
 		exports = append(exports, e)
-		for _, f := range e.Report().Findings {
+		for _, f := range e.report.Findings {
 			io.Warn("%s: %s [%s]", name, f.Message, f.Control)
 		}
 		io.Note("%s: every check holds; the key of SLC %s, %s", name, e.GUID(), e.fingerprint)

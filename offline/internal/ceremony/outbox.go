@@ -86,7 +86,7 @@ func (c *carrying) staged(e *export) Imported {
 	record := Imported{
 		ID: e.id, Disposition: e.record.Disposition, Key: e.fingerprint, SLC: e.GUID(), TPD: e.tpd, Package: c.kekPath, KEK: e.record.KID,
 		WrappedBy: e.record.WrappedBy, Mechanism: e.record.Mechanism, Warnings: e.record.Warnings,
-		Accepted: e.Report().Accepted,
+		Accepted: e.report.Accepted,
 	}
 	if !e.managed {
 		record.Wrapped, record.Retained, record.KEKPrint = fingerprint.Of(e.ciphertext), c.retain, e.record.KEK
@@ -119,7 +119,7 @@ type Record struct {
 // newRecord is the record before the token has to do with the key.
 func (e *export) newRecord(tool string, around *surroundings) Record {
 	warnings := []string{}
-	for _, f := range e.Report().Findings {
+	for _, f := range e.report.Findings {
 		warnings = append(warnings, f.Control)
 	}
 	slices.Sort(warnings)
@@ -129,7 +129,7 @@ func (e *export) newRecord(tool string, around *surroundings) Record {
 	}
 	return Record{
 		Format: "keyferry-key-v2", Tool: tool, ID: e.id, Disposition: disposition, Time: time.Now().UTC().Truncate(time.Second),
-		Report: e.Report(), Verdicts: []hsm.Verdict{}, OneTimePassword: e.oneTime != nil,
+		Report: e.report, Verdicts: []hsm.Verdict{}, OneTimePassword: e.oneTime != nil,
 		Warnings: append(slices.Compact(warnings), around.Warnings...),
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"filippo.io/age"
 	kwp "github.com/tink-crypto/tink-go/v2/kwp/subtle"
 
+	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/sshsig"
 	"keyferry/pkg/tpd"
 	"keyferry/pkg/tpd/xmltree"
@@ -124,7 +125,7 @@ func (s *sample) decrypt() ([]byte, error) {
 	if s.domain.Key == nil {
 		return nil, errors.New("there is no key in it")
 	}
-	return []byte(xrml.Fingerprint(&s.domain.Key.PublicKey)), nil
+	return []byte(fingerprint.OfKey(&s.domain.Key.PublicKey).Hex()), nil
 }
 
 func (s *sample) openOAEP() ([]byte, error) {
@@ -156,7 +157,7 @@ func (s *sample) verifyChain() ([]byte, error) {
 	if len(xrml.VerifyChain(other)) == 0 {
 		return nil, errors.New("a forged certificate is taken for a good one")
 	}
-	return []byte(xrml.Fingerprint(chain[len(chain)-1].Issuer.Key)), nil
+	return []byte(fingerprint.OfKey(chain[len(chain)-1].Issuer.Key).Hex()), nil
 }
 
 func parse(texts []xmltree.Text) ([]*xrml.Certificate, error) {

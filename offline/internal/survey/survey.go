@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"keyferry/pkg/control"
-	"keyferry/pkg/tpd"
+	"keyferry/pkg/inspect"
 )
 
 // Survey says which of several exports belong together. Files are positions in
@@ -57,7 +57,7 @@ type Lost struct {
 // surveyed are the files that a survey compares.
 type surveyed struct {
 	now      time.Time
-	reports  []*tpd.Report
+	reports  []*inspect.Report
 	disputed map[int]bool // files in conflict
 }
 
@@ -69,7 +69,7 @@ type bond struct {
 
 // New compares the reports on several files as they are at a moment. A report may be nil, of a
 // file that could not be opened.
-func New(reports []*tpd.Report, now time.Time) Survey {
+func New(reports []*inspect.Report, now time.Time) Survey {
 	s := Survey{Groups: []Group{}, Conflicts: [][]int{}, Unread: []int{}}
 	all := &surveyed{now, reports, map[int]bool{}}
 	for i, r := range reports {
@@ -143,7 +143,7 @@ func bind(bonds []bond, why string, pair ...int) []bond {
 
 // kinship says why two exports belong together, or "". The enrolment service
 // and the root say nothing: every organisation has the same ones.
-func kinship(a, b *tpd.Report, hostsA, hostsB []string) string {
+func kinship(a, b *inspect.Report, hostsA, hostsB []string) string {
 	switch {
 	case a.Fingerprint != "" && a.Fingerprint == b.Fingerprint:
 		return "they hold the same key"
@@ -162,7 +162,7 @@ func kinship(a, b *tpd.Report, hostsA, hostsB []string) string {
 }
 
 // hostsOf are the names of the servers in the SLC's and the templates' URLs.
-func hostsOf(r *tpd.Report) []string {
+func hostsOf(r *inspect.Report) []string {
 	var hosts []string
 	add := func(address string) {
 		if u, err := url.Parse(address); err == nil && u.Hostname() != "" {
@@ -186,7 +186,7 @@ func hostsOf(r *tpd.Report) []string {
 const maxHosts = 16
 
 // conflicts finds files of one GUID with different keys.
-func conflicts(reports []*tpd.Report) (found [][]int) {
+func conflicts(reports []*inspect.Report) (found [][]int) {
 	byGUID := map[string][]int{}
 	var guids []string
 	for i, r := range reports {
@@ -230,7 +230,7 @@ func (s *surveyed) standing(i int) int {
 	if s.disputed[i] {
 		return 0
 	}
-	return map[string]int{tpd.VerdictHSM: 2, tpd.VerdictInHSM: 2, tpd.VerdictMicrosoftManaged: 1}[s.reports[i].Verdict]
+	return map[string]int{inspect.VerdictHSM: 2, inspect.VerdictInHSM: 2, inspect.VerdictMicrosoftManaged: 1}[s.reports[i].Verdict]
 }
 
 // issued is when a file's SLC was issued.
@@ -302,7 +302,7 @@ func (s *surveyed) chooseActive(g *Group) {
 		if end := s.expired(best[0]); !end.IsZero() {
 			g.Reason += fmt.Sprintf("; but its certificate expired on %s, and clients reject new licences under it: renew it in AD RMS, and export the domain again", end.Format(time.DateOnly))
 		}
-		if s.reports[best[0]].Verdict == tpd.VerdictInHSM {
+		if s.reports[best[0]].Verdict == inspect.VerdictInHSM {
 			g.Reason += "; it is in an HSM, which wraps it: offline wrap"
 		}
 	}

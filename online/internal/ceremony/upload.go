@@ -20,6 +20,7 @@ import (
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
+	"keyferry/pkg/inspect"
 	"keyferry/pkg/keyid"
 	"keyferry/pkg/state"
 	"keyferry/pkg/tpd"
@@ -246,7 +247,8 @@ func (u *upload) openTPDs() error {
 			problems = append(problems, control.About(t.Key.ID, err))
 			continue
 		}
-		s.friendlyName, s.licensing = opened[t].Report().SLC.ServerName, opened[t].Report().LicensingURLs
+		report := inspect.NewReport(opened[t].Result())
+		s.friendlyName, s.licensing = report.SLC.ServerName, report.LicensingURLs
 		if name, ok := u.request.VaultNames[t.Key.ID]; ok {
 			s.vaultName, s.named = name, true
 		}

@@ -45,6 +45,13 @@ const (
 	Signature   Algorithm = 0x00002400 // CALG_RSA_SIGN
 )
 
+// Sizes of a key in bits. Below the smallest, which AD RMS has in its mode 1, crypto/rsa
+// does not work.
+const (
+	MinBits = 1024
+	MaxBits = 4096
+)
+
 const (
 	bType            = 7
 	bVersion         = 2
@@ -52,9 +59,6 @@ const (
 	headerSize       = 20
 	strongNamePrefix = 12
 	exponent         = 65537
-	minBits          = 1024 // below it crypto/rsa does not work
-	vaultBits        = 2048 // a smaller one travels in its TPD
-	maxBits          = 4096
 )
 
 // BlobSize returns how many bytes the blob of a key of that many bits has.
@@ -102,13 +106,13 @@ func Parse(blob []byte) (*rsa.PrivateKey, Algorithm, error) {
 		return nil, 0, control.TPDKeyBlob.Refuse("the key blob names the algorithm 0x%08x, expected RSA key exchange (0xa400) or RSA signature (0x2400)", uint32(algorithm))
 	}
 	bits := int(binary.LittleEndian.Uint32(b[12:]))
-	if bits < minBits || bits > maxBits || bits%16 != 0 {
-		return nil, 0, control.TPDKeyBlob.Refuse("the key blob names a key of %d bits, expected %d to %d", bits, minBits, maxBits)
+	if bits < MinBits || bits > MaxBits || bits%16 != 0 {
+		return nil, 0, control.TPDKeyBlob.Refuse("the key blob names a key of %d bits, expected %d to %d", bits, MinBits, MaxBits)
 	}
 	if want := BlobSize(bits); len(b) != want {
 		return nil, 0, control.TPDKeyBlob.Refuse("the key blob has %d bytes, expected %d for a key of %d bits", len(b), want, bits)
 	}
-	if bits < vaultBits && len(b) < len(blob) {
+	if bits == MinBits && len(b) < len(blob) {
 		return nil, 0, control.TPDKeyBlob.Refuse("a strong-name header stands before the key blob: a key of %d bits travels in its TPD, and no service reads it so", bits)
 	}
 	if e := binary.LittleEndian.Uint32(b[16:]); e != exponent {
@@ -116,7 +120,10 @@ func Parse(blob []byte) (*rsa.PrivateKey, Algorithm, error) {
 			WithHint("find out how this key was made: it is not one that AD RMS made")
 	}
 	key, err := readKey(b[headerSize:], bits)
-	return key, algorithm, err
+	if err != nil {
+		return nil, 0, err
+	}
+	return key, algorithm, nil
 }
 
 // readKey reads the numbers of a key, body having the right length, and checks that

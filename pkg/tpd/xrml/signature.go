@@ -75,24 +75,21 @@ func (c *Certificate) VerifyDigest() error {
 // Link is a place where a chain does not hold.
 type Link struct {
 	At  int   // index of the certificate, 0 is the leaf
-	Err error // [ErrLink], [ErrName], [ErrDigest] or [ErrSignature]
+	Err error // [ErrLink], [ErrDigest] or [ErrSignature]
 }
 
 // ErrLink is a certificate whose issuer is not the next one's principal.
 var ErrLink = errors.New("its issuer is not the principal of the next certificate")
 
-// ErrName is a certificate whose issuer is the next one's principal by key and
-// ID, under another name: MS-RMPR says only that the name SHOULD be copied.
-var ErrName = errors.New("its issuer is named otherwise than the principal of the next certificate")
-
 // VerifyChain checks a chain, leaf first: that each issuer is the next
 // certificate's only principal, and that each certificate is signed by the
 // issuer that it names. It returns every place where that does not hold. Nil
 // stands for a certificate that can't be read: the others are checked all the
-// same, but for a link to it.
+// same, but for a link to it. A name that differs is none: MS-RMPR says only that
+// it SHOULD be copied.
 //
 // Nothing is said of the last certificate's issuer, the root: Microsoft does
-// not publish its key. A person compares [SLC].RootFingerprint instead.
+// not publish its key. A person compares its fingerprint instead.
 func VerifyChain(chain []*Certificate) []Link {
 	var broken []Link
 	for i, c := range chain {
@@ -100,11 +97,8 @@ func VerifyChain(chain []*Certificate) []Link {
 			continue
 		}
 		if i+1 < len(chain) && chain[i+1] != nil {
-			switch next := chain[i+1].Principals; {
-			case len(next) != 1 || !c.Issuer.Same(next[0]):
+			if next := chain[i+1].Principals; len(next) != 1 || !c.Issuer.Same(next[0]) {
 				broken = append(broken, Link{i, ErrLink})
-			case c.Issuer.Name != next[0].Name:
-				broken = append(broken, Link{i, ErrName})
 			}
 		}
 		if err := c.Verify(c.Issuer.Key); err != nil {

@@ -37,6 +37,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,9 +62,7 @@ type Certificate struct {
 	Descriptor Object
 	Issuer     Principal
 	Principals []Principal // ISSUEDPRINCIPALS
-	Points     []Object    // DISTRIBUTIONPOINT
-	Rights     []string    // names of the rights in WORK, each once, in their order
-	Anyone     bool        // a right is given to the internal principal ANYONE
+	Body       *xmltree.Node
 
 	DigestAlgorithm crypto.Hash // SHA1 or SHA256
 
@@ -94,6 +93,20 @@ func (p Principal) Same(other Principal) bool {
 	otherGUID, otherErr := GUID(other.ID)
 	sameID := p.ID == other.ID || err == nil && otherErr == nil && guid == otherGUID
 	return sameID && p.IDType == other.IDType && p.Key != nil && other.Key != nil && p.Key.Equal(other.Key)
+}
+
+// guid is the spelling of a GUID.
+var guid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// GUID writes a GUID, of any case and with or without braces, in lower case
+// without braces.
+func GUID(s string) (string, error) {
+	inner, open := strings.CutPrefix(s, "{")
+	inner, closed := strings.CutSuffix(inner, "}")
+	if inner = strings.ToLower(inner); open != closed || !guid.MatchString(inner) {
+		return "", fmt.Errorf("not a GUID: %s", control.Quote(s))
+	}
+	return inner, nil
 }
 
 // Period is a time span; a zero end is open.
@@ -133,7 +146,7 @@ func parse(text string) (*Certificate, error) {
 	if strings.Index(doc.Text, "<BODY") != body.From || strings.Index(doc.Text, "</BODY>")+len("</BODY>") != body.To {
 		return nil, errors.New("the certificate has more than one BODY, one of them in a comment or section")
 	}
-	c := &Certificate{BodyType: body.Attr("type"), body: doc.Text[body.From:body.To]}
+	c := &Certificate{BodyType: body.Attr("type"), Body: body, body: doc.Text[body.From:body.To]}
 	if err := c.readTimes(body); err != nil {
 		return nil, err
 	}
@@ -143,7 +156,6 @@ func parse(text string) (*Certificate, error) {
 	if err := c.readSignature(root.One("SIGNATURE")); err != nil {
 		return nil, err
 	}
-	c.readWork(body.One("WORK"))
 	return c, nil
 }
 
@@ -186,36 +198,7 @@ func (c *Certificate) readParties(body *xmltree.Node) error {
 		}
 		c.Principals = append(c.Principals, principal)
 	}
-	for _, point := range body.All("DISTRIBUTIONPOINT") {
-		c.Points = append(c.Points, readObject(point))
-	}
 	return nil
-}
-
-// readWork collects the rights, each a RIGHT with a name or named itself (VIEW,
-// EDIT, …), and whether ANYONE has one: whether an ID names it, wherever that
-// stands.
-func (c *Certificate) readWork(work *xmltree.Node) {
-	seen := map[string]bool{}
-	for n := range work.Within() {
-		switch n.Name {
-		case "RIGHTSLIST":
-			for _, child := range n.Children {
-				right := child.Name
-				if right == "RIGHT" {
-					right = child.Attr("name")
-				}
-				if !seen[right] {
-					seen[right] = true
-					c.Rights = append(c.Rights, right)
-				}
-			}
-		case "ID":
-			if n.Attr("type") == "Internal" && strings.EqualFold(n.Text(), "ANYONE") {
-				c.Anyone = true
-			}
-		}
-	}
 }
 
 // readObject reads the OBJECT of the node; what is missing stays empty.
