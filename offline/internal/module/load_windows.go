@@ -77,6 +77,18 @@ func loadLibrary(path string) (library uintptr, fault string) {
 	return 0, err.Error()
 }
 
+// inItsDirectory makes the module's directory the current one until back is called: what
+// the module opens by a path without a drive when it starts (an OpenSSL in it, its
+// configuration /usr/local/ssl/openssl.cnf, which may name further DLLs) would be the
+// stick's otherwise. A directory that SOFTHSM2_CONF and the like name has to be whole.
+func inItsDirectory(path string) (back func() error, err error) {
+	before, err := os.Getwd()
+	if err == nil {
+		err = os.Chdir(filepath.Dir(path))
+	}
+	return func() error { return os.Chdir(before) }, err
+}
+
 // is32Bit reads the machine in a DLL's head: at 0x3C is the place of PE, two zeros
 // and the machine.
 func is32Bit(path string) bool {

@@ -44,7 +44,12 @@ func Find(explicit string) (string, error) {
 
 // Load loads a module and initialises it, for the whole run. One that is
 // initialised already, since something in the process keeps it so, serves too.
-func Load(path, parameters string) (*Module, error) {
+func Load(path, parameters string) (m *Module, err error) {
+	back, err := inItsDirectory(path)
+	if err != nil {
+		return nil, control.HSMModule.Refuse("the directory of the PKCS#11 module %s can't be entered: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, back()) }()
 	library, fault := Open(path)
 	var ctx *pkcs11.Ctx
 	if fault == "" {
@@ -54,7 +59,7 @@ func Load(path, parameters string) (*Module, error) {
 		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be loaded: %s", path, fault).
 			WithHint("name the HSM's PKCS#11 module with --hsm-module, and install what it needs itself: %s", missing(path))
 	}
-	m := &Module{Ctx: ctx, library: library}
+	m = &Module{Ctx: ctx, library: library}
 	if err := m.Start(parameters); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
 		ctx.Destroy()
 		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be initialised: %w", path, err).
