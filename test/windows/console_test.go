@@ -29,7 +29,7 @@ func (m *machine) at(cmd *exec.Cmd, person ...keys) (code int, shown string) {
 	m.must(err)
 	defer console.Close()
 	m.must(unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 60, Col: 400})) // so that no line is broken
-	cmd.Env = m.env
+	cmd.Env = append(m.env, "WINEDEBUG=-all")                                                           // which would be shown there
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	m.must(cmd.Start())
