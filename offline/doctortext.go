@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/machine"
 	"keyferry/offline/internal/module"
@@ -38,7 +39,7 @@ func describeMachine(w *strings.Builder, found []machine.Finding) {
 // describe writes the section "program".
 func (f programFinding) describe(w *strings.Builder) {
 	fmt.Fprintln(w, "\nThis program")
-	for _, held := range strings.Split(f.Sandbox.String(), "\n") {
+	for _, held := range strings.Split(ceremony.SandboxText(f.Sandbox), "\n") {
 		label, text, _ := strings.Cut(held, ": ")
 		inspect.Line(w, label, "%s", cli.Fold(text, 16))
 	}

@@ -129,7 +129,7 @@ func (p *process) shut(io *cli.IO, flags *pflag.FlagSet) error {
 	if err != nil {
 		return err
 	}
-	io.Detail("%s", p.Held)
+	io.Detail("%s", ceremony.SandboxText(p.Held))
 	return nil
 }
 

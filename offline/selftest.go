@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/selftest"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/secret"
@@ -39,7 +40,7 @@ Example: offline selftest
 					return err
 				}
 				return io.Result(map[string]any{"result": "SUCCESS", "tests": names, "sandbox": p.Held, "memory": p.Memory, "erases_memory": secret.Erases},
-					fmt.Sprintf("%s\nmemory: %s\nright: %s\nResult: SUCCESS", p.Held, p.Memory, strings.Join(names, ", ")))
+					fmt.Sprintf("%s\nmemory: %s\nright: %s\nResult: SUCCESS", ceremony.SandboxText(p.Held), p.Memory, strings.Join(names, ", ")))
 			}
 		},
 	}

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -20,9 +21,8 @@ var (
 )
 
 var (
-	errNUL      = errors.New("it holds a byte of zero: it is no text, or UTF-16 without a byte order mark")
-	errNotUTF8  = errors.New("it is not UTF-8: save it as UTF-8 or as Unicode text")
-	errNotUTF16 = errors.New("its byte order mark says UTF-16, but it is not")
+	errNUL     = errors.New("it holds a byte of zero: it is no text, or UTF-16 without a byte order mark")
+	errNotUTF8 = errors.New("it is not UTF-8: save it as UTF-8 or as Unicode text")
 )
 
 // Decode returns data, of UTF-8 or of UTF-16 with a byte order mark, as UTF-8
@@ -38,25 +38,34 @@ func Decode(data []byte) ([]byte, error) {
 		return check(bytes.TrimPrefix(data, mark8))
 	}
 	defer clear(data)
-	units := data[2:]
-	if len(units)%2 != 0 {
-		return nil, errNotUTF16
+	text, err := DecodeUTF16(data[2:], order)
+	if err != nil {
+		return nil, fmt.Errorf("its byte order mark says UTF-16, but it is not: %w", err)
 	}
-	text := make([]byte, 0, len(units)/2*3) // never moved, which would leave a copy
-	for ; len(units) > 0; units = units[2:] {
-		r := rune(order.Uint16(units))
-		if utf16.IsSurrogate(r) && len(units) >= 4 {
-			if r = utf16.DecodeRune(r, rune(order.Uint16(units[2:]))); r != utf8.RuneError {
-				units = units[2:]
+	return check(text)
+}
+
+// DecodeUTF16 returns UTF-16, without regard to a mark, as UTF-8. It leaves no copy of
+// the text behind but its result.
+func DecodeUTF16(data []byte, order binary.ByteOrder) ([]byte, error) {
+	if len(data)%2 != 0 {
+		return nil, errors.New("an odd number of bytes: it was cut short")
+	}
+	text := make([]byte, 0, len(data)/2*3) // never moved
+	for i := 0; i < len(data); i += 2 {
+		r := rune(order.Uint16(data[i:]))
+		if utf16.IsSurrogate(r) {
+			if i += 2; i < len(data) {
+				r = utf16.DecodeRune(r, rune(order.Uint16(data[i:])))
 			}
-		}
-		if utf16.IsSurrogate(r) || r == utf8.RuneError {
-			clear(text)
-			return nil, errNotUTF16
+			if r < 0x10000 {
+				clear(text)
+				return nil, fmt.Errorf("half a surrogate pair before byte %d", i)
+			}
 		}
 		text = utf8.AppendRune(text, r)
 	}
-	return check(text)
+	return text, nil
 }
 
 func check(text []byte) ([]byte, error) {

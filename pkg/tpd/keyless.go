@@ -10,10 +10,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"html"
 	"math/big"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"keyferry/pkg/control"
@@ -100,8 +99,8 @@ func (d *Domain) carriesKey(text string) bool {
 		begins[uint16(p[0])<<8|uint16(p[1])] = true
 	}
 	text = strings.ReplaceAll(text, "\x00", "") // UTF-16
-	for before := ""; before != text; {
-		before, text = text, reference.ReplaceAllStringFunc(text, resolve)
+	for before := ""; before != text; {         // references within references
+		before, text = text, html.UnescapeString(text)
 	}
 	inBase64 := strings.Map(keep(base64Letters), strings.NewReplacer("-", "+", "_", "/").Replace(text))
 	inHex := strings.Map(keep("0123456789abcdef"), strings.ReplaceAll(strings.ToLower(text), "0x", ""))
@@ -180,25 +179,6 @@ func keep(letters string) func(rune) rune {
 		}
 		return -1
 	}
-}
-
-var reference = regexp.MustCompile(`&amp;|&#[0-9]{1,9};|&#[xX][0-9a-fA-F]{1,8};`)
-
-// resolve returns what a reference stands for.
-func resolve(reference string) string {
-	if reference == "&amp;" {
-		return "&"
-	}
-	digits := strings.Trim(reference, "&#;")
-	base := 10
-	if strings.ContainsAny(digits[:1], "xX") {
-		digits, base = digits[1:], 16
-	}
-	n, err := strconv.ParseInt(digits, base, 32)
-	if err != nil {
-		return ""
-	}
-	return string(rune(n))
 }
 
 // newPassword returns 26 characters of five random bits each.

@@ -11,7 +11,6 @@ import (
 
 	"keyferry/bundle"
 	"keyferry/offline/internal/hsm"
-	"keyferry/offline/internal/probe"
 	"keyferry/pkg/byok"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
@@ -250,40 +249,4 @@ func Import(ctx context.Context, io *cli.IO, s *state.State, r ImportRequest) (r
 	}
 	clearAll(exports)
 	return result, c.finish(ctx, r.CarryRequest, result, carry, token)
-}
-
-// chooseWrap settles where keys are wrapped: in the token, if that is proven; in
-// software (nil) only by the person's word, or where a rehearsal's own token can't.
-func chooseWrap(io *cli.IO, token *hsm.Token, asked string, practice bool) (*hsm.ProvenWrap, []hsm.Verdict, error) {
-	if asked == WrapSoftware {
-		io.Warn("the keys are wrapped in software, as asked with --wrap software; this is recorded")
-		return nil, nil, nil
-	}
-	wrap, verdicts, err := token.ProveWrap()
-	if control.Is(err, control.HSMWrapUnproven) && practice && asked == "" {
-		for _, v := range verdicts {
-			io.Detail("wrap mechanism %s: %s, %s", v.Mechanism, v.Result, v.Reason)
-		}
-		io.Warn("the rehearsal's token does not wrap exactly as the vault asks, so the keys are wrapped in software; a real ceremony would stop here [%s]", control.HSMWrapUnproven.ID)
-		return nil, verdicts, nil
-	}
-	return wrap, verdicts, err
-}
-
-// tryStored proves, by leave, what a dry run can't on a token that keeps all it is
-// given; without leave it says so.
-func tryStored(io *cli.IO, token *hsm.Token, leave bool) error {
-	if !leave {
-		io.Warn("this token keeps all it is given, so that nothing was stored and this is not proven: that a key comes in, is named and protected, signs and decrypts, and can be removed; --hsm-try-store proves it with one throw-away key")
-		return nil
-	}
-	io.Note("one throw-away key is stored in the token, and removed again; a run that is killed leaves it, and the next run removes it")
-	verdict, err := probe.TryStore(token)
-	if err == nil && verdict.Result != hsm.Exact {
-		err = control.HSMImport.Refuse("the token does not take a key in by %s: %s", verdict.Mechanism, verdict.Reason)
-	}
-	if err == nil {
-		io.Note("the throw-away key came in, was named, signed, decrypted, and is gone")
-	}
-	return err
 }

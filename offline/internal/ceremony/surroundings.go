@@ -3,6 +3,7 @@
 package ceremony
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -23,6 +24,25 @@ type Process struct {
 	NetworkPresent bool // the person accepts a connected machine
 }
 
+// SandboxText says for people what holds, a line each.
+func SandboxText(h sandbox.Held) string {
+	sockets := "sockets: of any kind can be opened"
+	if h.OnlyUnixSockets {
+		sockets = "sockets: none can be opened but unix ones (seccomp)"
+	}
+	files := "files: can be written wherever the user may"
+	if h.LandlockABI > 0 {
+		files = fmt.Sprintf("files: can be written only in %s (Landlock ABI %d)", strings.Join(h.Writable, ", "), h.LandlockABI)
+	}
+	if h.OnlyUnixSockets && h.AbstractSockets {
+		sockets += ", unix sockets with abstract names among them"
+	}
+	if h.OnlyProcess {
+		files += "\nprocesses: none can be started (job object)"
+	}
+	return sockets + "\n" + files
+}
+
 // SandboxNeeds are what an HSM needs of the sandbox. They come from the command
 // line, and from init by way of the state directory.
 type SandboxNeeds struct {
@@ -39,7 +59,7 @@ func (p *Process) WarnOfSandbox(io *cli.IO) {
 	case p.Needs.Network:
 		io.Warn("network sockets are left open to the HSM's module, by --unsafe-hsm-network")
 	case !p.Held.Whole():
-		io.Warn("this system lacks a part of the sandbox: %s; memory: %s", strings.ReplaceAll(p.Held.String(), "\n", "; "), p.Memory)
+		io.Warn("this system lacks a part of the sandbox: %s; memory: %s", strings.ReplaceAll(SandboxText(p.Held), "\n", "; "), p.Memory)
 	}
 }
 

@@ -30,11 +30,6 @@
 // Documentation/userspace-api/landlock.rst for the ABIs.
 package sandbox
 
-import (
-	"fmt"
-	"strings"
-)
-
 // Limits say what the process keeps.
 type Limits struct {
 	// Writable are the files, and the directories with all below them, that may
@@ -60,22 +55,3 @@ type Held struct {
 // Whole reports whether nothing is open that the limits wanted shut, and all is
 // shut that can be.
 func (h Held) Whole() bool { return h.OnlyUnixSockets && h.LandlockABI > 0 }
-
-// String is what holds, for people, a line each.
-func (h Held) String() string {
-	sockets := "sockets: of any kind can be opened"
-	if h.OnlyUnixSockets {
-		sockets = "sockets: none can be opened but unix ones (seccomp)"
-	}
-	files := "files: can be written wherever the user may"
-	if h.LandlockABI > 0 {
-		files = fmt.Sprintf("files: can be written only in %s (Landlock ABI %d)", strings.Join(h.Writable, ", "), h.LandlockABI)
-	}
-	if h.OnlyUnixSockets && h.AbstractSockets {
-		sockets += ", unix sockets with abstract names among them"
-	}
-	if h.OnlyProcess {
-		files += "\nprocesses: none can be started (job object)"
-	}
-	return sockets + "\n" + files
-}

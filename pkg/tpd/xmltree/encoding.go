@@ -10,87 +10,54 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/textfile"
 )
+
+// encodings are .NET's names of each encoding that is read; no name is as good. Only
+// utf-16 itself leaves the byte order open.
+var encodings = map[string][]string{
+	"utf-8":    {"", "utf-8"},
+	"utf-16le": {"", "utf-16", "utf-16le", "unicode", "iso-10646-ucs-2", "ucs-2"},
+	"utf-16be": {"", "utf-16", "utf-16be"},
+}
+
+// codePage are encodings under whose names pure ASCII is what it is.
+var codePage = regexp.MustCompile(`^(us-ascii|iso-8859-.*|windows-125.*)$`)
 
 // decode returns the characters of a document, and checks that it declares the
 // encoding that it is in.
 func decode(data []byte) (string, error) {
-	var text, written string
+	text, written := data, "utf-8"
 	var err error
 	switch {
-	case bytes.HasPrefix(data, []byte{0xEF, 0xBB, 0xBF}):
-		text, written = string(data[3:]), "utf-8"
-	case bytes.HasPrefix(data, []byte{0xFF, 0xFE}):
+	case bytes.HasPrefix(data, []byte{0xFF, 0xFE}), bytes.HasPrefix(data, []byte{'<', 0}):
 		written = "utf-16le"
-		text, err = decodeUTF16(data[2:], binary.LittleEndian)
-	case bytes.HasPrefix(data, []byte{0xFE, 0xFF}):
+		text, err = textfile.DecodeUTF16(data, binary.LittleEndian)
+	case bytes.HasPrefix(data, []byte{0xFE, 0xFF}), bytes.HasPrefix(data, []byte{0, '<'}):
 		written = "utf-16be"
-		text, err = decodeUTF16(data[2:], binary.BigEndian)
-	case bytes.HasPrefix(data, []byte{'<', 0}):
-		written = "utf-16le"
-		text, err = decodeUTF16(data, binary.LittleEndian)
-	case bytes.HasPrefix(data, []byte{0, '<'}):
-		written = "utf-16be"
-		text, err = decodeUTF16(data, binary.BigEndian)
-	default:
-		text, written = string(data), "utf-8"
+		text, err = textfile.DecodeUTF16(data, binary.BigEndian)
 	}
+	if err != nil {
+		return "", fmt.Errorf("it begins as UTF-16: %w", err)
+	}
+	characters := strings.TrimPrefix(string(text), "\uFEFF") // the byte order mark
+	_, declared, err := cutDeclaration(characters)
 	if err != nil {
 		return "", err
 	}
-	_, declared, err := cutDeclaration(text)
-	if err != nil {
-		return "", err
-	}
-	return text, checkEncoding(declared, written, len(text) == len(data) && !slices.ContainsFunc(data, func(b byte) bool { return b >= utf8.RuneSelf }))
-}
-
-// checkEncoding compares the declared encoding, "" for none, with the one that
-// the bytes are in. .NET has several names for UTF-16, of which only utf-16
-// itself leaves the byte order open. Pure ASCII is what it is under each name
-// below.
-func checkEncoding(declared, written string, ascii bool) error {
 	name := strings.ToLower(declared)
-	wide := strings.HasPrefix(written, "utf-16")
-	little := slices.Contains([]string{"unicode", "iso-10646-ucs-2", "ucs-2"}, name)
+	isName := func(names []string) bool { return slices.Contains(names, name) }
+	ascii := written == "utf-8" && !slices.ContainsFunc(data, func(b byte) bool { return b >= utf8.RuneSelf })
 	switch {
-	case name == "" || name == written || wide && name == "utf-16" || little && written == "utf-16le":
-		return nil
-	case wide:
-		return fmt.Errorf("it declares the encoding %s but is written in %s", control.Quote(declared), written)
-	case name == "us-ascii" || strings.HasPrefix(name, "iso-8859-") || strings.HasPrefix(name, "windows-125"):
-		if ascii {
-			return nil
-		}
-		return fmt.Errorf("it declares the encoding %s and has letters outside of ASCII: only UTF-8 and UTF-16 are read here", control.Quote(declared))
-	case little || strings.HasPrefix(name, "utf-16"):
-		return fmt.Errorf("it declares the encoding %s but its bytes are not of that encoding", control.Quote(declared))
+	case isName(encodings[written]), ascii && codePage.MatchString(name):
+		return characters, nil
+	case written != "utf-8", isName(encodings["utf-16le"]), isName(encodings["utf-16be"]):
+		return "", fmt.Errorf("it declares the encoding %s but is written in %s", control.Quote(declared), written)
 	}
-	return fmt.Errorf("it declares the encoding %s: only UTF-8 and UTF-16 are read here", control.Quote(declared))
-}
-
-func decodeUTF16(data []byte, order binary.ByteOrder) (string, error) {
-	if len(data)%2 != 0 {
-		return "", errors.New("it begins as UTF-16 but has an odd number of bytes: it was cut short")
-	}
-	text := make([]byte, 0, len(data)/2) // enough for ASCII
-	for i := 0; i < len(data); i += 2 {
-		r := rune(order.Uint16(data[i:]))
-		if utf16.IsSurrogate(r) {
-			if i += 2; i < len(data) {
-				r = utf16.DecodeRune(r, rune(order.Uint16(data[i:])))
-			}
-			if r < 0x10000 {
-				return "", fmt.Errorf("it is damaged: half a UTF-16 surrogate pair before byte %d", i)
-			}
-		}
-		text = utf8.AppendRune(text, r)
-	}
-	return string(text), nil
+	return "", fmt.Errorf("it declares the encoding %s: only UTF-8 and UTF-16 are read here", control.Quote(declared))
 }
 
 // declaration is <?xml version="1.0" encoding="…" standalone="…"?>. Its groups are

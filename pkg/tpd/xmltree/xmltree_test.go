@@ -248,7 +248,7 @@ var refused = map[string]struct{ doc, because string }{
 	"LE declares utf-16be":    {string(toUTF16(binary.LittleEndian, `<?xml version="1.0" encoding="utf-16BE"?><a/>`)), "but is written in utf-16le"},
 	"BE declares utf-16le":    {string(toUTF16(binary.BigEndian, `<?xml version="1.0" encoding="utf-16le"?><a/>`)[2:]), "but is written in utf-16be"},
 	"BE declares unicode":     {string(toUTF16(binary.BigEndian, `<?xml version="1.0" encoding="unicode"?><a/>`)), "but is written in utf-16be"},
-	"UTF-8 declares unicode":  {`<?xml version="1.0" encoding="unicode"?><a/>`, "not of that encoding"},
+	"UTF-8 declares unicode":  {`<?xml version="1.0" encoding="unicode"?><a/>`, "but is written in utf-8"},
 	"odd UTF-16":              {"\xff\xfe<\x00a", "odd number"},
 	"lone surrogate":          {loneSurrogate(), "surrogate"},
 	"surrogate at the end":    {"\xff\xfe\x00\xd8", "surrogate"},
