@@ -75,11 +75,11 @@ func newFaultBed(t *testing.T) *faultBed {
 		t.Fatal(err)
 	}
 	// Of whole blocks, so that SoftHSM wraps them exactly.
-	whole, der := vectorOfLength(t, true)
+	whole := vectorOfLength(t, true)
 	kek := vectorKey(t, "contoso-anyone")
 	return &faultBed{
 		cfg: module.Choice{Module: path, TokenLabel: testLabel},
-		key: whole, kek: kek, trial: &trial{key: whole, der: der, kek: kek}, pair: vectorKey(t, "contoso-utf16"),
+		key: whole, kek: kek, trial: &trial{key: whole, kek: kek}, pair: vectorKey(t, "contoso-utf16"),
 	}
 }
 

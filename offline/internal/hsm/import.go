@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/big"
@@ -45,12 +44,10 @@ func (t *Token) Keeps() (bool, error) {
 	}
 	t.next("make a public key for a moment")
 	modulus := make([]byte, 256)
-	if _, err := rand.Read(modulus); err != nil {
-		return false, err
-	}
+	rand.Read(modulus) // never fails
 	modulus[0], modulus[255] = modulus[0]|0x80, modulus[255]|1
-	label := ThrowAway(&rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537})
-	asked := publicTemplate(&rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}, attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_LABEL, label))
+	key := &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}
+	asked := publicTemplate(key, attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_LABEL, ThrowAway(key)))
 	h, err := t.ck.CreateObject(t.session, asked)
 	if err != nil {
 		h, err = t.ck.CreateObject(t.session, append(asked, attr(pkcs11.CKA_PRIVATE, true)))
@@ -104,7 +101,7 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 			continue
 		}
 		t.next("take the key in")
-		again := func(asked template) (pkcs11.ObjectHandle, error) { return way.bring(t, key, asked) }
+		again := func(asked template) (pkcs11.ObjectHandle, error) { return t.bring(way, key, asked) }
 		handle, err := t.brief(again(privateTemplate()))
 		if err != nil {
 			declined = append(declined, way.name+": "+err.Error())
@@ -179,8 +176,8 @@ func (t *Token) proveWay(i int) (verdict Verdict, err error) {
 	}
 	way := importWays[i]
 	t.next("try " + way.name)
-	verdict = Verdict{Mechanism: way.name, ID: way.number}
-	if handle, err := t.brief(way.bring(t, trial.key, privateTemplate())); err != nil {
+	verdict = Verdict{Mechanism: way.name, ID: way.number()}
+	if handle, err := t.brief(t.bring(way, trial.key, privateTemplate())); err != nil {
 		verdict.Result, verdict.Reason, verdict.Cause = None, err.Error(), err
 	} else {
 		verdict.Result, verdict.Reason = t.judgeImport(handle, &trial.key.PublicKey)
@@ -210,63 +207,83 @@ func (k *SessionKey) Destroy() error {
 	return module.Failed("destroy the session key", k.token.ck.DestroyObject(k.token.session, k.handle))
 }
 
-// importWay is a way to bring a private key in, as the object that a template
-// asks for.
+// importWay is a way to bring a private key in.
 type importWay struct {
-	name   string
-	number string // of the mechanism
-	bring  func(*Token, *rsa.PrivateKey, template) (pkcs11.ObjectHandle, error)
+	name  string
+	wraps wrapMechanism // the zero one: the key comes in by its components
+	pair  bool          // under the transport pair; else under an AES key that comes in by its value
+}
+
+func (w importWay) number() string {
+	if w.wraps.id == 0 {
+		return ""
+	}
+	return w.wraps.number()
 }
 
 // importWays are tried in this order: those by which the key crosses the
 // interface under a key that no software knows come first, then those by which
 // it crosses it wrapped.
 var importWays = func() []importWay {
-	ways := []importWay{{"C_UnwrapKey " + rsaAES.name, rsaAES.number(), (*Token).unwrapOneStep}}
-	for _, carry := range []struct {
-		suffix string
-		aes    func(*Token, []byte) (pkcs11.ObjectHandle, error)
-	}{
-		{"", (*Token).aesByPair},
-		{" under an AES key", (*Token).aesByCreate},
-	} {
-		for _, m := range unwrapMechanisms {
-			ways = append(ways, importWay{"C_UnwrapKey " + m.name + carry.suffix, m.number(), func(t *Token, key *rsa.PrivateKey, asked template) (pkcs11.ObjectHandle, error) {
-				return t.unwrap(m, carry.aes, key, asked)
-			}})
-		}
+	ways := []importWay{{"C_UnwrapKey " + rsaAES.name, rsaAES, true}}
+	for _, m := range unwrapMechanisms {
+		ways = append(ways, importWay{"C_UnwrapKey " + m.name, m, true})
 	}
-	return append(ways, importWay{"C_CreateObject", "", (*Token).create})
+	for _, m := range unwrapMechanisms {
+		ways = append(ways, importWay{"C_UnwrapKey " + m.name + " under an AES key", m, false})
+	}
+	return append(ways, importWay{name: "C_CreateObject"})
 }()
 
-// privateTemplate describes the session object of an imported key, all but the
-// key itself.
-func privateTemplate() template {
-	return template{
-		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
-		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
-		attr(pkcs11.CKA_TOKEN, false),
-		attr(pkcs11.CKA_PRIVATE, true),
-		attr(pkcs11.CKA_SENSITIVE, true),
-		attr(pkcs11.CKA_EXTRACTABLE, true),
-		attr(pkcs11.CKA_SIGN, true),
-		attr(pkcs11.CKA_DECRYPT, true),
-		attr(pkcs11.CKA_UNWRAP, false), // SoftHSM's default is true
+// bring brings key in by a way, as the object that asked describes.
+func (t *Token) bring(way importWay, key *rsa.PrivateKey, asked template) (handle pkcs11.ObjectHandle, err error) {
+	if way.wraps.id == 0 {
+		return t.create(key, asked)
 	}
-}
+	var pair *transportPair
+	if way.pair {
+		if pair, err = t.transportKeys(); err != nil {
+			return 0, err
+		}
+	}
+	if way.wraps == rsaAES { // the very layout that the vault takes
+		wrapped, err := byok.Wrap(rand.Reader, key, &pair.public)
+		if err != nil {
+			return 0, err
+		}
+		return t.unwrapKey(rsaAES.call(), pair.private, wrapped, asked)
+	}
 
-// unwrapOneStep brings key in wrapped in the very layout that the vault takes,
-// under the transport pair.
-func (t *Token) unwrapOneStep(key *rsa.PrivateKey, asked template) (pkcs11.ObjectHandle, error) {
-	pair, err := t.transportKeys()
+	// A fresh AES key comes in, and under it the key.
+	aesKey := make([]byte, 32)
+	rand.Read(aesKey) // never fails
+	defer clear(aesKey)
+	var sealed []byte
+	var open []*pkcs11.Mechanism
+	secret.Do(func() { sealed, open, err = way.wraps.seal(aesKey, key) })
 	if err != nil {
 		return 0, err
 	}
-	wrapped, err := byok.Wrap(rand.Reader, key, &pair.public)
-	if err != nil {
-		return 0, err
+	var under pkcs11.ObjectHandle
+	if way.pair {
+		carried, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, &pair.public, aesKey, nil)
+		if err != nil {
+			return 0, err
+		}
+		// Luna before firmware 7.9.3 wants the length, AWS CloudHSM forbids it.
+		under, err = t.brief(t.unwrapKey(oaep(), pair.private, carried, aesTemplate(), append(aesTemplate(), attr(pkcs11.CKA_VALUE_LEN, 32))))
+		if err != nil {
+			return 0, err
+		}
+	} else {
+		value := attr(pkcs11.CKA_VALUE, aesKey)
+		defer clear(value.Value)
+		if under, err = t.brief(t.ck.CreateObject(t.session, append(aesTemplate(), value))); err != nil {
+			return 0, err
+		}
 	}
-	return t.unwrapKey(rsaAES.call(), pair.private, wrapped, asked)
+	defer t.destroy(under, &err)
+	return t.unwrapKey(open, under, sealed, asked)
 }
 
 // unwrapKey is C_UnwrapKey. Some tokens don't know CKA_UNWRAP of what they unwrap.
@@ -277,72 +294,6 @@ func (t *Token) unwrapKey(open []*pkcs11.Mechanism, under pkcs11.ObjectHandle, s
 	return firstOf(func(asked template) (pkcs11.ObjectHandle, error) {
 		return t.ck.UnwrapKey(t.session, open, under, sealed, asked)
 	}, asked...)
-}
-
-// unwrap brings key in wrapped by m under a fresh AES key, which aes brings in
-// before.
-func (t *Token) unwrap(m wrapMechanism, aes func(*Token, []byte) (pkcs11.ObjectHandle, error), key *rsa.PrivateKey, asked template) (handle pkcs11.ObjectHandle, err error) {
-	aesKey := make([]byte, 32)
-	if _, err := rand.Read(aesKey); err != nil {
-		return 0, err
-	}
-	defer clear(aesKey)
-	var sealed []byte
-	var open []*pkcs11.Mechanism
-	secret.Do(func() { sealed, open, err = m.sealKey(aesKey, key) })
-	if err != nil {
-		return 0, err
-	}
-	under, err := t.brief(aes(t, aesKey))
-	if err != nil {
-		return 0, err
-	}
-	defer t.destroy(under, &err)
-	return t.unwrapKey(open, under, sealed, asked)
-}
-
-// sealKey wraps key as PKCS#8 for the token to unwrap.
-func (m wrapMechanism) sealKey(aesKey []byte, key *rsa.PrivateKey) (sealed []byte, open []*pkcs11.Mechanism, err error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer clear(der)
-	return m.seal(aesKey, der)
-}
-
-// aesTemplate describes the session object of an AES key under which a key
-// comes in.
-func aesTemplate() template {
-	return template{
-		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
-		attr(pkcs11.CKA_TOKEN, false),
-		attr(pkcs11.CKA_SENSITIVE, true),
-		attr(pkcs11.CKA_EXTRACTABLE, false),
-		attr(pkcs11.CKA_UNWRAP, true),
-	}
-}
-
-// aesByPair brings an AES key in under the transport pair.
-func (t *Token) aesByPair(secret []byte) (pkcs11.ObjectHandle, error) {
-	pair, err := t.transportKeys()
-	if err != nil {
-		return 0, err
-	}
-	sealed, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, &pair.public, secret, nil)
-	if err != nil {
-		return 0, err
-	}
-	// Luna before firmware 7.9.3 wants the length, AWS CloudHSM forbids it.
-	return t.unwrapKey(oaep(), pair.private, sealed, aesTemplate(), append(aesTemplate(), attr(pkcs11.CKA_VALUE_LEN, 32)))
-}
-
-// aesByCreate brings an AES key in by its value.
-func (t *Token) aesByCreate(secret []byte) (pkcs11.ObjectHandle, error) {
-	value := attr(pkcs11.CKA_VALUE, secret)
-	defer clear(value.Value)
-	return t.ck.CreateObject(t.session, append(aesTemplate(), value))
 }
 
 // create brings key in by its components: all eight, since SoftHSM takes a key
@@ -367,4 +318,77 @@ func (t *Token) create(key *rsa.PrivateKey, asked template) (pkcs11.ObjectHandle
 	return firstOf(func(asked template) (pkcs11.ObjectHandle, error) {
 		return t.ck.CreateObject(t.session, slices.Concat(asked, secret))
 	}, asked, without(asked, pkcs11.CKA_UNWRAP))
+}
+
+// privateTemplate describes the session object of an imported key, all but the
+// key itself.
+func privateTemplate() template {
+	return template{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
+		attr(pkcs11.CKA_TOKEN, false),
+		attr(pkcs11.CKA_PRIVATE, true),
+		attr(pkcs11.CKA_SENSITIVE, true),
+		attr(pkcs11.CKA_EXTRACTABLE, true),
+		attr(pkcs11.CKA_SIGN, true),
+		attr(pkcs11.CKA_DECRYPT, true),
+		attr(pkcs11.CKA_UNWRAP, false), // SoftHSM's default is true
+	}
+}
+
+// aesTemplate describes the session object of an AES key under which a key
+// comes in.
+func aesTemplate() template {
+	return template{
+		attr(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		attr(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
+		attr(pkcs11.CKA_TOKEN, false),
+		attr(pkcs11.CKA_SENSITIVE, true),
+		attr(pkcs11.CKA_EXTRACTABLE, false),
+		attr(pkcs11.CKA_UNWRAP, true),
+	}
+}
+
+// transportPair is a key pair that was made in the token for keys to come in
+// under. It lives as long as the session.
+type transportPair struct {
+	public  rsa.PublicKey
+	private pkcs11.ObjectHandle
+}
+
+// transportKeys returns the transport pair, made at its first use.
+func (t *Token) transportKeys() (pair *transportPair, err error) {
+	if t.transport != nil {
+		return t.transport, nil
+	}
+	// A call that can make nothing comes first: without C_UnwrapKey no pair is of use.
+	if _, err := t.ck.UnwrapKey(t.session, oaep(), 0, make([]byte, 256), aesTemplate()); is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED) {
+		return nil, err
+	}
+	// 2048 bits are quick to make, and guard a way that does not leave the machine.
+	publicHandle, private, err := t.ck.GenerateKeyPair(t.session, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil),
+		template{
+			attr(pkcs11.CKA_TOKEN, false),
+			attr(pkcs11.CKA_WRAP, true),
+			attr(pkcs11.CKA_MODULUS_BITS, 2048),
+			attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
+		},
+		template{
+			attr(pkcs11.CKA_TOKEN, false),
+			attr(pkcs11.CKA_PRIVATE, true),
+			attr(pkcs11.CKA_SENSITIVE, true),
+			attr(pkcs11.CKA_EXTRACTABLE, false),
+			attr(pkcs11.CKA_UNWRAP, true),
+		})
+	if err != nil {
+		return nil, err
+	}
+	t.temporary[private] = true
+	defer t.destroy(publicHandle, &err)
+	public, err := t.PublicKey(publicHandle)
+	if err != nil {
+		return nil, module.Failed("read the public key of a pair that it made", err)
+	}
+	t.transport = &transportPair{public: *public, private: private}
+	return t.transport, nil
 }

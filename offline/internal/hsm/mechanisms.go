@@ -5,6 +5,8 @@ package hsm
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/rsa"
+	"crypto/x509"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
@@ -52,11 +54,16 @@ func (m wrapMechanism) call() []*pkcs11.Mechanism {
 	return mechanism(m.id, nil)
 }
 
-// seal encrypts a PKCS#8 document in software under a key of its own use, and
+// seal encrypts key as PKCS#8 in software under an AES key of its own use, and
 // returns the call by which the token opens it.
-func (m wrapMechanism) seal(key, der []byte) (sealed []byte, open []*pkcs11.Mechanism, err error) {
+func (m wrapMechanism) seal(aesKey []byte, key *rsa.PrivateKey) (sealed []byte, open []*pkcs11.Mechanism, err error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(der)
 	if m == aesCBCPad {
-		block, err := aes.NewCipher(key)
+		block, err := aes.NewCipher(aesKey)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -69,7 +76,7 @@ func (m wrapMechanism) seal(key, der []byte) (sealed []byte, open []*pkcs11.Mech
 		cipher.NewCBCEncrypter(block, iv).CryptBlocks(sealed, sealed)
 		return sealed, mechanism(m.id, iv), nil
 	}
-	kwp, err := subtle.NewKWP(key)
+	kwp, err := subtle.NewKWP(aesKey)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -38,18 +38,12 @@ func (k *SessionKey) Prove(public *rsa.PublicKey) (*ProvenKey, error) {
 
 // possesses is the proof itself, for an object of either kind.
 func (t *Token) possesses(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
-	if err := t.signs(h, public); err != nil {
-		return err
-	}
-	return t.decrypts(h, public)
-}
+	message, secret := make([]byte, 32), make([]byte, 32)
+	rand.Read(message) // never fails
+	rand.Read(secret)
+	defer clear(secret)
 
-func (t *Token) signs(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
-	message := make([]byte, 32)
-	if _, err := rand.Read(message); err != nil {
-		return err
-	}
-	signature, err := t.sign(h, message)
+	signature, err := t.signMessage(h, message)
 	if err != nil {
 		return control.HSMPossession.Refuse("the token does not sign with the key: %w", err)
 	}
@@ -57,33 +51,28 @@ func (t *Token) signs(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
 	if err := rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature); err != nil {
 		return control.HSMPossession.Refuse("the certificate's public key does not verify what the token signed: %w", err)
 	}
-	return nil
-}
 
-func (t *Token) decrypts(h pkcs11.ObjectHandle, public *rsa.PublicKey) error {
-	secret := make([]byte, 32)
-	if _, err := rand.Read(secret); err != nil {
-		return err
-	}
-	defer clear(secret)
 	sealed, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public, secret, nil)
 	if err != nil {
 		return control.HSMPossession.Refuse("the certificate's public key does not encrypt: %w", err)
 	}
-	opened, err := t.decrypt(h, sealed)
+	var opened []byte
+	if err = t.ck.DecryptInit(t.session, oaep(), h); err == nil {
+		opened, err = t.ck.Decrypt(t.session, sealed)
+	}
+	defer clear(opened)
 	if err != nil {
 		return control.HSMPossession.Refuse("the token does not decrypt what was encrypted with the certificate's public key: %w", err)
 	}
-	defer clear(opened)
 	if subtle.ConstantTimeCompare(opened, secret) != 1 {
 		return control.HSMPossession.Refuse("the token decrypts to something else than was encrypted with the certificate's public key")
 	}
 	return nil
 }
 
-// sign signs a message by PKCS#1 v1.5 with SHA-256. Tokens that don't hash, such as
+// signMessage signs a message by PKCS#1 v1.5 with SHA-256. Tokens that don't hash, such as
 // opencryptoki's, get the digest as the standard lays it out (RFC 8017, 9.2).
-func (t *Token) sign(h pkcs11.ObjectHandle, message []byte) ([]byte, error) {
+func (t *Token) signMessage(h pkcs11.ObjectHandle, message []byte) ([]byte, error) {
 	signature, err := t.Sign(h, pkcs11.CKM_SHA256_RSA_PKCS, message)
 	if err == pkcs11.Error(pkcs11.CKR_MECHANISM_INVALID) {
 		digest := sha256.Sum256(message)
@@ -103,10 +92,3 @@ func (t *Token) Sign(h pkcs11.ObjectHandle, by uint, message []byte) ([]byte, er
 
 // sha256DigestInfo is what stands before a SHA-256 digest that is signed.
 var sha256DigestInfo = []byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}
-
-func (t *Token) decrypt(h pkcs11.ObjectHandle, ciphertext []byte) ([]byte, error) {
-	if err := t.ck.DecryptInit(t.session, oaep(), h); err != nil {
-		return nil, err
-	}
-	return t.ck.Decrypt(t.session, ciphertext)
-}

@@ -37,15 +37,11 @@ type Verdict struct {
 
 // trialKeys draws the throw-away keys at their first use: two RSA keys are made
 // in software, some tenths of a second.
-func (t *Token) trialKeys() (*trial, error) {
+func (t *Token) trialKeys() (trial *trial, err error) {
 	if t.trial == nil {
-		drawn, err := newTrial(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
-		if err != nil {
-			return nil, err
-		}
-		t.trial = drawn
+		t.trial, err = newTrial(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 	}
-	return t.trial, nil
+	return t.trial, err
 }
 
 // ThrowAwayKey is a key to try the token with.
@@ -60,7 +56,6 @@ func (t *Token) ThrowAwayKey() (*rsa.PrivateKey, error) {
 // trial holds the throw-away keys on which a token is tried.
 type trial struct {
 	key *rsa.PrivateKey // to be thrown away
-	der []byte          // key as PKCS#8
 	kek *rsa.PrivateKey
 }
 
@@ -82,7 +77,7 @@ func newTrial(draw func() (*rsa.PrivateKey, error)) (*trial, error) {
 			return nil, err
 		}
 		if len(der)%8 != 0 {
-			return &trial{key: key, der: der, kek: kek}, nil
+			return &trial{key: key, kek: kek}, nil
 		}
 	}
 }
