@@ -125,6 +125,7 @@ func (p *process) shut(io *cli.IO, flags *pflag.FlagSet) error {
 	if err := secret.OverwriteFreed(); err != nil { // in the program that Enter starts
 		return err
 	}
+	broker(p, io, flags, writable)
 	p.Held, err = sandbox.Enter(sandbox.Limits{Writable: writable, Network: p.Needs.Network, AbstractSockets: p.Needs.AbstractSockets})
 	if err != nil {
 		return err
@@ -132,6 +133,9 @@ func (p *process) shut(io *cli.IO, flags *pflag.FlagSet) error {
 	io.Detail("%s", ceremony.SandboxText(p.Held))
 	return nil
 }
+
+// broker gets ready what the sandbox of Windows needs beside.
+var broker = func(*process, *cli.IO, *pflag.FlagSet, []string) {}
 
 // complete adds what init kept, and returns where the command may write.
 func (p *process) complete(state string, flags *pflag.FlagSet) ([]string, error) {

@@ -104,8 +104,13 @@ func (d *dir) open(name string, flags int, perm fs.FileMode) (*os.File, error) {
 	return os.NewFile(uintptr(handle), path), nil
 }
 
+// Container is the security identifier of the AppContainer that the program runs
+// in, now or the next time, if it has one. Its entry lets in nobody but a process
+// of the same user that is in that container.
+var Container string
+
 // accessFor is the access list of what is its owner's alone by perm: only the user,
-// the system and the administrators. It does not depend on the directory that it is
+// the system and the administrators, and the container. It does not depend on the directory that it is
 // made in. Windows knows no other modes.
 func accessFor(perm fs.FileMode, inherited string) (*windows.SecurityAttributes, error) {
 	if perm&0o077 != 0 {
@@ -116,7 +121,12 @@ func accessFor(perm fs.FileMode, inherited string) (*windows.SecurityAttributes,
 		return nil, err
 	}
 	all := "(A;" + inherited + ";FA;;;"
-	access, err := windows.SecurityDescriptorFromString("D:P" + all + user.User.Sid.String() + ")" + all + "SY)" + all + "BA)")
+	list := "D:P" + all + user.User.Sid.String() + ")" + all + "SY)" + all + "BA)"
+	if Container != "" {
+		const modify = "0x1301bf" // not the list itself
+		list += "(A;" + inherited + ";" + modify + ";;;" + Container + ")"
+	}
+	access, err := windows.SecurityDescriptorFromString(list)
 	if err != nil {
 		return nil, err
 	}

@@ -26,8 +26,11 @@ const allowed = windows.SYNCHRONIZE | windows.PROCESS_QUERY_LIMITED_INFORMATION 
 // another access list. No DLL is taken from the current directory or PATH, which
 // may be on a stick. Nothing forbids dumps that an administrator has set up
 // (LocalDumps), nor keeps out an administrator with the right to debug. It is
-// called before the first secret is read.
+// called before the first secret is read; another call does nothing.
 func Harden() error {
+	if hardened {
+		return nil
+	}
 	if err := windows.SetDefaultDllDirectories(windows.LOAD_LIBRARY_SEARCH_SYSTEM32 | windows.LOAD_LIBRARY_SEARCH_USER_DIRS); err != nil {
 		return fmt.Errorf("forbid DLLs from elsewhere: %w", err)
 	}
@@ -61,8 +64,11 @@ func Harden() error {
 	if set := windows.NewLazySystemDLL("kernel32.dll").NewProc("WerSetFlags"); set.Find() == nil {
 		set.Call(noHeap | noUI)
 	}
+	hardened = true
 	return nil
 }
+
+var hardened bool
 
 // LockMemory can't keep all memory out of the page file here: Windows locks
 // single pages. It lets the process keep what it uses, so that pages leave memory
@@ -77,7 +83,7 @@ func LockMemory() Memory {
 // hidden behind something else that looks like a terminal, nobody would ever
 // answer.
 func openTerminal() (terminal, error) {
-	if other := notAConsole(); other != "" {
+	if other := NotAConsole(); other != "" {
 		return terminal{}, control.NoTerminal.Refuse("%s is no console: a secret can't be typed into it", other).
 			WithHint("run it in Windows Terminal, PowerShell or cmd, or there by 'winpty'")
 	}
@@ -92,10 +98,10 @@ func openTerminal() (terminal, error) {
 	return terminal{in, out}, nil
 }
 
-// notAConsole names the window that a hidden console stands behind: mintty of Git
+// NotAConsole names the window that a hidden console stands behind: mintty of Git
 // and Cygwin, whose pipes have names of their own, or PowerShell ISE. Else it is
 // empty.
-func notAConsole() string {
+func NotAConsole() string {
 	for _, stream := range []uint32{windows.STD_INPUT_HANDLE, windows.STD_OUTPUT_HANDLE, windows.STD_ERROR_HANDLE} {
 		handle, err := windows.GetStdHandle(stream)
 		if err != nil {

@@ -176,6 +176,7 @@ func TestWindows(t *testing.T) {
 	m := newMachine(t)
 	t.Run("offline", func(t *testing.T) { m.T = t; m.offline() })
 	t.Run("online", func(t *testing.T) { m.T = t; m.online() })
+	t.Run("container", func(t *testing.T) { m.T = t; m.container() })
 	t.Run("ceremony", func(t *testing.T) { m.T = t; m.ceremony() })
 }
 

@@ -26,6 +26,10 @@ type Process struct {
 
 // SandboxText says for people what holds, a line each.
 func SandboxText(h sandbox.Held) string {
+	if h.AppContainer != "" {
+		reach := map[bool]string{false: "nothing", true: "this machine"}[h.Loopback]
+		return fmt.Sprintf("AppContainer: %s, without capabilities; sockets reach %s, and files can be written only in %s", h.AppContainer, reach, strings.Join(h.Writable, ", "))
+	}
 	sockets := "sockets: of any kind can be opened"
 	if h.OnlyUnixSockets {
 		sockets = "sockets: none can be opened but unix ones (seccomp)"
@@ -39,6 +43,9 @@ func SandboxText(h sandbox.Held) string {
 	}
 	if h.OnlyProcess {
 		files += "\nprocesses: none can be started (job object)"
+	}
+	if h.Lacks != "" {
+		files += "\nAppContainer: not to be had: " + h.Lacks
 	}
 	return sockets + "\n" + files
 }
@@ -56,6 +63,10 @@ type SandboxNeeds struct {
 // may meet it, and by doctor.
 func (p *Process) WarnOfSandbox(io *cli.IO) {
 	switch {
+	case p.Needs.Network && p.Held.Loopback:
+		io.Warn("loopback is left open to the HSM's module, by --unsafe-hsm-network")
+	case p.Needs.Network && p.Held.Lacks != "":
+		io.Warn("network sockets are left open to the HSM's module, by --unsafe-hsm-network; AppContainer: not to be had: %s", p.Held.Lacks)
 	case p.Needs.Network:
 		io.Warn("network sockets are left open to the HSM's module, by --unsafe-hsm-network")
 	case !p.Held.Whole():

@@ -31,8 +31,14 @@ type adapter struct {
 	up         bool
 }
 
+// Seen is what was seen from outside of a container, which hides the machine.
+var Seen []Finding
+
 // Look tells what connects the machine, or could.
 func Look() []Finding {
+	if Seen != nil {
+		return Seen
+	}
 	m := machine{adapters: map[uint64]*adapter{}}
 	m.interfaces()
 	m.routes()

@@ -50,8 +50,13 @@ type Held struct {
 	LandlockABI     int      `json:"landlock_abi"`      // 0: files can be written anywhere
 	Writable        []string `json:"writable"`          // absolute, links resolved; nil with ABI 0
 	OnlyProcess     bool     `json:"only_process"`      // no other process can be started; on Windows
+	AppContainer    string   `json:"app_container"`     // its name; on Windows
+	Loopback        bool     `json:"loopback"`          // open in the container
+	Lacks           string   `json:"lacks"`             // why there is no container
 }
 
 // Whole reports whether nothing is open that the limits wanted shut, and all is
 // shut that can be.
-func (h Held) Whole() bool { return h.OnlyUnixSockets && h.LandlockABI > 0 }
+func (h Held) Whole() bool {
+	return h.OnlyUnixSockets && h.LandlockABI > 0 || h.AppContainer != "" && !h.Loopback
+}
