@@ -90,6 +90,7 @@ func (p *process) inTheWay(err error) error {
 		{p.Held.OnlyUnixSockets, "network sockets, to this machine and to USB too (--unsafe-hsm-network)"},
 		{!p.Held.AbstractSockets && p.Held.LandlockABI > 0, "unix sockets with abstract names (--hsm-abstract-sockets)"},
 		{p.Held.LandlockABI > 0, "its logs, locks, shared memory and devices (--hsm-writes with each that it writes)"},
+		{p.Held.AppContainer != "", "sockets, devices, services and all files but those of the command (--unsafe-hsm-network goes without the AppContainer)"},
 	} {
 		if door.shut {
 			forbids = append(forbids, door.says)
@@ -101,7 +102,8 @@ func (p *process) inTheWay(err error) error {
 	says := "; or the sandbox stands in the way, which forbids the module " + strings.Join(forbids, ", ") +
 		": offline doctor --hsm-outside-sandbox names what it opens, docs/hsm.md what each vendor's needs"
 	for _, r := range cli.Refusals(err) {
-		fails := slices.ContainsFunc(unreachable, func(code error) bool { return errors.Is(r, code) })
+		fails := slices.ContainsFunc(unreachable, func(code error) bool { return errors.Is(r, code) }) ||
+			p.Held.AppContainer != "" && errors.Is(r, fs.ErrPermission)
 		switch {
 		case strings.Contains(r.Hint, "--hsm-outside-sandbox"): // it is said
 		case r.Control.ID == control.HSMTokenLabel.ID:

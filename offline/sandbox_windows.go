@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/offline/internal/ceremony"
-	"keyferry/offline/internal/hsm"
 	"keyferry/offline/internal/machine"
 	"keyferry/offline/internal/module"
 	"keyferry/offline/internal/sandbox"
@@ -128,19 +127,19 @@ func (p *process) reachToken(flags *pflag.FlagSet, chosen ceremony.TokenSettings
 		}
 		return nil
 	}
-	cfg := hsm.Config{Module: chosen.Module, TokenLabel: chosen.Label, TokenSerial: chosen.Serial, Parameters: chosen.Parameters}
+	choice := module.Choice{Module: chosen.Module, TokenLabel: chosen.Label, TokenSerial: chosen.Serial, Parameters: chosen.Parameters}
 	if chosen.URI != "" {
 		uri, err := module.ParseURI(chosen.URI)
 		if err != nil {
 			return nil // the command will refuse it
 		}
-		cfg.TokenURI = uri
+		choice.TokenURI = uri
 	}
-	found, err := hsm.Find(cfg, false)
+	token, err := module.Choose(choice)
 	if err != nil {
 		return fmt.Errorf("the HSM's module does not reach its token in it: %w", err)
 	}
-	found.Close()
+	token.Close()
 	return nil
 }
 
