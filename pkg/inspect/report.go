@@ -15,6 +15,7 @@ import (
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/tpd"
 	"keyferry/pkg/tpd/capi"
+	"keyferry/pkg/tpd/xmltree"
 	"keyferry/pkg/tpd/xrml"
 )
 
@@ -127,12 +128,18 @@ func NewReport(checked *tpd.Result) *Report {
 	// The chain. What was protected while a certificate was valid is opened with its
 	// key forever.
 	outside := func(what string, p xrml.Period) {
+		from, until, today := "always", "without end", now.UTC().Format(time.RFC3339)
+		if !p.From.IsZero() {
+			from = "from " + p.From.Format(time.RFC3339)
+		}
+		if !p.Until.IsZero() {
+			until = "until " + p.Until.Format(time.RFC3339)
+		}
 		switch {
-		case p.Contains(now):
 		case now.Before(p.From):
-			warn(control.TPDValidity, "%s only %s, and it is %s", what, p, now.UTC().Format(time.RFC3339))
-		default:
-			warn(control.TPDValidity, "%s %s: it has expired, it is %s", what, p, now.UTC().Format(time.RFC3339))
+			warn(control.TPDValidity, "%s only %s %s, and it is %s", what, from, until, today)
+		case past(p.Until, now):
+			warn(control.TPDValidity, "%s %s %s: it has expired, it is %s", what, from, until, today)
 		}
 	}
 	chain := checked.Certificates
@@ -187,7 +194,7 @@ func NewReport(checked *tpd.Result) *Report {
 		if key != nil && (!c.Issuer.Same(server) || c.Issuer.Name != server.Name) && c.Verify(key) == nil {
 			warn(control.TPDTemplateIssuer, "%s names %s as its issuer, expected the server of this domain, %s", label, control.Quote(c.Issuer.Name), control.Quote(server.Name))
 		}
-		if !t.ValidUntil.IsZero() && now.After(t.ValidUntil) {
+		if past(t.ValidUntil, now) {
 			warn(control.TPDTemplateExpired, "%s expired on %s", label, t.ValidUntil.Format(time.DateOnly))
 		}
 		if t.Anyone {
@@ -308,9 +315,11 @@ type DistributionPoint struct {
 // describeTemplate describes a certificate that is a template.
 func describeTemplate(c *xrml.Certificate) Template {
 	guid, _ := xrml.GUID(c.Descriptor.ID) // the check has read it
-	t := Template{GUID: guid, Issued: c.Issued, ValidUntil: c.Valid.Until, DistributionPoints: []DistributionPoint{}}
+	t := Template{GUID: guid, Issued: c.Issued, ValidUntil: c.Valid.Until, DistributionPoints: []DistributionPoint{}, Rights: []string{}}
 	t.Names, t.AmbiguousNames = splitNames(c.Descriptor.Name)
-	t.Rights, t.Anyone = rightsOf(c)
+	if work := c.Body.One("WORK"); work != nil {
+		t.readRights(work)
+	}
 	for _, point := range c.Body.All("DISTRIBUTIONPOINT") {
 		object := point.One("OBJECT")
 		t.DistributionPoints = append(t.DistributionPoints, DistributionPoint{object.Attr("type"), object.TextOf("ADDRESS")})
@@ -318,30 +327,23 @@ func describeTemplate(c *xrml.Certificate) Template {
 	return t
 }
 
-// rightsOf collects the rights, each once, in their order: a RIGHT with a name or
-// named itself (VIEW, EDIT, …). ANYONE has one where an ID names it, wherever that
-// stands.
-func rightsOf(c *xrml.Certificate) (rights []string, anyone bool) {
-	rights = []string{}
-	for n := range c.Body.One("WORK").Within() {
-		switch n.Name {
-		case "RIGHTSLIST":
-			for _, child := range n.Children {
-				right := child.Name
-				if right == "RIGHT" {
-					right = child.Attr("name")
-				}
-				if !slices.Contains(rights, right) {
-					rights = append(rights, right)
-				}
-			}
-		case "ID":
-			if n.Attr("type") == "Internal" && strings.EqualFold(n.Text(), "ANYONE") {
-				anyone = true
-			}
+// readRights collects the rights below an element, each once, in their order: a RIGHT
+// with a name or named itself (VIEW, EDIT, …). ANYONE has one where an ID names it,
+// wherever that stands.
+func (t *Template) readRights(n *xmltree.Node) {
+	for _, child := range n.Children {
+		right := child.Name
+		if right == "RIGHT" {
+			right = child.Attr("name")
 		}
+		if n.Name == "RIGHTSLIST" && !slices.Contains(t.Rights, right) {
+			t.Rights = append(t.Rights, right)
+		}
+		if child.Name == "ID" && child.Attr("type") == "Internal" && strings.EqualFold(child.Text(), "ANYONE") {
+			t.Anyone = true
+		}
+		t.readRights(child)
 	}
-	return rights, anyone
 }
 
 // nameStart begins the name of one language, at the beginning or behind a semicolon.

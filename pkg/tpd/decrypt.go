@@ -65,16 +65,13 @@ const (
 const keySize = 16
 
 // keys are the AES keys that a password may stand for, in the order to try.
-type keys [2]struct {
+type keys []struct {
 	derivation Derivation
 	key        []byte
 }
 
 func deriveKeys(password []byte) keys {
-	var k keys
-	k[0].derivation, k[0].key = Current, currentKey(password)
-	k[1].derivation, k[1].key = Legacy, legacyKey(password)
-	return k
+	return keys{{Current, currentKey(password)}, {Legacy, legacyKey(password)}}
 }
 
 func (k keys) clear() {

@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"html"
 	"math/big"
 	"slices"
@@ -25,15 +24,6 @@ const (
 	OmitElement  KeylessElement = "omit"  // no element, as XmlSerializer writes a null string
 	EmptyElement KeylessElement = "empty" // <m_strKeyData />, as it writes an empty one
 )
-
-// ParseKeylessElement reads "omit" or "empty".
-func ParseKeylessElement(s string) (KeylessElement, error) {
-	switch e := KeylessElement(s); e {
-	case OmitElement, EmptyElement:
-		return e, nil
-	}
-	return "", fmt.Errorf("%s is neither %s nor %s", control.Quote(s), OmitElement, EmptyElement)
-}
 
 // Keyless writes the TPD without its key, under the password of the export. The
 // document stays byte for byte; all around it is written anew, as .NET

@@ -158,17 +158,6 @@ func TestKeylessRefusesEmbeddedKey(t *testing.T) {
 	refusedBy(t, err, control.TPDKeyEmbedded)
 }
 
-func TestParseKeylessElement(t *testing.T) {
-	for _, s := range []string{"omit", "empty"} {
-		if e, err := ParseKeylessElement(s); err != nil || string(e) != s {
-			t.Errorf("%s: %q, %v", s, e, err)
-		}
-	}
-	if _, err := ParseKeylessElement("nil"); err == nil {
-		t.Error("nil is accepted")
-	}
-}
-
 // keylessOf is the keyless TPD.
 func keylessOf(t testing.TB, d *Domain, element KeylessElement) []byte {
 	t.Helper()

@@ -78,14 +78,6 @@ func (c *carrying) done(result *CarryResult, k *Key) {
 	c.io.Note("%s: %s by an earlier run", k.ID, k.Stage)
 }
 
-func (c *carrying) openToken(ctx context.Context, access Access) (*hsm.Token, error) {
-	settings, err := ReadTokenSettings(c.state)
-	if err != nil {
-		return nil, err
-	}
-	return settings.Open(ctx, c.io, c.state, access)
-}
-
 // first tells the ledger, before the first change, in what surroundings a key is carried
 // and for which KEK.
 func (c *carrying) first(e *export) error {

@@ -96,7 +96,7 @@ func Import(ctx context.Context, io *cli.IO, s *state.State, r ImportRequest) (r
 	var verdicts []hsm.Verdict
 	keeps := false // the token keeps all it is given
 	if slices.ContainsFunc(carry, func(e *export) bool { return !e.managed }) {
-		if token, err = c.openToken(ctx, r.Access); err != nil {
+		if token, err = openToken(ctx, io, s, r.Access); err != nil {
 			return nil, err
 		}
 		defer func() { SignHead(io, s, token); err = errors.Join(err, token.Close()) }()

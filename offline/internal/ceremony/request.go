@@ -55,8 +55,8 @@ func (x Exports) check() error {
 	if x.KeylessPassword != KeepPassword && x.KeylessPassword != FreshPassword {
 		return control.CommandLine.Refuse("--keyless-password is keep or fresh, not %s", control.Quote(x.KeylessPassword))
 	}
-	if _, err := tpd.ParseKeylessElement(string(x.Element)); err != nil {
-		return control.CommandLine.Refuse("--keyless-element: %w", err)
+	if x.Element != tpd.OmitElement && x.Element != tpd.EmptyElement {
+		return control.CommandLine.Refuse("--keyless-element is omit or empty, not %s", control.Quote(string(x.Element)))
 	}
 	return nil
 }

@@ -115,6 +115,15 @@ func IsPractice(s *state.State) bool {
 	return err == nil && settings.Practice
 }
 
+// openToken logs in to the token that init settled.
+func openToken(ctx context.Context, io *cli.IO, s *state.State, access Access) (*hsm.Token, error) {
+	settings, err := ReadTokenSettings(s)
+	if err != nil {
+		return nil, err
+	}
+	return settings.Open(ctx, io, s, access)
+}
+
 // Open logs in to the token of a state directory. The PIN of a rehearsal's own is
 // there too, unless another is given.
 func (t TokenSettings) Open(ctx context.Context, io *cli.IO, s *state.State, access Access) (*hsm.Token, error) {

@@ -84,7 +84,7 @@ func Wrap(ctx context.Context, io *cli.IO, s *state.State, r WrapRequest) (resul
 	var token *hsm.Token
 	if len(todo) > 0 {
 		// The token is proven to wrap, and to harden; software never sees these keys.
-		if token, err = c.openToken(ctx, r.Access); err != nil {
+		if token, err = openToken(ctx, io, s, r.Access); err != nil {
 			return nil, err
 		}
 		defer func() { SignHead(io, s, token); err = errors.Join(err, token.Close()) }()

@@ -24,7 +24,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"maps"
 	"regexp"
 	"slices"
@@ -440,23 +439,6 @@ func (n *Node) All(name string) []*Node {
 		}
 	}
 	return all
-}
-
-// Within returns all elements in this one, at any depth, in the order of their
-// start tags.
-func (n *Node) Within() iter.Seq[*Node] {
-	return func(yield func(*Node) bool) { n.within(yield) }
-}
-
-func (n *Node) within(yield func(*Node) bool) bool {
-	if n != nil {
-		for _, child := range n.Children {
-			if !yield(child) || !child.within(yield) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // HasContent reports whether there is anything in the element.

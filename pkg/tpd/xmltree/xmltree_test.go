@@ -103,6 +103,14 @@ func TestDeclaredASCII(t *testing.T) {
 	}
 }
 
+// within are all elements in one, in the order of their start tags.
+func within(n *Node) (all []*Node) {
+	for _, child := range n.Children {
+		all = append(append(all, child), within(child)...)
+	}
+	return all
+}
+
 // An element in a namespace is found by no name.
 func TestNamespaces(t *testing.T) {
 	d, err := parseText("<a xmlns:p='urn:p'><b xmlns='urn:b'><b>1</b><c xmlns=''><b>2</b></c></b><p:b>3</p:b><b xmlns=''>4</b ><é>5</é></a>")
@@ -110,7 +118,7 @@ func TestNamespaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	var names []string
-	for n := range d.Root.Within() {
+	for _, n := range within(d.Root) {
 		names = append(names, n.Name)
 	}
 	if got := strings.Join(names, " "); got != ":b :b c b p:b b é" {
@@ -294,11 +302,11 @@ func TestSearchesAreExact(t *testing.T) {
 			t.Errorf("%s: %q, expected %q", path, got, want)
 		}
 	}
-	var within []string
-	for n := range d.Root.Within() {
-		within = append(within, n.Name+"="+n.Text())
+	var names []string
+	for _, n := range within(d.Root) {
+		names = append(names, n.Name+"="+n.Text())
 	}
-	if got := strings.Join(within, " "); got != "b= c=1 d=2 d=3 e=4" {
+	if got := strings.Join(names, " "); got != "b= c=1 d=2 d=3 e=4" {
 		t.Errorf("within the root are %s", got)
 	}
 	if n := len(d.Root.All("d")); n != 2 {

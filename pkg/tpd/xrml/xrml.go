@@ -112,11 +112,6 @@ func GUID(s string) (string, error) {
 // Period is a time span; a zero end is open.
 type Period struct{ From, Until time.Time }
 
-// Contains reports whether the moment lies in the period.
-func (p Period) Contains(t time.Time) bool {
-	return !t.Before(p.From) && (p.Until.IsZero() || !t.After(p.Until))
-}
-
 // Parse reads a certificate from its text. Where that has two readings, the one
 // whose digest holds is taken: it is the one that was signed.
 func Parse(text xmltree.Text) (*Certificate, error) {
@@ -298,16 +293,4 @@ func readTime(n *xmltree.Node, name string) (time.Time, error) {
 		return t, fmt.Errorf("%s is not a time as in 2010-06-11T20:52: %s", name, control.Quote(n.TextOf(name)))
 	}
 	return t, nil
-}
-
-// String says the period as in "from 2010-06-10T20:50:00Z until 2011-06-11T20:50:00Z".
-func (p Period) String() string {
-	from, until := "always", "without end"
-	if !p.From.IsZero() {
-		from = "from " + p.From.Format(time.RFC3339)
-	}
-	if !p.Until.IsZero() {
-		until = "until " + p.Until.Format(time.RFC3339)
-	}
-	return from + " " + until
 }
