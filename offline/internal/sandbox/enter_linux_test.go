@@ -45,7 +45,7 @@ func try(what string) {
 		held, err = Enter(Limits{Writable: []string{os.Getenv(writable)}, Network: os.Getenv(network) != "", AbstractSockets: os.Getenv(abstract) != ""})
 	}
 	if err == nil && what == "held" {
-		fmt.Print(held)
+		fmt.Printf("%+v", held)
 		os.Exit(0)
 	}
 	if err == nil {
@@ -296,7 +296,7 @@ func TestSandboxWithNetwork(t *testing.T) {
 	if got := run(t, "io_uring", network+"=1"); got != "operation not permitted" {
 		t.Errorf("io_uring: %q", got)
 	}
-	if got := run(t, "held", network+"=1"); !strings.HasPrefix(got, "sockets: of any kind can be opened\nfiles: can be written only in /") {
+	if got := run(t, "held", network+"=1"); !strings.HasPrefix(got, "{OnlyUnixSockets:false ") || !strings.Contains(got, " Writable:[/") {
 		t.Errorf("it says %q", got)
 	}
 }
@@ -304,7 +304,7 @@ func TestSandboxWithNetwork(t *testing.T) {
 func TestHeld(t *testing.T) {
 	needSandbox(t)
 	got := run(t, "held")
-	if !strings.HasPrefix(got, "sockets: none can be opened but unix ones (seccomp)\nfiles: can be written only in /") || !strings.Contains(got, "/place") {
+	if !strings.HasPrefix(got, "{OnlyUnixSockets:true AbstractSockets:false ") || !strings.Contains(got, " Writable:[/") || !strings.Contains(got, "/place") {
 		t.Errorf("it says %q", got)
 	}
 }
@@ -458,7 +458,7 @@ func TestAbstractSockets(t *testing.T) {
 	if got := run(t, "abstract socket", "SOCKET="+name, abstract+"=1"); got != "did" {
 		t.Errorf("asked for: %q", got)
 	}
-	if got := run(t, "held", abstract+"=1"); !strings.Contains(got, "unix sockets with abstract names") {
+	if got := run(t, "held", abstract+"=1"); !strings.Contains(got, " AbstractSockets:true ") {
 		t.Errorf("it says %q", got)
 	}
 }
