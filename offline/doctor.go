@@ -20,7 +20,7 @@ import (
 	"keyferry/offline/internal/selftest"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/secret"
+	"keyferry/pkg/harden"
 	"keyferry/pkg/state"
 )
 
@@ -159,7 +159,7 @@ func (o *doctorOptions) lookAtMachine(_ context.Context, io *cli.IO, w *strings.
 // programFinding is the section "program".
 type programFinding struct {
 	Sandbox  sandbox.Held  `json:"sandbox"`
-	Memory   secret.Memory `json:"memory"`
+	Memory   harden.Memory `json:"memory"`
 	SelfTest []string      `json:"selftest"` // what was asked; empty if an answer was wrong
 }
 

@@ -19,7 +19,7 @@ import (
 	"keyferry/offline/internal/sandbox"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/secret"
+	"keyferry/pkg/harden"
 	"keyferry/pkg/strictjson"
 )
 
@@ -63,10 +63,10 @@ func (p *process) enter(flags *pflag.FlagSet) func(*cli.IO, func() error) error 
 		if err := p.shut(io, flags); err != nil {
 			return err
 		}
-		if err := errors.Join(secret.Harden(), othersToStderr()); err != nil {
+		if err := errors.Join(harden.Process(), othersToStderr()); err != nil {
 			return err
 		}
-		p.Memory = secret.LockMemory()
+		p.Memory = harden.LockMemory()
 		io.Detail("memory: %s", p.Memory)
 		return p.inTheWay(command())
 	}
@@ -124,7 +124,7 @@ func (p *process) shut(io *cli.IO, flags *pflag.FlagSet) error {
 	if err := p.outsideSandbox(io, flags, writable); err != nil {
 		return err
 	}
-	if err := secret.OverwriteFreed(); err != nil { // in the program that Enter starts
+	if err := harden.OverwriteFreed(); err != nil { // in the program that Enter starts
 		return err
 	}
 	broker(p, io, flags, writable)

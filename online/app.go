@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keyferry/pkg/cli"
-	"keyferry/pkg/secret"
+	"keyferry/pkg/harden"
 )
 
 // version is set by the build.
@@ -81,7 +81,7 @@ func nameInVault(url string) string {
 // of the same user: it holds identities and, for a key of 1024 bits, a password.
 func hardened(*pflag.FlagSet) func(*cli.IO, func() error) error {
 	return func(_ *cli.IO, command func() error) error {
-		if err := secret.Harden(); err != nil {
+		if err := harden.Process(); err != nil {
 			return err
 		}
 		return command()

@@ -12,7 +12,7 @@ import (
 	"keyferry/offline/internal/selftest"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
-	"keyferry/pkg/secret"
+	"keyferry/pkg/harden"
 	"keyferry/pkg/state"
 )
 
@@ -20,7 +20,7 @@ import (
 type Process struct {
 	Needs          SandboxNeeds
 	Held           sandbox.Held
-	Memory         secret.Memory
+	Memory         harden.Memory
 	NetworkPresent bool // the person accepts a connected machine
 }
 
@@ -79,7 +79,7 @@ func (p *Process) WarnOfSandbox(io *cli.IO) {
 type surroundings struct {
 	Sandbox  sandbox.Held      `json:"sandbox"`
 	Machine  []machine.Finding `json:"machine"`
-	Memory   secret.Memory     `json:"memory"`
+	Memory   harden.Memory     `json:"memory"`
 	Warnings []string          `json:"warnings"` // control IDs: overridden, or the system lacks it
 
 	recorded bool
@@ -97,7 +97,7 @@ func preflight(io *cli.IO, s *state.State, p *Process) (*surroundings, error) {
 	if !around.Sandbox.Whole() {
 		around.Warnings = append(around.Warnings, control.Sandbox.ID)
 	}
-	if around.Memory == secret.Swappable && around.Sandbox.Whole() { // else it was said
+	if around.Memory == harden.Swappable && around.Sandbox.Whole() { // else it was said
 		io.Warn("memory is %s", around.Memory)
 	}
 	for _, f := range around.Machine {

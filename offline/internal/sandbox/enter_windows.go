@@ -11,6 +11,7 @@ import (
 	"keyferry/offline/internal/sandbox/container"
 	"keyferry/pkg/control"
 	"keyferry/pkg/durable"
+	"keyferry/pkg/harden"
 	"keyferry/pkg/secret"
 )
 
@@ -37,7 +38,7 @@ func Enter(l Limits) (Held, error) {
 		if window := secret.NotAConsole(); window != "" { // which only its child can see
 			held.Lacks = "the program runs in " + window
 		} else {
-			if err := secret.Harden(); err != nil { // it has a handle to the process that reads the secrets
+			if err := harden.Process(); err != nil { // it has a handle to the process that reads the secrets
 				return held, err
 			}
 			var code uint32
@@ -47,7 +48,7 @@ func Enter(l Limits) (Held, error) {
 		}
 	case container.Trial:
 		container.Try(Broker.Places, func() error {
-			if err := secret.Harden(); err != nil { // as the command does
+			if err := harden.Process(); err != nil { // as the command does
 				return err
 			}
 			return Broker.Try()
