@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -50,8 +51,9 @@ exactly does for --wrap software. Without flags it is the token of the state
 directory.
 
 A token that keeps all it is given, such as a YubiHSM 2 or a NetHSM, can't be
-tried without storing something: then what could not be proven is said, and
---hsm-try-store proves it with throw-away keys that are removed again.
+tried without storing something: then what could not be proven is said.
+--hsm-try-store proves it with throw-away keys that are removed again, and of
+any other token that it stores what it takes for the time of a session.
 
 Each import looks at all of this again.
 
@@ -186,7 +188,7 @@ func (o *doctorOptions) lookAtHSM(ctx context.Context, io *cli.IO, w *strings.Bu
 		return nil, err
 	}
 	if o.tryStore {
-		io.Note("throw-away keys are stored in the token if it keeps all it is given, and removed again; a run that is killed leaves one, which the next run removes")
+		io.Note("throw-away keys are stored in the token, and removed again; a run that is killed leaves one, which the next run removes")
 	}
 	report, err := probe.Run(token, o.tryStore)
 	if err = errors.Join(err, token.Close()); err != nil {
@@ -198,7 +200,8 @@ func (o *doctorOptions) lookAtHSM(ctx context.Context, io *cli.IO, w *strings.Bu
 		return found, hsm.NoWay(report.Token, report.Imports)
 	}
 	if report.Storable != nil {
-		return found, control.HSMImport.Refuse("the token %s takes a private key in, but could not store it: %s", control.Quote(report.Token.Label), report.Storable)
+		refusal := control.HSMImport.Refuse("the token %s takes a private key in, but could not store it: %w", control.Quote(report.Token.Label), report.Storable)
+		return found, refusal.WithHint("%s", cmp.Or(module.Hint(report.Storable), refusal.Hint))
 	}
 	return found, nil
 }

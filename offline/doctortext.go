@@ -57,6 +57,9 @@ func (f hsmFinding) describe(w *strings.Builder, verbose bool) {
 	inspect.Line(w, "token", "%s, serial %s, slot %d\n%s, %s, firmware %s", control.Quote(t.Label), control.Quote(t.Serial), t.ID,
 		control.Quote(t.Model), control.Quote(t.Manufacturer), t.Firmware)
 	inspect.Line(w, "login", "%s", describeLogin(t))
+	if len(f.Nameless) > 0 {
+		inspect.Line(w, "nameless", "%d keys tell neither label nor CKA_ID, so that none is in the way:\n%s", len(f.Nameless), cli.Fold(strings.Join(f.Nameless, "; "), 16))
+	}
 	f.describeMechanisms(w, verbose)
 	describeVerdicts(w, "How a key comes in; the first that is exact is taken", f.Imports)
 	describeVerdicts(w, "How it goes out, wrapped for the vault; likewise", f.Wraps)

@@ -71,8 +71,8 @@ of it in the outbox. Nothing is changed before everything was checked.
   --out DIR                          seal the bundle to DIR at once
   --dry-run                          make every check, change nothing
   --hsm-try-store                    with --dry-run, store one throw-away key in
-                                     a token that keeps all it gets, to prove
-                                     the rest, and remove it
+                                     the token, to prove that it can be stored,
+                                     and remove it
 
 Example: offline import --tpd-file-path contoso.xml --key-identifier contoso-slc
            --keyless-password fresh --exchange-key-package BYOK-KEK-pkg-NA-1

@@ -441,6 +441,51 @@ func TestPlainRefusals(t *testing.T) {
 	}
 }
 
+// TestTold has what a token does otherwise told, by doctor and before a ceremony: what it
+// goes without, and what it can't go without.
+func TestTold(t *testing.T) {
+	p := newPersonality(t, "")
+	p.plays = "foreign"
+	behind, err := module.Find("")
+	p.must(err)
+	p.softHSMTool("pkcs11-tool", "--module", behind, "--login", "--pin", "123456", "--keypairgen", "--key-type", "EC:prime256v1", "--label", "foreign")
+	before := p.keys()
+	doctor := append([]string{"doctor"}, p.chosen()...)
+	p.wants(0, "nameless 2 keys tell neither label nor CKA_ID, so that none is in the way: handle 0x", doctor...)
+	for _, test := range []struct {
+		plays, says string
+		code        int
+		flags       []string
+	}{
+		{"copy=0x05", "the token does not copy a key (pkcs11: 0x5: CKR_GENERAL_ERROR), so that it comes in once more", 0, nil},
+		{"copy=0x6A", "the token does not copy a key (pkcs11: 0x6A: CKR_KEY_UNEXTRACTABLE), so that it comes in once more", 0, []string{"--hsm-try-store"}},
+		{"copy=0x80000001", "the token does not copy a key (pkcs11: 0x80000001", 0, nil},
+		{"no-unwrap-attribute", "unwrap others too (CKA_UNWRAP)", 0, nil},
+		{"no-store=0x31", "exact storing", 0, nil},
+		{"no-store=0x31", "could not store it: the token failed to store the private key: pkcs11: 0x31: CKR_DEVICE_MEMORY", 3, []string{"--hsm-try-store"}},
+		{"no-store=0x31", "hint: the HSM's storage is full", 3, []string{"--hsm-try-store"}},
+		{"no-way=0x68", "pkcs11: 0x68: CKR_KEY_FUNCTION_NOT_PERMITTED: offline: error: CKM_RSA_AES_KEY_WRAP", 3, nil},
+		{"no-way=0x68", "allow the import of private keys in the HSM's security policy where that forbids it", 3, nil},
+		{"no-way=0x30", "or the sandbox stands in the way", 3, nil},
+		{"call=0xA3", "hint: change the PIN with the HSM's own tools first", 3, nil},
+	} {
+		p.plays = test.plays
+		p.wants(test.code, test.says, append(doctor, test.flags...)...)
+		p.holds("doctor", before)
+	}
+
+	p.plays = ""
+	p.ready(ceremony.SignerFile)
+	command := p.importOf(vectors.OneTPD(t, "contoso-mode2"))
+	p.wants(3, "by no mechanism as the vault asks: offline: error: pkcs11: 0x70: CKR_MECHANISM_INVALID: offline: error: CKM_RSA_AES_KEY_WRAP offline: error: CKM_AES_KEY_WRAP_KWP", command...)
+	dry := append(command, "--wrap", "software", "--dry-run")
+	p.wants(0, "the throw-away key came in, was named, signed, decrypted, and is gone", append(dry, "--hsm-try-store")...)
+	p.plays = "no-store=0xD1"
+	p.wants(0, "Dry run: every check holds", dry...)
+	p.wants(3, "failed to store the private key: pkcs11: 0xD1", append(dry, "--hsm-try-store")...)
+	p.holds("dry run", before)
+}
+
 // TestOutsideSandbox has a module fail for what the sandbox forbids, when it begins, when
 // its tokens are listed and when it is used: the hint has the flags that are not given yet,
 // and doctor's trial names what is opened, be it for a moment, and the flag for it.

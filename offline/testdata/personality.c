@@ -100,6 +100,10 @@ static ulong_t reached(void) {
 static ulong_t declined(attribute *a, ulong_t n) {
 	ulong_t class = number(get(a, n, CLASS)), unreached = played("at-use") ? reached() : 0;
 	if (unreached != 0) return unreached;
+	// Full or write-protected partitions (Luna's CKR_DEVICE_MEMORY): what a session takes is not stored.
+	if (played("no-store") && class == PRIVATE_KEY && is_true(get(a, n, TOKEN))) return played("no-store");
+	// A security policy that forbids private keys to come in, or an HSM that is lost meanwhile.
+	if (played("no-way") && class == PRIVATE_KEY && get(a, n, KEY_TYPE) != NULL) return played("no-way");
 	// YubiHSM 2: CKA_TOKEN must be true, or CKR_ATTRIBUTE_VALUE_INVALID (yubihsm-pkcs11, C_CreateObject and C_GenerateKeyPair).
 	if (played("stored-only") && is_false(get(a, n, TOKEN))) return VALUE_INVALID;
 	// Both vendors' devices show the public half by themselves and take none.
@@ -221,6 +225,7 @@ static ulong_t create_object(ulong_t session, attribute *a, ulong_t n, ulong_t *
 
 // kryoptic and NetHSM: CKR_ACTION_PROHIBITED; YubiHSM 2: CKR_FUNCTION_NOT_SUPPORTED; others 0x68, 0xD1, 0x06, 0x200.
 static ulong_t copy_object(ulong_t session, ulong_t object, attribute *a, ulong_t n, ulong_t *copy) {
+	if (played("no-store") && is_true(get(a, n, TOKEN))) return played("no-store");
 	if (played("copy")) return played("copy");
 	CHANGE(REAL(COPY_OBJECT, session, object, a, n, copy));
 }

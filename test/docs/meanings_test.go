@@ -204,6 +204,7 @@ var meanings = map[string]string{
 	"token":                  "the token",
 	"tpd":                    "SHA-256 or path of the export",
 	"type":                   "its type",
+	"nameless":               "stored keys that tell neither label nor CKA_ID, so that none is in the way",
 	"unproven":               "what could not be proven without storing a key",
 	"unread":                 "files that could not be read",
 	"url":                    "URL",

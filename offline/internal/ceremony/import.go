@@ -114,7 +114,7 @@ func Import(ctx context.Context, io *cli.IO, s *state.State, r ImportRequest) (r
 		if keeps, err = token.Keeps(); err != nil {
 			return nil, err
 		}
-		if keeps && r.DryRun {
+		if r.DryRun && (keeps || r.TryStore) {
 			if err := tryStored(io, token, r.TryStore); err != nil {
 				return nil, err
 			}

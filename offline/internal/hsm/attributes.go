@@ -20,6 +20,8 @@ type Attributes struct {
 	AlwaysSensitive  bool `json:"always_sensitive"`
 	NeverExtractable bool `json:"never_extractable"`
 	Local            bool `json:"local"`
+
+	unwraps bool // it may unwrap other keys
 }
 
 // protection is what was asked of the token for a private key.
@@ -50,6 +52,7 @@ func (t *Token) inspect(h pkcs11.ObjectHandle, want protection) (Attributes, err
 		{pkcs11.CKA_TOKEN, "CKA_TOKEN", &a.Token, true}, {pkcs11.CKA_PRIVATE, "CKA_PRIVATE", &a.Private, true},
 		{pkcs11.CKA_SENSITIVE, "CKA_SENSITIVE", &a.Sensitive, true}, {pkcs11.CKA_EXTRACTABLE, "CKA_EXTRACTABLE", &a.Extractable, true},
 		{pkcs11.CKA_ALWAYS_SENSITIVE, "", &a.AlwaysSensitive, false}, {pkcs11.CKA_NEVER_EXTRACTABLE, "", &a.NeverExtractable, false}, {pkcs11.CKA_LOCAL, "", &a.Local, false},
+		{pkcs11.CKA_UNWRAP, "", &a.unwraps, false},
 	}
 	types := make([]uint, len(fields))
 	for i, f := range fields {

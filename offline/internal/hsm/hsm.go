@@ -153,12 +153,18 @@ func (t *Token) Close() error {
 		return nil
 	}
 	t.next("")
-	if err := t.ck.CloseSession(t.session); err != nil && t.cfg.Tell != nil {
-		t.cfg.Tell("the HSM did not end the session in order; what was done in it is done: %v", err)
+	if err := t.ck.CloseSession(t.session); err != nil {
+		t.tell("the HSM did not end the session in order; what was done in it is done: %v", err)
 	}
 	t.ck = nil
 	t.chosen.Close()
 	return nil
+}
+
+func (t *Token) tell(format string, args ...any) {
+	if t.cfg.Tell != nil {
+		t.cfg.Tell(format, args...)
+	}
 }
 
 // next tells what is done next.

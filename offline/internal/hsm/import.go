@@ -8,10 +8,8 @@ import (
 	"crypto/rsa"
 	"crypto/sha1"
 	"errors"
-	"fmt"
 	"math/big"
 	"slices"
-	"strings"
 
 	"github.com/miekg/pkcs11"
 
@@ -88,7 +86,7 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 		return nil, err
 	}
 	if keeps, err := t.Keeps(); err != nil || keeps {
-		return nil, cmp.Or(err, error(NoWay(t.chosen.Slot, []Verdict{{Mechanism: "a session object", Reason: "the token keeps all it is given"}})))
+		return nil, cmp.Or(err, error(NoWay(t.chosen.Slot, []Verdict{{Mechanism: "a session object", Cause: errors.New("the token keeps all it is given")}})))
 	}
 	var declined []string
 	for i, way := range importWays {
@@ -129,26 +127,12 @@ func checkSize(key *rsa.PrivateKey) error {
 // with its ways. The hint is that of the first answer that has one of its own, or of
 // a slot that holds no private keys.
 func NoWay(slot module.Slot, ways []Verdict) *control.Refusal {
-	hint := "what stands beside each way says why: allow the import of private keys in the HSM's security policy where that forbids it, or use another HSM"
-	var reasons []string
-	tried := map[string][]string{}
-	for i := len(ways) - 1; i >= 0; i-- {
-		hint = cmp.Or(module.Hint(ways[i].Cause), hint)
-	}
-	if !slot.NeedPIN && slices.ContainsFunc(ways, func(v Verdict) bool { return is(v.Cause, pkcs11.CKR_TEMPLATE_INCONSISTENT) }) {
+	reasons := reasonsOf(ways)
+	hint := cmp.Or(reasons.Hint(), "what stands beside each way says why: allow the import of private keys in the HSM's security policy where that forbids it, or use another HSM")
+	if !slot.NeedPIN && errors.Is(reasons, pkcs11.Error(pkcs11.CKR_TEMPLATE_INCONSISTENT)) {
 		hint = "this slot has no login, and such a slot may hold no private keys (nShield's accelerator slot): choose the slot of a softcard or of a card set"
 	}
-	for _, v := range ways {
-		if tried[v.Reason] == nil {
-			reasons = append(reasons, v.Reason)
-		}
-		tried[v.Reason] = append(tried[v.Reason], strings.TrimPrefix(v.Mechanism, "C_UnwrapKey "))
-	}
-	var table strings.Builder
-	for _, reason := range reasons {
-		fmt.Fprintf(&table, "\n  %s:\n    %s", reason, strings.Join(tried[reason], "\n    "))
-	}
-	return control.HSMImport.Refuse("the token takes no private key in, by none of the ways tried:%s", table.String()).WithHint("%s", hint)
+	return control.HSMImport.Refuse("the token takes no private key in, by none of the ways tried:%w", reasons).WithHint("%s", hint)
 }
 
 // ProveWays tries each way in on a throw-away key.
@@ -176,29 +160,21 @@ func (t *Token) proveWay(i int) (verdict Verdict, err error) {
 	}
 	way := importWays[i]
 	t.next("try " + way.name)
-	verdict = Verdict{Mechanism: way.name, ID: way.number()}
-	if handle, err := t.brief(t.bring(way, trial.key, privateTemplate())); err != nil {
-		verdict.Result, verdict.Reason, verdict.Cause = None, err.Error(), err
-	} else {
-		verdict.Result, verdict.Reason = t.judgeImport(handle, &trial.key.PublicKey)
+	verdict = Verdict{Mechanism: way.name, ID: way.number(), Result: None}
+	handle, err := t.brief(t.bring(way, trial.key, privateTemplate()))
+	if err == nil {
+		verdict.Result = Flawed
+		if _, err = t.inspect(handle, protection{extractable: true}); err == nil {
+			err = t.possesses(handle, &trial.key.PublicKey)
+		}
 		delete(t.temporary, handle)
 		if err := t.ck.DestroyObject(t.session, handle); err != nil {
 			return verdict, module.Failed("destroy a throw-away key", err)
 		}
 	}
+	verdict.Judged(err)
 	t.ways = append(t.ways, verdict)
 	return verdict, nil
-}
-
-// judgeImport looks at a key that came in.
-func (t *Token) judgeImport(h pkcs11.ObjectHandle, public *rsa.PublicKey) (Result, string) {
-	if _, err := t.inspect(h, protection{extractable: true}); err != nil {
-		return Flawed, err.Error()
-	}
-	if err := t.possesses(h, public); err != nil {
-		return Flawed, err.Error()
-	}
-	return Exact, ""
 }
 
 // Destroy ends the session object.

@@ -173,6 +173,9 @@ func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 	if kept.Attributes, err = t.inspect(private, protection{token: kept.stored, extractable: extractable}); err != nil {
 		return err
 	}
+	if kept.Attributes.unwraps {
+		t.tell("the token lets key %s unwrap others too (CKA_UNWRAP): it takes no word against that", control.Quote(kept.Label))
+	}
 	if kept.ID, err = kept.readBack(private, names); err != nil {
 		return err
 	}
@@ -286,12 +289,13 @@ func (k *ProvenKey) copyTo(named template, extractable bool) (h pkcs11.ObjectHan
 		changed = append(slices.Clone(named), attr(pkcs11.CKA_EXTRACTABLE, false))
 	}
 	h, err = t.ck.CopyObject(t.session, k.handle, changed)
-	if !Declines(err) && !is(err, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.CKR_FUNCTION_FAILED, module.FunctionRejected) {
+	if err == nil || is(err, lost...) {
 		return h, true, err
 	}
 	if left, e := t.unknown(k.public); e != nil || len(left) > 0 {
 		return 0, false, err
 	}
+	t.tell("the token does not copy a key (%v), so that it comes in once more to be stored", err)
 	h, err = k.session.again(slices.Concat(storedTemplate(), named, template{attr(pkcs11.CKA_EXTRACTABLE, extractable)}))
 	return h, false, err
 }

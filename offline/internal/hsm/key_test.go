@@ -200,7 +200,7 @@ func TestWrapUnproven(t *testing.T) {
 		{Mechanism: "CKM_AES_KEY_WRAP_PAD", ID: "0x0000210A", Result: Flawed, Reason: fmt.Sprintf("%d zero bytes follow the PKCS#8 document of %d bytes", 8-len(der)%8, len(der))},
 	}
 	for i, v := range verdicts {
-		if v != want[i] {
+		if v.Cause = nil; v != want[i] {
 			t.Errorf("got  %+v\nwant %+v", v, want[i])
 		}
 	}
@@ -286,8 +286,9 @@ func TestWrapJudge(t *testing.T) {
 		{"empty", nil, Flawed, byok.ErrShort.Error()},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if result, reason := trial.judge(test.ciphertext); result != test.want || reason != test.reason {
-				t.Errorf("%s, %q", result, reason)
+			v := Verdict{Result: Flawed}
+			if v.Judged(trial.judge(test.ciphertext)); v.Result != test.want || v.Reason != test.reason {
+				t.Errorf("%s, %q", v.Result, v.Reason)
 			}
 		})
 	}

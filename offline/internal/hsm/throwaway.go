@@ -7,10 +7,12 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"strings"
 
 	"github.com/miekg/pkcs11"
 
+	"keyferry/offline/internal/module"
 	"keyferry/pkg/byok"
 )
 
@@ -32,7 +34,23 @@ type Verdict struct {
 	Result    Result `json:"result"`
 	Reason    string `json:"reason"` // how it is flawed, or why there is none
 
-	Cause error `json:"-"` // what the token answered
+	Cause error `json:"-"` // the reason, as an error
+}
+
+// Judged notes the reason of a trial that failed; without one, all is exact.
+func (v *Verdict) Judged(err error) {
+	if v.Cause = err; err == nil {
+		v.Result = Exact
+	} else {
+		v.Reason = err.Error()
+	}
+}
+
+func reasonsOf(verdicts []Verdict) (reasons module.Reasons) {
+	for _, v := range verdicts {
+		reasons = append(reasons, module.Reason{What: strings.TrimPrefix(v.Mechanism, "C_UnwrapKey "), Why: v.Cause})
+	}
+	return reasons
 }
 
 // trialKeys draws the throw-away keys at their first use: two RSA keys are made
@@ -83,15 +101,12 @@ func newTrial(draw func() (*rsa.PrivateKey, error)) (*trial, error) {
 }
 
 // judge opens what a mechanism made, strictly, and says how it is flawed.
-func (tr *trial) judge(ciphertext []byte) (Result, string) {
+func (tr *trial) judge(ciphertext []byte) error {
 	key, err := byok.Unwrap(ciphertext, tr.kek)
-	if err != nil {
-		return Flawed, err.Error()
+	if err == nil && !equal(key, tr.key) {
+		err = errors.New("it wraps another key")
 	}
-	if !equal(key, tr.key) {
-		return Flawed, "it wraps another key"
-	}
-	return Exact, ""
+	return err
 }
 
 // equal compares what makes a key: modulus, exponent, and the primes in either

@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/miekg/pkcs11"
 
@@ -55,7 +54,7 @@ func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) 
 	defer t.destroy(session.handle, &err)
 	proven, verdicts = t.tryWraps(session.handle)
 	if proven == nil {
-		return nil, verdicts, control.HSMWrapUnproven.Refuse("the token wraps by no mechanism as the vault asks: %s", summary(verdicts))
+		return nil, verdicts, control.HSMWrapUnproven.Refuse("the token wraps by no mechanism as the vault asks:%w", reasonsOf(verdicts))
 	}
 	return proven, verdicts, nil
 }
@@ -75,27 +74,18 @@ func untried(reason string) (verdicts []Verdict) {
 func (t *Token) tryWraps(h pkcs11.ObjectHandle) (proven *ProvenWrap, verdicts []Verdict) {
 	for _, m := range wrapMechanisms {
 		t.next("wrap a throw-away key by " + m.name)
-		v := Verdict{Mechanism: m.name, ID: m.number()}
+		v := Verdict{Mechanism: m.name, ID: m.number(), Result: None}
 		ciphertext, err := t.wrap(m, h, &t.trial.kek.PublicKey)
-		if err != nil {
-			v.Result, v.Reason = None, err.Error()
-		} else {
-			v.Result, v.Reason = t.trial.judge(ciphertext)
+		if err == nil {
+			v.Result, err = Flawed, t.trial.judge(ciphertext)
 		}
+		v.Judged(err)
 		if v.Result == Exact && proven == nil {
 			proven = &ProvenWrap{token: t, mechanism: m}
 		}
 		verdicts = append(verdicts, v)
 	}
 	return proven, verdicts
-}
-
-func summary(verdicts []Verdict) string {
-	var parts []string
-	for _, v := range verdicts {
-		parts = append(parts, fmt.Sprintf("%s %s (%s)", v.Mechanism, v.Result, v.Reason))
-	}
-	return strings.Join(parts, "; ")
 }
 
 // Wrap has the token wrap key under kek, in the layout that byok.Unwrap opens.

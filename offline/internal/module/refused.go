@@ -3,8 +3,10 @@
 package module
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/miekg/pkcs11"
@@ -40,6 +42,46 @@ func Hint(err error) string {
 	var code pkcs11.Error
 	errors.As(err, &code)
 	return hints[code]
+}
+
+// Reasons say why each of several things can't be done.
+type Reasons []Reason
+
+type Reason struct {
+	What string
+	Why  error
+}
+
+// Error is a table: each reason once, with what it stops.
+func (rs Reasons) Error() string {
+	var reasons []string
+	stopped := map[string][]string{}
+	for _, r := range rs {
+		why := r.Why.Error()
+		if stopped[why] == nil {
+			reasons = append(reasons, why)
+		}
+		stopped[why] = append(stopped[why], r.What)
+	}
+	var table strings.Builder
+	for _, why := range reasons {
+		fmt.Fprintf(&table, "\n  %s:\n    %s", why, strings.Join(stopped[why], "\n    "))
+	}
+	return table.String()
+}
+
+// Is has errors.Is find the tokens' answers among the reasons.
+func (rs Reasons) Is(target error) bool {
+	code, is := target.(pkcs11.Error)
+	return is && slices.ContainsFunc(rs, func(r Reason) bool { return errors.Is(r.Why, code) })
+}
+
+// Hint is the first that an answer has.
+func (rs Reasons) Hint() (hint string) {
+	for _, r := range rs {
+		hint = cmp.Or(hint, Hint(r.Why))
+	}
+	return hint
 }
 
 // Failed is the refusal of a call that the token did not carry out; nil for nil.

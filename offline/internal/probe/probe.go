@@ -6,8 +6,10 @@ package probe
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 
@@ -28,20 +30,30 @@ type Report struct {
 	NoSigner   string             `json:"no_signer"`  // why bundles can't be signed in the token
 	Keeps      bool               `json:"keeps"`      // it keeps all it is given: it has no session objects
 	Unproven   []string           `json:"unproven"`   // what was not tried, since it would store something
+	Nameless   []string           `json:"nameless"`   // stored keys that tell neither label nor CKA_ID
 
 	Storable error `json:"-"` // why a key that comes in can't be stored
 }
 
-// Run makes the report. Nothing is stored, but by leave on a token that keeps all it is
-// given: one throw-away key, and another for the signer, each removed again. What
-// the token can't do is a verdict, not an error.
+// Run makes the report. Nothing is stored, but by leave: one throw-away key and, on a token
+// that keeps all it is given, another for the signer, each removed again. What the
+// token can't do is a verdict, not an error.
 func Run(t *hsm.Token, mayStore bool) (report *Report, err error) {
-	report = &Report{Token: t.Chosen().Slot, Unproven: []string{}}
+	report = &Report{Token: t.Chosen().Slot, Unproven: []string{}, Nameless: []string{}}
 	if report.Library, report.Mechanisms, err = t.Chosen().Describe(report.Token.ID); err != nil {
 		return nil, err
 	}
 	if report.Keeps, err = t.Keeps(); err != nil {
 		return nil, err
+	}
+	all, err := t.Objects()
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range all {
+		if o.Label == "" && len(o.ID) == 0 {
+			report.Nameless = append(report.Nameless, o.String())
+		}
 	}
 	switch {
 	case report.Keeps && mayStore:
@@ -49,7 +61,7 @@ func Run(t *hsm.Token, mayStore bool) (report *Report, err error) {
 	case report.Keeps:
 		err = report.byWord(t)
 	default:
-		err = report.inSession(t)
+		err = report.inSession(t, mayStore)
 	}
 	if err != nil {
 		return nil, err
@@ -75,8 +87,8 @@ func Run(t *hsm.Token, mayStore bool) (report *Report, err error) {
 }
 
 // inSession has a token with session objects do with a throw-away key all that an
-// import does.
-func (r *Report) inSession(t *hsm.Token) (err error) {
+// import does; by leave it stores one as well.
+func (r *Report) inSession(t *hsm.Token, mayStore bool) (err error) {
 	if r.Imports, err = t.ProveWays(); err != nil {
 		return err
 	}
@@ -102,8 +114,15 @@ func (r *Report) inSession(t *hsm.Token) (err error) {
 		return err
 	}
 	r.uses(hsm.Exact, "")
-	if r.Storable = proven.RehearseKeep(false); r.Storable != nil {
-		r.Uses[2].Result, r.Uses[2].Reason = hsm.None, r.Storable.Error()
+	if r.Storable = proven.RehearseKeep(false); r.Storable == nil && mayStore {
+		r.Storable = TryStore(t)
+	}
+	if control.Is(r.Storable, control.HSMLeftover) || control.Is(r.Storable, control.Interrupted) {
+		return r.Storable
+	}
+	if r.Storable != nil {
+		r.Uses[2].Result = hsm.None
+		r.Uses[2].Judged(r.Storable)
 	}
 	return nil
 }
@@ -122,20 +141,31 @@ func (r *Report) byWord(t *hsm.Token) (err error) {
 	r.uses(hsm.Unproven, reason)
 	r.Unproven = []string{"that a private key comes in, is named, is protected, signs and decrypts, and can be removed again"}
 	switch err := t.MakeNothing(); {
+	case slices.ContainsFunc(unreachable, func(code pkcs11.Error) bool { return errors.Is(err, code) }):
+		return module.Failed("say whether it takes a key in", err)
 	case errors.Is(err, pkcs11.Error(pkcs11.CKR_FUNCTION_NOT_SUPPORTED)):
-		r.Imports[0].Result, r.Imports[0].Reason = hsm.None, err.Error()
+		r.Imports[0].Result = hsm.None
+		r.Imports[0].Judged(err)
 	case errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN)):
 		r.Unproven = append(r.Unproven, "that the secret of its administrator, which it wants for making and destroying keys, is right (--hsm-so-pin-file)")
 	}
 	return nil
 }
 
+// unreachable are answers that say nothing of the token, but that the module does not reach it.
+var unreachable = []pkcs11.Error{pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED}
+
 // byStoring proves what byWord leaves open, on a key that is stored for it.
 func (r *Report) byStoring(t *hsm.Token) error {
-	verdict, err := TryStore(t)
+	err := TryStore(t)
 	if control.Is(err, control.HSMLeftover) || control.Is(err, control.Interrupted) || control.Is(err, control.HSMPIN) || errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_NOT_LOGGED_IN)) {
 		return err
 	}
+	verdict := hsm.Verdict{Mechanism: hsm.StoredWay, Result: hsm.None}
+	if control.Is(err, control.HSMAttributes) || control.Is(err, control.HSMPossession) {
+		verdict.Result = hsm.Flawed
+	}
+	verdict.Judged(err)
 	r.Imports = []hsm.Verdict{verdict}
 	if _, r.Wraps, err = t.ProveWrap(); !control.Is(err, control.HSMWrapUnproven) {
 		return err
@@ -161,35 +191,43 @@ func (r *Report) uses(result hsm.Result, reason string) {
 	}
 }
 
-// TryStore brings a throw-away key into a token that keeps all it is given, by the way
-// that an import takes, and removes it again: name, proof, public half, removal.
-func TryStore(t *hsm.Token) (verdict hsm.Verdict, err error) {
-	verdict = hsm.Verdict{Mechanism: hsm.StoredWay, Result: hsm.None}
+// TryStore stores a throw-away key by the way that an import takes, and removes it again:
+// name, proof, public half, removal.
+func TryStore(t *hsm.Token) error {
 	key, err := t.ThrowAwayKey()
 	if err != nil {
-		return verdict, err
+		return err
 	}
 	label := hsm.ThrowAway(&key.PublicKey)
-	kept, err := t.Store(key, &key.PublicKey, hsm.KeepOptions{Label: label})
-	switch {
-	case control.Is(err, control.HSMLeftover), control.Is(err, control.Interrupted):
-		return verdict, err
-	case control.Is(err, control.HSMAttributes), control.Is(err, control.HSMPossession):
-		verdict.Result, verdict.Reason = hsm.Flawed, err.Error()
-		return verdict, nil
-	case err != nil:
-		verdict.Reason, verdict.Cause = err.Error(), err
-		return verdict, err
+	kept, err := store(t, key, hsm.KeepOptions{Label: label})
+	if err != nil {
+		return err
 	}
 	if err := errors.Join(kept.Remove(), t.CheckUnchanged()); err != nil {
 		hint := "the next run removes it; or remove it with the HSM's own tools: nothing needs it"
 		if errors.Is(err, module.FunctionRejected) {
 			hint += ". " + module.Hint(err)
 		}
-		return verdict, control.HSMLeftover.Refuse("the throw-away key %s was stored for the trial and can't be removed: %w", label, err).WithHint("%s", hint)
+		return control.HSMLeftover.Refuse("the throw-away key %s was stored for the trial and can't be removed: %w", label, err).WithHint("%s", hint)
 	}
-	verdict.Result = hsm.Exact
-	return verdict, nil
+	return nil
+}
+
+// store stores a key as an import does, on a token of either kind.
+func store(t *hsm.Token, key *rsa.PrivateKey, o hsm.KeepOptions) (kept *hsm.Kept, err error) {
+	if keeps, err := t.Keeps(); err != nil || keeps {
+		return t.Store(key, &key.PublicKey, o)
+	}
+	session, err := t.Import(key)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, session.Destroy()) }()
+	proven, err := session.Prove(&key.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return proven.Keep(o)
 }
 
 // random has a token draw random numbers twice.
