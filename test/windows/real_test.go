@@ -18,23 +18,21 @@ import (
 	"keyferry/test/aipservice"
 	"keyferry/test/entra"
 	"keyferry/test/judges"
-	"keyferry/test/scripttest"
+	"keyferry/test/testbin"
 	"keyferry/test/vectors"
 )
 
-// TestRealCeremony: online.exe signs in, makes the KEK, uploads and seals the receipt in
-// a ceremony that is no rehearsal, with the tenant by a real PowerShell where Windows
-// has its own; and the kit runs there, with a typed password, from a folder of any name.
+// TestRealCeremony is one that is no rehearsal, both sides, with typed secrets: on a
+// machine that nothing connects, offline.exe wants no override and brings the key into
+// a token of SoftHSM's DLL; online.exe signs in and makes the KEK. Then, where there is a
+// PowerShell for Windows, the tenant by it and by the kit, from a folder of any name.
 func TestRealCeremony(t *testing.T) {
-	if _, err := os.Stat(scripttest.Module); err != nil {
+	if _, err := exec.LookPath("softhsm2-util"); err != nil {
 		t.Skipf("SoftHSM is not installed (Debian: softhsm2): %v", err)
 	}
-	placed := judges.Find(t, "wine-powershell")
-	module := aipservice.New(t, aipservice.Version)
+	testbin.NeedAlone(t)
 	m := newMachine(t)
-	if out, err := exec.Command(placed, filepath.Join(m.bin, "prefix")).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	m.softHSM()
 	azure, err := entra.Start()
 	if err != nil {
 		t.Fatal(err)
@@ -42,28 +40,59 @@ func TestRealCeremony(t *testing.T) {
 	t.Cleanup(func() { azure.Close() })
 	m.trust(azure.CA)
 	m.env = append(m.env, azure.Environment("")...)
-	m.env = append(m.env, "SSL_CERT_FILE=", "DOTNET_EnableWriteXorExecute=0", "WINEDLLOVERRIDES=mshtml=", "JUDGE_MODULES=Z:"+strings.ReplaceAll(module.Root, "/", `\`), "SOFTHSM2_CONF="+filepath.Join(m.dir, "softhsm2.conf"))
-	m.write("softhsm2.conf", "directories.tokendir = "+m.dir+"/tokens\n")
-	m.write("pin", "123456\n")
+	m.env = append(m.env, "SSL_CERT_FILE=", "SOFTHSM2_CONF=Z:"+filepath.Join(m.dir, "windows.conf"))
+	m.write("linux.conf", "directories.tokendir = "+m.dir+"/tokens\n")
+	m.write("windows.conf", "directories.tokendir = Z:"+strings.ReplaceAll(m.dir, "/", `\`)+`\tokens`+"\r\n")
 	m.write("secret", entra.Secret+"\r\n")
 	v := vectors.OneTPD(t, "contoso-mode2")
 	const bundle = " stick/keyferry-offline-1.kfb"
 	signIn := " --credential client-secret --azure-secret-file secret --azure-tenant " + entra.Tenant + " --azure-client " + entra.Client
 
-	m.done("mkdir stick tokens", "")
-	m.done("softhsm2-util --init-token --free --label hsm --pin 123456 --so-pin 123456", "")
-	m.done("offline init --state S --hsm-module "+scripttest.Module+" --hsm-token hsm --hsm-pin-file pin --out stick", "")
+	m.done("mkdir stick tokens transfer", "")
+	m.done("chmod 755 transfer", "")
+	m.done("env SOFTHSM2_CONF="+m.dir+"/linux.conf softhsm2-util --init-token --free --label hsm --pin 123456 --so-pin 123456", "")
+	m.asked("Carry on the stick", []keys{{"PIN:", "123456\r"}}, "offline.exe", "init", "--state", "S", "--hsm-module", module, "--hsm-token", "hsm", "--out", "stick")
 	m.done("online.exe init --state T --vault-url https://contoso.vault.azure.net --region EU --tenant powershell", "")
 	m.done("online.exe kek create --state T --size 2048 --out stick"+signIn, "import only")
 	m.done("online.exe trust --state T stick/offline-card-offline.json --fingerprint "+m.sum("stick/offline-card-offline.json"), "Pinned")
-	m.done("offline trust --state S stick/BYOK-SecurityWorld-pkg-EU-1 --fingerprint "+m.sum("stick/BYOK-SecurityWorld-pkg-EU-1"), "Pinned")
+	m.done("offline.exe trust --state S stick/BYOK-SecurityWorld-pkg-EU-1 --fingerprint "+m.sum("stick/BYOK-SecurityWorld-pkg-EU-1"), "Pinned")
 	kek, err := x509.MarshalPKIXPublicKey(&azure.Key("keyferry-kek").PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.done("offline import --state S --hsm-pin-file pin --wrap software --unsafe-network-present --exchange-key-package stick/BYOK-KEK-pkg-EU-1 --out stick --tpd-file-path tpd.xml"+
-		" --key-identifier contoso-slc --protection-password-file pw --kek-fingerprint "+fmt.Sprintf("SHA256:%x", sha256.Sum256(kek)), "")
+	m.asked("Staged in the outbox", []keys{{"reads them from the vault:", fmt.Sprintf("SHA256:%x\r", sha256.Sum256(kek))}, {"protection password:", string(v.Password) + "\r"}, {"PIN:", "123456\r"}},
+		"offline.exe", "import", "--state", "S", "--wrap", "software", "--keyless-password", "fresh", "--exchange-key-package", "stick/BYOK-KEK-pkg-EU-1", "--tpd-file-path", "tpd.xml", "--key-identifier", "contoso-slc")
+	m.asked("Sealed", []keys{{"PIN:", "123456\r"}}, "offline.exe", "seal", "--state", "S", "--out", "stick")
+	m.done("offline.exe status --state S", "contoso-slc")
 	m.done("online.exe package --state T --out transfer"+bundle, "")
+	m.closed(filepath.Join(m.dir, "transfer", "one_time_password_contoso-slc.txt"))
+	oneTime, err := os.ReadFile(filepath.Join(m.dir, "transfer", "one_time_password_contoso-slc.txt"))
+	m.must(err)
+	password := strings.TrimSpace(string(oneTime))
+	t.Run("tenant", func(t *testing.T) { m.T = t; m.tenant(azure, v, password, signIn) })
+}
+
+// asked runs a program of Keyferry's at a console, and types.
+func (m *machine) asked(says string, person []keys, program string, args ...string) {
+	m.Helper()
+	cmd := exec.Command(wine, append([]string{filepath.Join(m.bin, program)}, args...)...)
+	cmd.Dir = m.dir
+	code, shown := m.at(cmd, person...)
+	if code != 0 || !strings.Contains(shown, says) || strings.Contains(shown, "Passw0rd!") || strings.Contains(shown, "123456\r") {
+		m.Fatalf("%s %q: exit code %d\n%s", program, args, code, shown)
+	}
+}
+
+// tenant drives it by a PowerShell of Windows', and closes both ledgers.
+func (m *machine) tenant(azure *entra.Azure, v vectors.TPD, password, signIn string) {
+	t := m.T
+	placed := judges.Find(t, "wine-powershell")
+	module := aipservice.New(t, aipservice.Version)
+	if out, err := exec.Command(placed, filepath.Join(m.bin, "prefix")).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	m.env = append(m.env, "DOTNET_EnableWriteXorExecute=0", "WINEDLLOVERRIDES=mshtml=", "JUDGE_MODULES=Z:"+strings.ReplaceAll(module.Root, "/", `\`))
+	const bundle = " stick/keyferry-offline-1.kfb"
 	keyless, err := os.ReadFile(filepath.Join(m.dir, "transfer", "no_key_tpd_contoso-slc.xml"))
 	if err != nil {
 		t.Fatal(err)
@@ -72,11 +101,11 @@ func TestRealCeremony(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	module.Knows(aipservice.TPD{File: keyless, GUID: strings.ToLower(strings.Trim(v.GUID, "{}")), Password: string(v.Password), PublicKey: public, KeyURL: aipservice.AnyKeyURL})
+	module.Knows(aipservice.TPD{File: keyless, GUID: strings.ToLower(strings.Trim(v.GUID, "{}")), Password: password, PublicKey: public, KeyURL: aipservice.AnyKeyURL})
 
 	// The kit, which nobody tells the ledger of.
 	kit := filepath.Join(m.dir, "it's [1] é")
-	cmd := exec.Command(wine, filepath.Join(m.bin, "online.exe"), "upload", "--state", "T", "--yes", "--active", "contoso-slc", "--protection-password-file", "pw", "--tenant", "kit", "--out", "it's [1] é", "stick/keyferry-offline-1.kfb",
+	cmd := exec.Command(wine, filepath.Join(m.bin, "online.exe"), "upload", "--state", "T", "--yes", "--active", "contoso-slc", "--tenant", "kit", "--out", "it's [1] é", "stick/keyferry-offline-1.kfb",
 		"--credential", "client-secret", "--azure-secret-file", "secret", "--azure-tenant", entra.Tenant, "--azure-client", entra.Client)
 	cmd.Dir, cmd.Env = m.dir, m.env
 	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 4 {
@@ -84,17 +113,17 @@ func TestRealCeremony(t *testing.T) {
 	}
 	cmd = exec.Command(wine, `C:\windows\system32\WindowsPowerShell\v1.0\powershell.exe`, "-NoProfile", "-ExecutionPolicy", "RemoteSigned", "-File", "import-tpds.ps1")
 	cmd.Dir, cmd.Env = kit, append(m.env, "TERM=xterm")
-	shown, code := aipservice.Typed(t, cmd, "password:", func(string) string { return string(v.Password) })
+	shown, code := aipservice.Typed(t, cmd, "password:", func(string) string { return password })
 	if _, err := os.Stat(filepath.Join(kit, "keyferry-result.json")); code != 0 || err != nil || strings.Count(module.Calls(), "activate ") != 1 {
 		t.Errorf("the kit ends with %d, %v:\n%s\n%s", code, err, shown, module.Calls())
 	}
 	module.Forget()
 
-	upload := "online.exe upload --state T --yes --active contoso-slc --protection-password-file pw" + bundle + signIn
+	upload := "online.exe upload --state T --yes --active contoso-slc" + bundle + signIn
 	m.done(upload, "active in the tenant")
 	m.done(upload, "nothing was changed")
 	m.done("online.exe receipt --state T --out stick"+bundle, "Receipt: ")
-	m.done("offline receipt --state S stick/keyferry-online-1.kfb", "")
+	m.done("offline.exe receipt --state S stick/keyferry-online-1.kfb", "The ledger is closed")
 	if ids := azure.Versions("contoso-slc"); len(ids) != 1 || !azure.Key("contoso-slc").Equal(v.Key) || strings.Count(module.Calls(), "import ") != 1 {
 		t.Errorf("the vault has %q; calls:\n%s", ids, module.Calls())
 	}
