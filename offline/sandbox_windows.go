@@ -71,7 +71,10 @@ func (p *process) broker(io *cli.IO, flags *pflag.FlagSet, writable []string) {
 	}
 	for _, variable := range os.Environ() { // the configuration of a module
 		_, value, _ := strings.Cut(variable, "=")
-		if info, err := os.Stat(value); err == nil && info.Mode().IsRegular() && filepath.IsAbs(value) {
+		if !filepath.IsAbs(value) {
+			continue // of what is no path, the current directory may have one of that name
+		}
+		if info, err := os.Stat(value); err == nil && info.Mode().IsRegular() {
 			add(value, false, false, false)
 		}
 	}
@@ -118,7 +121,11 @@ func (p *process) reachToken(flags *pflag.FlagSet, chosen ceremony.TokenSettings
 		return nil
 	}
 	if chosen.Practice {
-		if err := os.Setenv("SOFTHSM2_CONF", filepath.Join(state, ceremony.SoftHSMConf)); err != nil {
+		conf, err := filepath.Abs(filepath.Join(state, ceremony.SoftHSMConf))
+		if err == nil {
+			err = os.Setenv("SOFTHSM2_CONF", conf)
+		}
+		if err != nil {
 			return err
 		}
 	} else if chosen.Label == "" && chosen.Serial == "" && chosen.URI == "" {
