@@ -7,11 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"keyferry/test/scripttest"
 )
 
 // contained runs offline.exe of a build whose container is a plain process: Wine has no
@@ -57,7 +54,7 @@ func (m *machine) container() {
 	if code, said := m.finish(cmd); code != 0 || !strings.Contains(said, "can become an HSM key") {
 		m.Errorf("with the password from standard input: %d\n%s", code, said)
 	}
-	if code, shown := m.typed(m.contained("inspect", "tpd.xml"), "Passw0rd!\r"); code != 0 || !strings.Contains(shown, "can become an HSM key") || strings.Contains(shown, "Passw0rd!") {
+	if code, shown := m.at(m.contained("inspect", "tpd.xml"), keys{"password:", "Passw0rd!\r"}); code != 0 || !strings.Contains(shown, "can become an HSM key") || strings.Contains(shown, "Passw0rd!") {
 		m.Errorf("with a typed password: %d\n%s", code, shown)
 	}
 
@@ -104,33 +101,6 @@ func (m *machine) container() {
 	m.must(cmd.Process.Kill())
 	cmd.Wait()
 	m.wait("the program inside ends", func() bool { return running() == 0 })
-}
-
-// typed runs a command in a terminal, and types once a password is asked for.
-func (m *machine) typed(cmd *exec.Cmd, text string) (code int, shown string) {
-	m.Helper()
-	person, terminal, err := scripttest.OpenTerminal()
-	m.must(err)
-	defer person.Close()
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	cmd.Env = append(m.env, "TERM=xterm")
-	m.must(cmd.Start())
-	m.must(terminal.Close())
-	defer time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() }).Stop()
-	asked := false
-	for buf := make([]byte, 1024); err == nil; { // EIO ends it: nobody has the terminal open any more
-		var n int
-		n, err = person.Read(buf)
-		shown += string(buf[:n])
-		if !asked && strings.Contains(shown, "password:") {
-			asked = true
-			time.Sleep(2 * time.Second) // Wine's console takes the terminal's echo away only when it reads
-			_, err = person.WriteString(text)
-		}
-	}
-	cmd.Wait() // the exit code says it
-	return cmd.ProcessState.ExitCode(), shown
 }
 
 // recorded wants the last record of what a key was carried in to hold a text.
