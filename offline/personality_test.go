@@ -144,7 +144,7 @@ func TestPersonalities(t *testing.T) {
 	}{
 		{"Luna", "length-wanted copy=0x68 tcp wrap=0x80000171", ceremony.SignerHSM, true, false, "CKM_AES_KWP (Luna)"},
 		{"nShield, a softcard", "copy=0x200 no-exponent accelerator tcp wrap=0x210B", ceremony.SignerHSM, true, false, "CKM_AES_KEY_WRAP_KWP"},
-		{"AWS CloudHSM", "private-public length-forbidden copy=0x06 banner once tcp wrap=0x1054", ceremony.SignerHSM, true, false, "CKM_RSA_AES_KEY_WRAP"},
+		{"AWS CloudHSM", "private-public length-forbidden copy=0x06 banner once=0x05 bytes-serial tcp wrap=0x1054", ceremony.SignerHSM, true, false, "CKM_RSA_AES_KEY_WRAP"},
 		{"YubiHSM 2", playsYubiHSM, ceremony.SignerHSM, true, true, ""},
 		{"NetHSM", playsNetHSM, ceremony.SignerHSM, true, true, ""},
 		{"kryoptic", "copy=0x1B no-history wrap=0x210B", ceremony.SignerHSM, false, false, "CKM_AES_KEY_WRAP_KWP"},
@@ -156,6 +156,11 @@ func TestPersonalities(t *testing.T) {
 		t.Run(vendor.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPersonality(t, vendor.plays)
+			if vendor.name == "Luna" {
+				p.plays = vendor.plays + " flags=0x80000" // CKF_USER_PIN_TO_BE_CHANGED
+				p.wants(3, "change the PIN with the HSM's own tools first: a new partition", append([]string{"doctor", "--unsafe-hsm-network"}, p.chosen()...)...)
+				p.plays = vendor.plays
+			}
 			if vendor.network {
 				p.wants(3, "--unsafe-hsm-network", append([]string{"doctor"}, p.chosen()...)...)
 				p.flags = append(p.flags, "--unsafe-hsm-network")
@@ -248,7 +253,9 @@ func TestPersonalities(t *testing.T) {
 			wraps := 0
 			if vendor.wraps != "" {
 				command = append([]string{"wrap"}, p.importOf(w)[1:]...)
-				p.wants(1, "the token has this very key under another name: give --hsm-label \"made by its tools\"", command...)
+				if out := p.wants(1, "the token has this very key under another name: give --hsm-label \"made by its tools\"", command...); strings.Contains(out, "--hsm-key-id") {
+					t.Errorf("a CKA_ID that the key has not is told:\n%s", out)
+				}
 				command = append(command, "--hsm-label", "made by its tools")
 				p.wants(0, "Dry run: every check holds, nothing was changed", append(command, "--dry-run")...)
 				wraps = killed(false, 6, []string{v.Name}, command...)
@@ -415,6 +422,8 @@ func TestPlainRefusals(t *testing.T) {
 		{"flags=0x40000", "KF-HSM-PIN-LOCKED", "none was tried"},
 		{"login=0xB1", "KF-HSM-CALL", "wait half a minute"},
 		{"list=0x30", "KF-HSM-MODULE", "its C_GetFunctionList fails with 0x30"},
+		{"no-list", "KF-HSM-MODULE", "its C_GetFunctionList gives no functions"},
+		{"no-function=60", "KF-HSM-MODULE", "its list of functions has no C_WrapKey"},
 		{"tcp", "KF-HSM-MODULE", "--unsafe-hsm-network"},
 	} {
 		p.plays = test.plays

@@ -129,7 +129,7 @@ static ulong_t initialize(void *args) {
 	ulong_t rv = played("at-slots") || played("at-use") ? 0 : reached();
 	if (rv != 0) return rv;
 	// CloudHSM (crypto11 #95), nethsm-pkcs11 #324: a second C_Initialize of the process is declined.
-	if (played("once") && initialised++) return ALREADY_INITIALIZED;
+	if (played("once") && initialised++) return played("once") > 1 ? played("once") : ALREADY_INITIALIZED;
 	return REAL(INITIALIZE, args);
 }
 
@@ -165,6 +165,7 @@ static ulong_t get_token_info(ulong_t slot, unsigned char *info) {
 	flags |= played("flags"); // Luna's new partition: CKF_USER_PIN_TO_BE_CHANGED
 	memcpy(info + 96, &flags, sizeof flags);
 	if (played("sessions")) memcpy(info + 96 + 3 * sizeof flags, &one, sizeof one); // ulMaxRwSessionCount
+	if (played("bytes-serial")) memcpy(info + 80, "\xFF\xFE\x01", 3); // cards that show their number as it is
 	if (played("bytes-label")) memcpy(info, "caf\xE9", 4); // Latin-1: smart cards of national schemes
 	return rv;
 }
@@ -395,6 +396,8 @@ ulong_t C_GetFunctionList(list **out) {
 		{(void *)SIGN_INIT, sign_init}, {(void *)GENERATE_KEY, generate_key}, {(void *)GENERATE_KEY_PAIR, generate_key_pair},
 		{(void *)WRAP_KEY, wrap_key}, {(void *)UNWRAP_KEY, unwrap_key}};
 	for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) ours.call[(size_t)mine[i][0]] = mine[i][1];
+	if (played("no-function")) ours.call[played("no-function")] = NULL; // a vendor's stub that was forgotten
+	if (played("no-list")) return *out = NULL, 0;
 	*out = &ours;
 	return 0;
 }

@@ -4,6 +4,7 @@ package hsm
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rsa"
 	"fmt"
 	"strings"
@@ -66,7 +67,14 @@ func (t *Token) Stored(name Name, public *rsa.PublicKey) (*StoredKey, error) {
 		}
 		for _, o := range t.objects { // the vendor's tools may have named it
 			if stored, err := t.PublicKey(o.Handle); err == nil && o.Class == pkcs11.CKO_PRIVATE_KEY && sameKey(stored, public) {
-				refusal.WithHint("the token has this very key under another name: give --hsm-label %s or --hsm-key-id %x", control.Quote(o.Label), o.ID)
+				var by []string
+				if o.Label != "" {
+					by = append(by, "--hsm-label "+control.Quote(o.Label))
+				}
+				if len(o.ID) > 0 {
+					by = append(by, fmt.Sprintf("--hsm-key-id %x", o.ID))
+				}
+				refusal.WithHint("the token has this very key under another name: give %s", cmp.Or(strings.Join(by, " or "), "it a label with the HSM's own tools first"))
 			}
 		}
 		return nil, refusal

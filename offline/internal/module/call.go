@@ -40,6 +40,16 @@ typedef ulong_t (*get_list_t)(struct functions **);
 typedef ulong_t (*login_t)(ulong_t session, ulong_t user, unsigned char *pin, ulong_t length);
 typedef ulong_t (*wrap_key_t)(ulong_t session, struct mechanism *, ulong_t wrapping, ulong_t key, unsigned char *out, ulong_t *length);
 
+// called are the functions that are called; a module must have them, were it to say only
+// that it does not support one.
+static const struct { int place; const char *name; } called[] = {
+	{0, "C_Initialize"}, {1, "C_Finalize"}, {2, "C_GetInfo"}, {4, "C_GetSlotList"}, {6, "C_GetTokenInfo"}, {7, "C_GetMechanismList"}, {8, "C_GetMechanismInfo"},
+	{12, "C_OpenSession"}, {13, "C_CloseSession"}, {LOGIN, "C_Login"}, {20, "C_CreateObject"}, {21, "C_CopyObject"}, {22, "C_DestroyObject"},
+	{24, "C_GetAttributeValue"}, {25, "C_SetAttributeValue"}, {26, "C_FindObjectsInit"}, {27, "C_FindObjects"}, {28, "C_FindObjectsFinal"},
+	{33, "C_DecryptInit"}, {34, "C_Decrypt"}, {42, "C_SignInit"}, {43, "C_Sign"}, {58, "C_GenerateKey"}, {59, "C_GenerateKeyPair"},
+	{WRAP_KEY, "C_WrapKey"}, {61, "C_UnwrapKey"}, {64, "C_GenerateRandom"},
+};
+
 // check writes into why what is wrong with a loaded library as a PKCS#11 module.
 static void check(uintptr_t library, char *why, size_t size) {
 	struct functions *list = NULL;
@@ -52,6 +62,8 @@ static void check(uintptr_t library, char *why, size_t size) {
 		ulong_t rv = get(&list);
 		if (rv != 0) snprintf(why, size, "its C_GetFunctionList fails with 0x%lX", rv);
 		else if (list == NULL) snprintf(why, size, "its C_GetFunctionList gives no functions");
+		else for (size_t i = 0; i < sizeof called / sizeof *called; i++)
+			if (list->call[called[i].place] == NULL) snprintf(why, size, "its list of functions has no %s", called[i].name);
 	}
 }
 

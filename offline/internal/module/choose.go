@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
@@ -77,7 +78,7 @@ func Choose(choice Choice) (chosen *Chosen, err error) {
 	if _, fault := Open(choice.Module); fault == "" && choice.Signs && choice.Parameters == "" {
 		c.Shared = choice.share() // first: it insists on initialising the module
 	}
-	if c.Module, err = Load(choice.Module, choice.Parameters); err != nil {
+	if c.Module, err = load(choice.Module, choice.Parameters, c.Shared != nil); err != nil {
 		return nil, err
 	}
 	slot, info, err := choice.find(c.Module)
@@ -173,9 +174,10 @@ func tries(info *pkcs11.TokenInfo) Tries {
 	return TriesUntold
 }
 
-// told is a serial number; empty for what a module says while it knows none.
+// told is a serial number; empty for what a module says while it knows none, and for what
+// no file could keep.
 func told(serial string) string {
-	if strings.EqualFold(serial, "unknown") {
+	if strings.EqualFold(serial, "unknown") || !utf8.ValidString(serial) {
 		return ""
 	}
 	return serial

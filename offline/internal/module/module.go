@@ -44,7 +44,11 @@ func Find(explicit string) (string, error) {
 
 // Load loads a module and initialises it, for the whole run. One that is
 // initialised already, since something in the process keeps it so, serves too.
-func Load(path, parameters string) (m *Module, err error) {
+func Load(path, parameters string) (*Module, error) { return load(path, parameters, false) }
+
+// load is Load of a module that may have begun already, which is not asked to begin
+// twice: some fail at that.
+func load(path, parameters string, begun bool) (m *Module, err error) {
 	back, err := inItsDirectory(path)
 	if err != nil {
 		return nil, control.HSMModule.Refuse("the directory of the PKCS#11 module %s can't be entered: %w", path, err)
@@ -56,10 +60,19 @@ func Load(path, parameters string) (m *Module, err error) {
 		ctx, fault = pkcs11.New(Loaded(path)), "it was loaded, and is not found again by its name"
 	}
 	if ctx == nil {
+		hint := "install what it needs itself: " + missing(path)
+		if library != 0 {
+			hint = "where it is the right one, see its configuration, its licence and its log"
+		}
 		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be loaded: %s", path, fault).
-			WithHint("name the HSM's PKCS#11 module with --hsm-module, and install what it needs itself: %s", missing(path))
+			WithHint("name the HSM's PKCS#11 module with --hsm-module, and %s", hint)
 	}
 	m = &Module{Ctx: ctx, library: library}
+	if begun {
+		if _, err := m.GetInfo(); err == nil {
+			return m, nil
+		}
+	}
 	if err := m.Start(parameters); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
 		ctx.Destroy()
 		return nil, control.HSMModule.Refuse("the PKCS#11 module %s can't be initialised: %w", path, err).
