@@ -8,6 +8,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"html"
 	"math/big"
@@ -81,43 +82,7 @@ func refuseCarried() *control.Refusal {
 // its ciphertext, or of one of its numbers in either byte order, in base64 or hex,
 // with anything between the characters and behind any references of XML.
 func (d *Domain) carriesKey(text string) bool {
-	pieces := d.spelledPieces()
-	defer clear(pieces)
-	slices.SortFunc(pieces, compareSpellings)
-	var begins [1 << 16]bool // two characters with which one begins
-	for _, p := range pieces {
-		begins[uint16(p[0])<<8|uint16(p[1])] = true
-	}
-	text = strings.ReplaceAll(text, "\x00", "") // UTF-16
-	for before := ""; before != text; {         // references within references
-		before, text = text, html.UnescapeString(text)
-	}
-	inBase64 := strings.Map(keep(base64Letters), strings.NewReplacer("-", "+", "_", "/").Replace(text))
-	inHex := strings.Map(keep("0123456789abcdef"), strings.ReplaceAll(strings.ToLower(text), "0x", ""))
-	for _, text := range []string{inBase64, inHex} {
-		var at spelling
-		for ; len(text) >= len(at); text = text[1:] {
-			if !begins[uint16(text[0])<<8|uint16(text[1])] {
-				continue
-			}
-			copy(at[:], text)
-			if _, found := slices.BinarySearchFunc(pieces, at, compareSpellings); found {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// spelling is how 24 bytes begin in hex or base64.
-type spelling [28]byte
-
-func compareSpellings(a, b spelling) int { return bytes.Compare(a[:], b[:]) }
-
-// spelledPieces returns the pieces of the private key that a text is searched for,
-// which the caller clears. No other copy of them is left.
-func (d *Domain) spelledPieces() []spelling {
-	const piece = 24
+	const size = 24
 	secrets := [][]byte{d.export.key}
 	if d.Key != nil {
 		for _, x := range append([]*big.Int{d.Key.D, d.Key.Precomputed.Dp, d.Key.Precomputed.Dq, d.Key.Precomputed.Qinv}, d.Key.Primes...) {
@@ -129,30 +94,45 @@ func (d *Domain) spelledPieces() []spelling {
 			secrets = append(secrets, number, reversed)
 		}
 	}
-	count := 0
+	var pieces [][]byte
+	var begins [1 << 16]bool // two bytes with which one begins
 	for _, secret := range secrets {
-		count += 4 * (len(secret) / piece)
-	}
-	spelled := make([]spelling, 0, count)
-	var padded [piece + 2]byte
-	var letters [2 * piece]byte
-	defer func() { clear(padded[:]); clear(letters[:]) }()
-	for _, secret := range secrets {
-		for ; len(secret) >= piece; secret = secret[piece:] {
-			hex.Encode(letters[:], secret[:piece])
-			spelled = append(spelled, spelling(letters[:]))
-			for shift := range 3 { // the places in a group of three bytes that it may begin at
-				copy(padded[shift:], secret[:piece])
-				base64.StdEncoding.Encode(letters[:], padded[:shift+piece])
-				skip := 0
-				if shift > 0 {
-					skip = 4 // the first group has bits of what stands before
-				}
-				spelled = append(spelled, spelling(letters[skip:]))
-			}
+		for piece := range slices.Chunk(secret[:len(secret)/size*size], size) {
+			pieces = append(pieces, piece)
+			begins[binary.BigEndian.Uint16(piece)] = true
 		}
 	}
-	return spelled
+	holdsOne := func(data []byte) bool {
+		for ; len(data) >= size; data = data[1:] {
+			if begins[binary.BigEndian.Uint16(data)] && slices.ContainsFunc(pieces, func(piece []byte) bool { return bytes.HasPrefix(data, piece) }) {
+				return true
+			}
+		}
+		return false
+	}
+
+	text = strings.ReplaceAll(text, "\x00", "") // UTF-16
+	for before := ""; before != text; {         // references within references
+		before, text = text, html.UnescapeString(text)
+	}
+	letters := []byte(strings.Map(keep(base64Letters), strings.NewReplacer("-", "+", "_", "/").Replace(text)))
+	digits := []byte(strings.Map(keep("0123456789abcdef"), strings.ReplaceAll(strings.ToLower(text), "0x", "")))
+	data := make([]byte, max(len(letters), len(digits)))
+	for skip := range min(4, len(letters)) { // whichever letter a group of four begins with
+		group := letters[skip:]
+		n, _ := base64.StdEncoding.Decode(data, group[:len(group)/4*4])
+		if holdsOne(data[:n]) {
+			return true
+		}
+	}
+	for skip := range min(2, len(digits)) {
+		pair := digits[skip:]
+		n, _ := hex.Decode(data, pair[:len(pair)/2*2])
+		if holdsOne(data[:n]) {
+			return true
+		}
+	}
+	return false
 }
 
 const base64Letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
