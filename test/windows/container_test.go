@@ -58,6 +58,16 @@ func (m *machine) container() {
 		m.Errorf("with a typed password: %d\n%s", code, shown)
 	}
 
+	if code, shown := m.at(m.contained("inspect", "tpd.xml"), keys{"password:", ctrlC}); code != 4 || strings.Count(shown, "[KF-RUN-INTERRUPTED]") != 1 {
+		m.Errorf("interrupted: %d\n%s", code, shown)
+	}
+	for _, says := range []string{`{"stage":"inside","told":[]}`, `{"told":[]}`, "1"} { // by somebody else
+		env := m.env
+		m.env = append(m.env, "KEYFERRY_INSIDE="+says)
+		m.refused("offline.exe selftest", 3, "[KF-AIRGAP-SANDBOX]")
+		m.env = env
+	}
+
 	// An import, and its record.
 	m.done("mkdir kstick", "")
 	m.says(0, "Next: ", "init", "--rehearsal", "--state", "K", "--hsm-module", module, "--out", "kstick")
@@ -87,6 +97,10 @@ func (m *machine) container() {
 	// A module that does not work there does not stop what works without.
 	m.dll("module", filepath.Join(m.dir, "module.dll"))
 	m.says(3, "AppContainer: not to be had: the HSM's module does not reach its token in it: ", "doctor", "--hsm-module", "module.dll", "--hsm-token", "t", "--hsm-pin-file", "pw")
+
+	if code, said := m.run("offline.exe doctor --state K --hsm-outside-sandbox"); code != 0 && !strings.Contains(said, "[KF-AIRGAP-CONNECTED]") || !strings.Contains(said, `outside of the sandbox`) {
+		m.Errorf("doctor, outside of the sandbox: %d\n%s", code, said)
+	}
 
 	// With the broker ends the program inside.
 	cmd = m.contained("inspect", "--protection-password-fd", "0", "tpd.xml", "pw") // waits for its password

@@ -27,6 +27,9 @@ type Brokered struct {
 // Broker is set before [Enter].
 var Broker Brokered
 
+// Entered reports whether the process is in the container, or tries it.
+func Entered() bool { return container.Now() != container.Outside }
+
 // Enter shuts the process in. As on Linux it does not return at the first call, if
 // it can be had: the same program runs in an AppContainer, see package container,
 // and this process ends as that does. Else this process goes on, and the record says

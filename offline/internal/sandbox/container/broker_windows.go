@@ -37,8 +37,9 @@ func init() {
 	if !is {
 		return
 	}
-	if err := errors.Join(json.Unmarshal([]byte(text), &told), os.Unsetenv(variable)); err != nil {
-		told.Stage = Inside // which will not hold
+	err := errors.Join(json.Unmarshal([]byte(text), &told), os.Unsetenv(variable))
+	if err != nil || told.Stage != Trial {
+		told.Stage = Inside // which does not hold for who has not been put there
 	}
 	if told.LocalAppData != "" {
 		os.Setenv("LOCALAPPDATA", told.LocalAppData)
@@ -421,7 +422,9 @@ func console() error {
 		if err != nil {
 			return err
 		}
-		err = windows.GetConsoleMode(handle, &mode)
+		if err = windows.GetConsoleMode(handle, &mode); err == nil {
+			err = windows.SetConsoleMode(handle, mode)
+		}
 		windows.CloseHandle(handle)
 		if err != nil {
 			return err
