@@ -20,6 +20,7 @@ import (
 
 	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/module"
+	"keyferry/pkg/durable"
 	"keyferry/pkg/fingerprint"
 	"keyferry/test/vectors"
 )
@@ -129,9 +130,111 @@ func (p *personality) anew() {
 }
 
 const (
-	playsYubiHSM = "stored-only shows-public copy=0x54 frozen=0x54 no-wrap no-unwrap search tcp"
-	playsNetHSM  = "stored-only shows-public public-handle printable-id copy=0x1B frozen=0x54 no-wrap no-unwrap officer search tcp"
+	playsYubiHSM = "stored-only shows-public copy=0x54 frozen=0x54 no-wrap no-unwrap search=2 search-crash tcp"
+	playsNetHSM  = "ignores-token shows-public public-handle printable-id copy=0x1B frozen=0x10 no-wrap no-unwrap officer=0x06 search session-login tcp"
+	// Its module since 2.1 takes any CKA_ID for the name of a key.
+	playsNetHSM21 = "ignores-token shows-public public-handle id-name copy=0x1B frozen=0x10 no-wrap no-unwrap officer=0x06 search session-login tcp"
 )
+
+// plays has a module play on, with what goes with it.
+func (p *personality) playing(plays string) {
+	p.plays, p.flags, p.officer = plays, nil, ""
+	if strings.Contains(plays, "tcp") {
+		p.flags = []string{"--unsafe-hsm-network"}
+	}
+	if strings.Contains(plays, "officer") {
+		p.officer = filepath.Join(p.dir, "so")
+		p.must(durable.Replace(p.officer, []byte("so-right\n"), 0o600))
+	}
+}
+
+// TestBehaviours goes from doctor to the seal with a token that has one behaviour of the
+// YubiHSM 2 or of the NetHSM: nothing is stored that was not asked for, and each key is
+// there once.
+func TestBehaviours(t *testing.T) {
+	for _, plays := range []string{
+		"stored-only", "ignores-token", "shows-public", "stored-only shows-public public-handle", "printable-id", "stored-only id-name", "copy=0x54", "copy=0x1B",
+		"frozen=0x54", "no-wrap", "no-unwrap", "stored-only officer", "ignores-token officer=0x06", "search", "search=2", "stored-only search-crash",
+		"session-login", "unknown-serial", "vanishing",
+	} {
+		t.Run(strings.ReplaceAll(plays, "=", " "), func(t *testing.T) { // SoftHSM takes no path with =
+			t.Parallel()
+			p := newPersonality(t, plays)
+			p.playing(plays)
+			v := vectors.OneTPD(t, "contoso-mode2")
+			p.wants(0, "", append([]string{"doctor"}, p.chosen()...)...)
+			p.holds("doctor", nil)
+			p.wants(0, "", append([]string{"doctor", "--hsm-try-store"}, p.chosen()...)...)
+			p.holds("doctor --hsm-try-store", nil)
+			p.ready(ceremony.SignerHSM)
+			p.holds("init", nil, ceremony.SignerLabel)
+			command := append(p.importOf(v), "--wrap", "software")
+			p.wants(0, "", append(command, "--dry-run", "--hsm-try-store")...)
+			p.holds("dry run", nil, ceremony.SignerLabel)
+			p.wants(0, "", command...)
+			p.holds("import", nil, ceremony.SignerLabel, v.Name)
+			p.wants(0, "", "seal", "--out", p.dir, "--hsm-pin-file", p.pin)
+			p.wants(0, "", "transcript", "verify")
+		})
+	}
+}
+
+// TestLostAnswers has each change of a token that keeps all it is given fail, be done and
+// told as failed, and be done twice: the same command then leaves one of each key.
+func TestLostAnswers(t *testing.T) {
+	for _, vendor := range []struct{ name, plays string }{{"YubiHSM 2", playsYubiHSM}, {"NetHSM", playsNetHSM}, {"NetHSM since 2.1", playsNetHSM21}} {
+		t.Run(vendor.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPersonality(t, vendor.plays)
+			p.playing(vendor.plays)
+			v := vectors.OneTPD(t, "contoso-mode2")
+			p.ready(ceremony.SignerFile)
+			begin := append([]string{"init", "--name", "vault-room", "--signer", ceremony.SignerHSM}, p.chosen()...)
+			cases, failed := 0, 0
+			for _, c := range []struct {
+				command []string
+				keys    []string
+				undo    string
+			}{
+				{append(p.importOf(v), "--wrap", "software"), []string{v.Name}, ""},
+				{begin, []string{ceremony.SignerLabel}, "state"},
+				{append([]string{"doctor", "--hsm-try-store"}, p.chosen()...), nil, ""},
+			} {
+				for i, fault := range []string{"fail=%d", "fail=%d fail-after=1 fail-with=0x06", "fail=%d fail-after=1 fail-with=0x30", "twice=%d", "kill=%d kill-after=1", "fail=%d fail-with=0x31"} {
+					first, stride := 1+i%3, 3
+					if os.Getenv("KEYFERRY_DEVICE_FAULTS") == "all" {
+						first, stride = 1, 1
+					}
+					for at := first; ; at += stride {
+						p.anew()
+						if c.undo != "" {
+							p.must(os.RemoveAll(filepath.Join(p.dir, c.undo)))
+						}
+						p.plays = vendor.plays + " " + fmt.Sprintf(fault, at)
+						out, err := p.command(c.command...).CombinedOutput()
+						p.plays = vendor.plays
+						if !bytes.Contains(out, []byte("a change goes wrong")) { // there are no more
+							break
+						}
+						cases++
+						about := fmt.Sprintf("%s, "+fault, c.command[0], at)
+						if err == nil {
+							p.holds(about+" (it was done)", nil, c.keys...)
+							continue
+						}
+						failed++
+						if again, err := p.command(c.command...).CombinedOutput(); err != nil {
+							t.Errorf("%s: %s: the second run: %v\n%s\nafter\n%s", vendor.name, about, err, again, out)
+							continue
+						}
+						p.holds(about, nil, c.keys...)
+					}
+				}
+			}
+			fmt.Fprintf(os.Stderr, "%s: %d changes gone wrong, %d of which failed the run\n", vendor.name, cases, failed)
+		})
+	}
+}
 
 // TestPersonalities has the programs go from doctor to the seal with tokens that
 // behave as vendors combine it: a key is imported, and another, that the vendor's tools made
@@ -166,7 +269,7 @@ func TestPersonalities(t *testing.T) {
 				p.flags = append(p.flags, "--unsafe-hsm-network")
 			}
 			if strings.Contains(vendor.plays, "officer") {
-				p.officer = p.write("so", []byte("so-right\n"))
+				p.playing(vendor.plays)
 			}
 			v, w := vectors.OneTPD(t, "contoso-mode2"), vectors.OneTPD(t, "contoso-legacy-kdf")
 			behind, err := module.Find("")
@@ -421,6 +524,9 @@ func TestPlainRefusals(t *testing.T) {
 		{"flags=0x80000", "KF-HSM-PIN", "wants its user PIN to be changed before it is used; none was tried"},
 		{"flags=0x40000", "KF-HSM-PIN-LOCKED", "none was tried"},
 		{"login=0xB1", "KF-HSM-CALL", "wait half a minute"},
+		{"login=0x07", "KF-HSM-PIN", "takes no PIN of this form, and tried none"},
+		{"login=0x82", "KF-HSM-PIN", "and tried none"},
+		{"mute", "KF-HSM-NO-TOKEN", "does not reach its HSM"},
 		{"list=0x30", "KF-HSM-MODULE", "its C_GetFunctionList fails with 0x30"},
 		{"no-list", "KF-HSM-MODULE", "its C_GetFunctionList gives no functions"},
 		{"no-function=60", "KF-HSM-MODULE", "its list of functions has no C_WrapKey"},

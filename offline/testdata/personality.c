@@ -26,13 +26,14 @@ enum { INITIALIZE = 0, FINALIZE, GET_FUNCTION_LIST = 3, GET_SLOT_LIST, GET_TOKEN
 enum { CLASS = 0, TOKEN, PRIVATE, LABEL, VALUE = 0x11, KEY_TYPE = 0x100, ID = 0x102, SENSITIVE = 0x103, WRAP = 0x106, UNWRAP, MODULUS = 0x120, EXPONENT = 0x122,
 	VALUE_LEN = 0x161, EXTRACTABLE = 0x162, LOCAL = 0x163, ALWAYS_SENSITIVE = 0x165 };
 enum { PUBLIC_KEY = 2, PRIVATE_KEY, SECRET_KEY, RSA = 0, ACCELERATOR = 492971157 };
-enum { TYPE_INVALID = 0x12, VALUE_INVALID = 0x13, DEVICE_ERROR = 0x30, DEVICE_REMOVED = 0x32, NOT_SUPPORTED = 0x54, TEMPLATE_INCOMPLETE = 0xD0,
+enum { READ_ONLY = 0x10, TYPE_INVALID = 0x12, VALUE_INVALID = 0x13, DEVICE_ERROR = 0x30, DEVICE_REMOVED = 0x32, NOT_SUPPORTED = 0x54, TEMPLATE_INCOMPLETE = 0xD0,
 	TEMPLATE_INCONSISTENT = 0xD1, SESSION_COUNT = 0xB1, NOT_LOGGED_IN = 0x101, BUFFER_TOO_SMALL = 0x150, ALREADY_INITIALIZED = 0x191 };
 
 enum { RSA_OAEP = 9, RSA_AES_KEY_WRAP = 0x1054, AES_KEY_GEN = 0x1080, AES_ECB, AES_KEY_WRAP_PAD = 0x210A };
 
 static list real, ours;
-static long sessions, changes;
+static ulong_t logged; // the session that logged in
+static long sessions, changes, vanished;
 static int officer, initialised;
 #define REAL(place, ...) ((ulong_t(*)())real.call[place])(__VA_ARGS__)
 
@@ -54,12 +55,25 @@ static int is_true(attribute *a) { return a != NULL && a->length == 1 && *(unsig
 static int is_false(attribute *a) { return a != NULL && a->length == 1 && !*(unsigned char *)a->value; }
 static ulong_t number(attribute *a) { return a != NULL && a->length == sizeof(ulong_t) ? *(ulong_t *)a->value : ~0UL; }
 
-// changed ends the process at the kill-th change, before it is done or after.
-static void changed(int done) {
+// changed ends the process at the kill-th change, before it is done or after, or says so of the fail-th that it
+// failed: devices that restart, storage that is full, answers that are lost.
+static ulong_t changed(int done) {
 	if (!done) changes++;
-	if (played("kill") == (ulong_t)changes && played("kill-after") == (ulong_t)done && played("kill")) raise(SIGKILL);
+	for (const char **how = (const char *[]){"kill", "fail", "twice", NULL}; !done && *how != NULL; how++)
+		if (played(*how) == (ulong_t)changes) fprintf(stderr, "a change goes wrong: %s\n", *how);
+	if (played("kill") == (ulong_t)changes && played("kill-after") == (ulong_t)done) raise(SIGKILL);
+	if (played("fail") != (ulong_t)changes || played("fail-after") != (ulong_t)done) return 0;
+	return played("fail-with") ? played("fail-with") : DEVICE_ERROR;
 }
-#define CHANGE(call) do { changed(0); ulong_t result = call; changed(1); return result; } while (0)
+// The twice-th change is made twice: libyubihsm repeats a command whose answer was lost, and nethsm-pkcs11 a request.
+#define CHANGE(call) do { \
+	ulong_t lost = changed(0), result; \
+	if (lost) return lost; \
+	if (played("twice") == (ulong_t)changes) (void)call; \
+	result = call; \
+	lost = changed(1); \
+	return lost ? lost : result; \
+} while (0)
 
 // reached does what the module must, and returns why it can't: nothing of it stays open.
 static ulong_t reached(void) {
@@ -98,6 +112,11 @@ static ulong_t reached(void) {
 
 // declined is what a template is refused with, of any call that makes an object.
 static ulong_t declined(attribute *a, ulong_t n) {
+	attribute *id = get(a, n, ID), *label = get(a, n, LABEL), *token = get(a, n, TOKEN);
+	// NetHSM knows no session objects: what is asked for, it stores.
+	if (played("ignores-token") && token != NULL) *(unsigned char *)token->value = 1;
+	// NetHSM since 2.1: a key has one name, which is its CKA_ID where it is given one, whatever its bytes.
+	if (played("id-name") && id != NULL && label != NULL) { label->value = id->value; label->length = id->length; }
 	ulong_t class = number(get(a, n, CLASS)), unreached = played("at-use") ? reached() : 0;
 	if (unreached != 0) return unreached;
 	// Full or write-protected partitions (Luna's CKR_DEVICE_MEMORY): what a session takes is not stored.
@@ -109,7 +128,6 @@ static ulong_t declined(attribute *a, ulong_t n) {
 	// Both vendors' devices show the public half by themselves and take none.
 	if (played("shows-public") && class == PUBLIC_KEY && get(a, n, MODULUS) != NULL) return VALUE_INVALID;
 	// NetHSM 2.0: CKA_ID must be a name of printable characters (nethsm-pkcs11, keys::create).
-	attribute *id = get(a, n, ID);
 	for (ulong_t i = 0; played("printable-id") && id != NULL && i < id->length; i++)
 		if (((unsigned char *)id->value)[i] < 0x20 || ((unsigned char *)id->value)[i] > 0x7E) return VALUE_INVALID;
 	// AWS CloudHSM client SDK 5: CKA_PRIVATE is true of every key ("PKCS #11 supported attributes").
@@ -159,11 +177,13 @@ static ulong_t get_token_info(ulong_t slot, unsigned char *info) {
 		memcpy(info + 96, &initialised_token, sizeof initialised_token);
 		return 0;
 	}
+	if (played("mute")) return 0x06; // NetHSM that can't be reached, or whose certificate is not trusted
 	ulong_t rv = REAL(GET_TOKEN_INFO, slot, info), flags, one = 1;
 	memcpy(&flags, info + 96, sizeof flags);
 	if (played("module-only")) flags &= ~(ulong_t)4; // nShield's accelerator slot: no CKF_LOGIN_REQUIRED
 	flags |= played("flags"); // Luna's new partition: CKF_USER_PIN_TO_BE_CHANGED
 	memcpy(info + 96, &flags, sizeof flags);
+	if (played("unknown-serial")) memcpy(info + 80, "unknown         ", 16); // NetHSM while it is locked, or without the administrator
 	if (played("sessions")) memcpy(info + 96 + 3 * sizeof flags, &one, sizeof one); // ulMaxRwSessionCount
 	if (played("bytes-serial")) memcpy(info + 80, "\xFF\xFE\x01", 3); // cards that show their number as it is
 	if (played("bytes-label")) memcpy(info, "caf\xE9", 4); // Latin-1: smart cards of national schemes
@@ -188,6 +208,7 @@ static ulong_t login(ulong_t session, ulong_t user, char *pin, ulong_t n) {
 	if (played("module-only")) return 0x103; // nShield's accelerator slot: "C_Login always fails"
 	if (played("login")) return played("login"); // Luna: CKR_PIN_EXPIRED; a token without a PIN: 0x102
 	ulong_t rv = REAL(LOGIN, session, user, pin, n);
+	logged = session;
 	return rv == 0 && played("logged-in") ? 0x100 : rv; // where sessions of a process share the login
 }
 
@@ -269,19 +290,41 @@ static ulong_t get_attribute_value(ulong_t session, ulong_t object, attribute *a
 	return rv;
 }
 
+// renamed gives both halves of a key another name.
+static ulong_t renamed(ulong_t session, ulong_t object, attribute *id) {
+	ulong_t public = half(session, object, PUBLIC_KEY);
+	attribute name[] = {{LABEL, id->value, id->length}, *id};
+	if (public) REAL(SET_ATTRIBUTE_VALUE, session, public, name, 2UL);
+	return REAL(SET_ATTRIBUTE_VALUE, session, object, name, 2UL);
+}
+
 static ulong_t set_attribute_value(ulong_t session, ulong_t object, attribute *a, ulong_t n) {
 	// YubiHSM 2 changes CKA_ID and CKA_LABEL alone (yubihsm-pkcs11, C_SetAttributeValue); NetHSM 2.0 nothing.
 	if (played("frozen") && get(a, n, EXTRACTABLE) != NULL) return played("frozen");
+	if (played("id-name") && (n != 1 || get(a, n, ID) == NULL)) return READ_ONLY; // NetHSM: CKA_ID alone can be set
+	if (played("id-name")) CHANGE(renamed(session, object, get(a, n, ID)));
 	CHANGE(REAL(SET_ATTRIBUTE_VALUE, session, object, a, n));
 }
 
-// Searches by a modulus find nothing, or every key (yubihsm-pkcs11, nethsm-pkcs11).
+// Searches by a modulus find every key (nethsm-pkcs11), or nothing (yubihsm-pkcs11), whose searches by a name
+// follow a null pointer where an object vanishes meanwhile.
 static ulong_t find_objects_init(ulong_t session, attribute *a, ulong_t n) {
-	if (played("search") && get(a, n, MODULUS) != NULL) return REAL(FIND_OBJECTS_INIT, session, a, 0UL);
+	vanished = 0;
+	if (played("search-crash") && (get(a, n, LABEL) != NULL || get(a, n, ID) != NULL)) raise(SIGSEGV);
+	if (get(a, n, MODULUS) != NULL && played("search") == 1) return REAL(FIND_OBJECTS_INIT, session, a, 0UL);
+	if (get(a, n, MODULUS) != NULL && played("search") == 2) a[0] = (attribute){LABEL, "nothing has this label", 22};
 	return REAL(FIND_OBJECTS_INIT, session, a, n);
 }
 
+// What another program removes meanwhile is listed and can't be described.
+static ulong_t find_objects(ulong_t session, ulong_t *found, ulong_t max, ulong_t *n) {
+	ulong_t rv = REAL(FIND_OBJECTS, session, found, max, n);
+	if (rv == 0 && played("vanishing") && !vanished && *n < max) { found[(*n)++] = 0x7FFF; vanished = 1; }
+	return rv;
+}
+
 static ulong_t sign_init(ulong_t session, void *how, ulong_t key) {
+	if (played("session-login") && session != logged) return NOT_LOGGED_IN; // nethsm-pkcs11: a login is one session's
 	if (played("call")) return played("call"); // Luna: CKR_PIN_EXPIRED at each call after the login
 	return REAL(SIGN_INIT, session, how, key);
 }
@@ -293,6 +336,8 @@ static ulong_t generate_key(ulong_t session, void *how, attribute *a, ulong_t n,
 
 static ulong_t generate_key_pair(ulong_t session, void *how, attribute *a, ulong_t n, attribute *b, ulong_t m, ulong_t *public, ulong_t *private) {
 	ulong_t rv = declined(b, m);
+	if (rv == 0) rv = declined(a, n);
+	if (rv == NOT_LOGGED_IN && played("officer") > 1) rv = played("officer"); // NetHSM says FUNCTION_FAILED
 	if (rv == 0 && played("private-public") && !is_true(get(a, n, PRIVATE))) rv = TEMPLATE_INCONSISTENT;
 	if (rv != 0) return rv;
 	CHANGE(REAL(GENERATE_KEY_PAIR, session, how, a, n, b, m, public, private));
@@ -392,7 +437,7 @@ ulong_t C_GetFunctionList(list **out) {
 	void *mine[][2] = {{(void *)INITIALIZE, initialize}, {(void *)FINALIZE, finalize}, {(void *)GET_FUNCTION_LIST, C_GetFunctionList},
 		{(void *)GET_SLOT_LIST, get_slot_list}, {(void *)GET_TOKEN_INFO, get_token_info}, {(void *)OPEN_SESSION, open_session}, {(void *)CLOSE_SESSION, close_session},
 		{(void *)LOGIN, login}, {(void *)CREATE_OBJECT, create_object}, {(void *)COPY_OBJECT, copy_object}, {(void *)DESTROY_OBJECT, destroy_object},
-		{(void *)GET_ATTRIBUTE_VALUE, get_attribute_value}, {(void *)SET_ATTRIBUTE_VALUE, set_attribute_value}, {(void *)FIND_OBJECTS_INIT, find_objects_init},
+		{(void *)GET_ATTRIBUTE_VALUE, get_attribute_value}, {(void *)SET_ATTRIBUTE_VALUE, set_attribute_value}, {(void *)FIND_OBJECTS_INIT, find_objects_init}, {(void *)FIND_OBJECTS, find_objects},
 		{(void *)SIGN_INIT, sign_init}, {(void *)GENERATE_KEY, generate_key}, {(void *)GENERATE_KEY_PAIR, generate_key_pair},
 		{(void *)WRAP_KEY, wrap_key}, {(void *)UNWRAP_KEY, unwrap_key}};
 	for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) ours.call[(size_t)mine[i][0]] = mine[i][1];

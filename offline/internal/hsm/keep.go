@@ -217,9 +217,9 @@ func (kept *Kept) privateHalf(h pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error
 		return 0, err
 	}
 	for _, o := range found {
-		if o.Label == kept.Label {
+		if o.Label == kept.Label || o.Label == string(KeyID(kept.public)) {
 			kept.note(o.Handle, pkcs11.CKO_PRIVATE_KEY)
-			return o.Handle, nil
+			return o.Handle, kept.removeTwins()
 		}
 	}
 	return 0, control.HSMAttributes.Refuse("the token took key %s in, but has no private key of that label now", control.Quote(kept.Label))
@@ -235,47 +235,52 @@ func (kept *Kept) removeTwins() error {
 		return module.Failed("say what it made", err)
 	}
 	return t.Destroy(slices.DeleteFunc(left, func(o Object) bool {
-		return o.Class != pkcs11.CKO_PRIVATE_KEY || o.Label != kept.Label && !cutOf(o.Label, kept.Label)
+		return o.Class != pkcs11.CKO_PRIVATE_KEY || !mayBe(o.Label, kept.Label, kept.public)
 	}))
 }
 
 // publicHalf makes the public key, or finds it by its modulus where the token
-// shows one by itself, and declines another.
+// shows one by itself.
 func (kept *Kept) publicHalf(names []template) (pkcs11.ObjectHandle, error) {
 	t := kept.token
-	if keeps, err := t.Keeps(); err != nil || !keeps {
-		if err != nil {
-			return 0, err
-		}
-		var templates []template
-		for _, named := range names {
-			use := append(named, attr(pkcs11.CKA_VERIFY, true), attr(pkcs11.CKA_ENCRYPT, true), attr(pkcs11.CKA_WRAP, false))
-			// AWS CloudHSM wants CKA_PRIVATE true even here.
-			for _, private := range []template{{attr(pkcs11.CKA_PRIVATE, false)}, nil, {attr(pkcs11.CKA_PRIVATE, true)}} {
-				templates = append(templates, publicTemplate(kept.public, slices.Concat(use, private)...))
+	shown := func() (pkcs11.ObjectHandle, error) {
+		found, err := t.find(pkcs11.CKO_PUBLIC_KEY)
+		for _, o := range found {
+			if public, err := t.PublicKey(o.Handle); err == nil && sameKey(public, kept.public) && mayBe(o.Label, kept.Label, kept.public) {
+				t.objects = append(t.objects, o) // it goes with the private one
+				return o.Handle, nil
 			}
 		}
-		h, err := firstOf(func(asked template) (pkcs11.ObjectHandle, error) { return t.ck.CreateObject(t.session, asked) }, templates...)
-		if err == nil {
-			kept.note(h, pkcs11.CKO_PUBLIC_KEY)
-			return h, nil
-		}
-		if !Declines(err) {
-			kept.unsure = true
-			return 0, module.Failed("store the public key", err)
-		}
-	}
-	found, err := t.find(pkcs11.CKO_PUBLIC_KEY)
-	if err != nil {
 		return 0, err
 	}
-	for _, o := range found {
-		if public, err := t.PublicKey(o.Handle); err == nil && sameKey(public, kept.public) && (o.Label == kept.Label || cutOf(o.Label, kept.Label)) {
-			t.objects = append(t.objects, o) // it goes with the private one
-			return o.Handle, nil
+	if keeps, err := t.Keeps(); err != nil {
+		return 0, err
+	} else if keeps {
+		if h, err := shown(); err != nil || h != 0 {
+			return h, err
 		}
 	}
-	return 0, control.HSMAttributes.Refuse("the token neither takes nor shows the public half of key %s", control.Quote(kept.Label))
+	var templates []template
+	for _, named := range names {
+		use := append(named, attr(pkcs11.CKA_VERIFY, true), attr(pkcs11.CKA_ENCRYPT, true), attr(pkcs11.CKA_WRAP, false))
+		// AWS CloudHSM wants CKA_PRIVATE true even here.
+		for _, private := range []template{{attr(pkcs11.CKA_PRIVATE, false)}, nil, {attr(pkcs11.CKA_PRIVATE, true)}} {
+			templates = append(templates, publicTemplate(kept.public, slices.Concat(use, private)...))
+		}
+	}
+	h, err := firstOf(func(asked template) (pkcs11.ObjectHandle, error) { return t.ck.CreateObject(t.session, asked) }, templates...)
+	if err == nil {
+		kept.note(h, pkcs11.CKO_PUBLIC_KEY)
+		return h, nil
+	}
+	if !Declines(err) {
+		kept.unsure = true
+		return 0, module.Failed("store the public key", err)
+	}
+	if h, err = shown(); err == nil && h == 0 {
+		err = control.HSMAttributes.Refuse("the token neither takes nor shows the public half of key %s", control.Quote(kept.Label))
+	}
+	return h, err
 }
 
 // copyTo makes a token object of a session key; copied says that what is proven
@@ -321,6 +326,8 @@ func (kept *Kept) readBack(h pkcs11.ObjectHandle, names []template) ([]byte, err
 	better := names[1:] // where the label is not ours, CKA_ID may stand in its way
 	if label == kept.Label {
 		better = names[:2]
+	} else { // a NetHSM names a key by CKA_ID, which is all that can be set of it
+		better = append(slices.Clone(better), template{nil, attr(pkcs11.CKA_ID, kept.Label)})
 	}
 	if label != kept.Label || !bytes.Equal(id, names[0][2].Value) && !bytes.Equal(id, kept.ID) && string(id) != kept.Label {
 		for _, named := range better {

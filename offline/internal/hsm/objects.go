@@ -61,7 +61,7 @@ func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found p
 			half = &found.public
 		}
 		switch {
-		case resume && o.Class != pkcs11.CKO_SECRET_KEY && (sameLabel || cutOf(o.Label, label) || o.Label == string(id)):
+		case resume && o.Class != pkcs11.CKO_SECRET_KEY && mayBe(o.Label, label, public):
 			stored, err := t.PublicKey(o.Handle)
 			if gone(err) {
 				continue
@@ -90,11 +90,11 @@ func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found p
 	return found, debris, nil
 }
 
-// cutOf reports whether a token may have written of a label no more than this: a
-// copy gets its name after it is made, and a YubiHSM keeps 40 bytes of a name with
-// the key and the rest apart.
-func cutOf(written, label string) bool {
-	return written == "" || len(written) >= 32 && written != label && strings.HasPrefix(label, written)
+// mayBe reports whether a label is that of a key, or all that a token may have written of
+// it: a copy gets its name after it is made, a YubiHSM keeps 40 bytes of a name with
+// the key and the rest apart, a NetHSM takes CKA_ID for the name.
+func mayBe(written, label string, public *rsa.PublicKey) bool {
+	return written == label || written == "" || written == string(KeyID(public)) || len(written) >= 32 && strings.HasPrefix(label, written)
 }
 
 // sameKey compares what is there: some tokens don't tell the exponent of a

@@ -5,6 +5,7 @@ package hsm
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -125,8 +126,10 @@ func equal(a, b *rsa.PrivateKey) bool {
 // certain: nobody labels another key so.
 const throwAwayPrefix = "keyferry-throw-away-"
 
-// ThrowAwaySigner labels a signing key that is made for a trial.
+// ThrowAwaySigner labels a signing key that is made for a trial, whose CKA_ID is ThrowAwaySignerID.
 const ThrowAwaySigner = throwAwayPrefix + "signer"
+
+var ThrowAwaySignerID = sha256.Sum256([]byte(ThrowAwaySigner))
 
 // ThrowAway labels a throw-away key.
 func ThrowAway(public *rsa.PublicKey) string {
@@ -141,19 +144,17 @@ func (t *Token) Sweep() (swept int, err error) {
 	}
 	var left []Object
 	for _, o := range t.objects { // the private ones first: the other half may go with them
-		if !strings.HasPrefix(o.Label, throwAwayPrefix) || o.Class == pkcs11.CKO_SECRET_KEY {
-			continue
-		}
-		if o.Label == ThrowAwaySigner {
-			left = append(left, o)
+		signer := o.Label == ThrowAwaySigner || o.Label == string(ThrowAwaySignerID[:])
+		if o.Class == pkcs11.CKO_SECRET_KEY || !signer && !strings.HasPrefix(o.Label, throwAwayPrefix) && len(o.Label) != sha256.Size {
 			continue
 		}
 		public, err := t.PublicKey(o.Handle)
-		if err == nil && (public.E == 0 || o.Label == ThrowAway(public)) {
-			public.E = 65537 // of any throw-away key, where the token does not tell it
-			if o.Label == ThrowAway(public) {
-				left = append(left, o)
-			}
+		if err == nil && public.E == 0 { // not told; each of these has this one
+			public.E = 65537
+		}
+		// A token that names keys by CKA_ID alone has the KeyID of one that is half named.
+		if signer || err == nil && (o.Label == ThrowAway(public) || o.Label == string(KeyID(public))) {
+			left = append(left, o)
 		}
 	}
 	if len(left) == 0 {

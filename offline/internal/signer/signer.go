@@ -65,7 +65,13 @@ func generate(t *hsm.Token, label string, id []byte, stored bool) error {
 		for _, more := range [][]*pkcs11.Attribute{nil, hidden} { // AWS CloudHSM hides public halves too
 			err = t.GeneratePair(pkcs11.CKM_EC_KEY_PAIR_GEN, slices.Concat(name, ec, more), slices.Concat(name, private))
 			if err == nil {
-				return alone(t, label)
+				if made, err := alone(t, label); made || err != nil {
+					return err
+				}
+				if err := Remove(t, label, id); err != nil { // the token has taken CKA_ID for its name
+					return err
+				}
+				break
 			}
 			// A NetHSM says that it failed, of a name that it does not take and of an answer that was lost.
 			if !hsm.Declines(err) && !errors.Is(err, pkcs11.Error(pkcs11.CKR_FUNCTION_FAILED)) {
@@ -91,26 +97,28 @@ func halfMade(t *hsm.Token, err error) error {
 	return failed
 }
 
-// alone leaves one private key of a label that was free: the first that is listed.
-func alone(t *hsm.Token, label string) error {
+// alone leaves one private key of a label that was free, the first that is listed, and
+// reports whether there is any.
+func alone(t *hsm.Token, label string) (made bool, err error) {
 	t.Relist()
 	private, _, err := labelled(t, label)
 	if err != nil || len(private) < 2 {
-		return err
+		return len(private) > 0, err
 	}
 	err = t.Destroy(private[1:])
 	t.Relist() // their public halves are gone, or in the way
-	return err
+	return true, err
 }
 
-// labelled returns the private and public keys of a label.
-func labelled(t *hsm.Token, label string) (private, public []hsm.Object, err error) {
+// labelled returns the private and public keys of the labels.
+func labelled(t *hsm.Token, labels ...string) (private, public []hsm.Object, err error) {
 	all, err := t.Objects()
 	for _, o := range all {
 		switch {
-		case o.Label == label && o.Class == pkcs11.CKO_PRIVATE_KEY:
+		case !slices.Contains(labels, o.Label):
+		case o.Class == pkcs11.CKO_PRIVATE_KEY:
 			private = append(private, o)
-		case o.Label == label && o.Class == pkcs11.CKO_PUBLIC_KEY:
+		case o.Class == pkcs11.CKO_PUBLIC_KEY:
 			public = append(public, o)
 		}
 	}
@@ -122,10 +130,14 @@ func labelled(t *hsm.Token, label string) (private, public []hsm.Object, err err
 // another state directory's. The caller had found the label free before and written that
 // down. Nothing there is no error.
 func Remove(t *hsm.Token, label string, id []byte) error {
+	labels := []string{label}
+	if len(id) > 0 { // the token may have taken it for the name
+		labels = append(labels, string(id))
+	}
 	var left []hsm.Object
 	for range 3 { // a public half may be listed again without its private one
 		t.Relist()
-		private, public, err := labelled(t, label)
+		private, public, err := labelled(t, labels...)
 		if err != nil {
 			return err
 		}
@@ -247,8 +259,7 @@ func Try(t *hsm.Token, stored bool) error {
 	if err := errors.Join(t.Interrupted(), CheckFree(t, label)); err != nil {
 		return err
 	}
-	id := make([]byte, 32) // as init draws it
-	rand.Read(id)          // never fails
+	id := hsm.ThrowAwaySignerID[:] // as long as that of init
 	err := generate(t, label, id, stored)
 	if err == nil {
 		_, err = Find(t, label)
