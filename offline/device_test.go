@@ -607,7 +607,14 @@ func TestDeviceMessages(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			d := startDevice(t, kind, "NETHSM_THROTTLE=0")
+			page, err := os.ReadFile("../docs/hsm.md")
+			d.must(err)
+			_, own, _ := strings.Cut(string(page), map[string]string{"nethsm": "\n## Nitrokey NetHSM\n", "yubihsm": "\n## YubiHSM 2\n"}[kind])
+			own, _, _ = strings.Cut(own, "\n## ")
 			for _, m := range messages {
+				if !slices.ContainsFunc(m.says, func(says string) bool { return strings.Contains(own, says) }) {
+					t.Errorf("%s: none of %q stands on the page of this device", m.name, m.says)
+				}
 				pin, env := d.pin, d.env
 				if m.pin != "" {
 					pin = d.write("pin "+m.name, []byte(m.pin+"\n"))
