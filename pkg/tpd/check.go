@@ -201,7 +201,12 @@ func (d *Domain) check(terms Terms, keyless bool) Identity {
 			certificate, refusal = nil, control.TPDTemplate.Refuse("template %d can't be read: %w", i+1, err)
 		} else if slc != nil {
 			if err := certificate.Verify(r.Public); err != nil {
-				refusal = control.TPDTemplateSignature.Refuse("template %d (%s) does not hold: %w", i+1, id, err)
+				name := id
+				if _, named, ok := strings.Cut(certificate.Descriptor.Name, ":NAME "); ok { // in its first language
+					named, _, _ = strings.Cut(named, ":DESCRIPTION ")
+					name = control.Quote(named)
+				}
+				refusal = control.TPDTemplateSignature.Refuse("template %d (%s) does not hold: %w", i+1, name, err)
 			}
 		}
 		r.TemplateCertificates = append(r.TemplateCertificates, certificate)
