@@ -66,15 +66,19 @@ func (m *machine) at(cmd *exec.Cmd, person ...keys) (code int, shown string) {
 }
 
 // careless runs a command line of Windows in a console that an earlier program has
-// spoilt, and returns how it asked and how it ended. event is break or close, else type.
+// spoilt, and returns how it asked and how it ended. event is type, break, close, mintty
+// or ise.
 func (m *machine) careless(event, dir, line string, person ...keys) (told, shown string) {
 	m.Helper()
-	helper := m.unix(`C:\console.exe`)
-	if _, err := os.Stat(helper); err != nil {
-		m.local(compiler, "-municode", "-o", helper, filepath.Join("testdata", "console.c"))
+	program := `C:\console.exe`
+	if event == "ise" { // which is known by its name
+		event, program = "type", `C:\powershell_ise.exe`
+	}
+	if _, err := os.Stat(m.unix(program)); err != nil {
+		m.local(compiler, "-municode", "-o", m.unix(program), filepath.Join("testdata", "console.c"))
 	}
 	m.must(os.RemoveAll(m.unix(`C:\told`)))
-	cmd := exec.Command(wine, `C:\console.exe`, event, `C:\told`, line)
+	cmd := exec.Command(wine, program, event, `C:\told`, line)
 	cmd.Dir = dir
 	code, shown := m.at(cmd, person...)
 	text, err := os.ReadFile(m.unix(`C:\told`))
@@ -86,7 +90,8 @@ func (m *machine) careless(event, dir, line string, person ...keys) (told, shown
 
 // TestConsole: a secret is typed whatever an earlier program has made of the console,
 // with letters outside of its code page; Ctrl-C, Ctrl-Break and the closing of the window
-// end the program cleanly, and the console is as it was.
+// end the program cleanly, and the console is as it was. A window that only looks like a
+// console is refused, since nobody would ever answer.
 func TestConsole(t *testing.T) {
 	m := newMachine(t)
 	m.copy("../../testdata/vectors/tpd/contoso-legacy-kdf.xml", "tpd.xml")
@@ -101,6 +106,12 @@ func TestConsole(t *testing.T) {
 		told, shown := m.careless(test.event, m.dir, line, keys{"password:", test.typed})
 		if told != test.told || !strings.Contains(shown, test.says) || strings.Contains(shown, "Pä") {
 			t.Errorf("%s %q: %s%s", test.event, test.typed, told, shown)
+		}
+	}
+	for event, window := range map[string]string{"mintty": "this window (mintty)", "ise": "PowerShell ISE"} {
+		told, shown := m.careless(event, m.dir, line)
+		if !strings.Contains(told, "it ended with 3,") || !strings.Contains(shown, window+" is no console") || !strings.Contains(shown, "winpty") {
+			t.Errorf("%s: %s%s", event, told, shown)
 		}
 	}
 }
