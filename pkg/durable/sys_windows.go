@@ -49,11 +49,11 @@ func (d *dir) join(name string) string { return filepath.Join(d.path, name) }
 // wide is a path as Windows takes it. One that is longer than older systems take
 // (260 characters) gets the prefix that lifts the limit.
 func wide(path string) (*uint16, error) {
-	if len(path) >= windows.MAX_PATH-12 && !strings.HasPrefix(path, `\\?\`) { // 12: for a short name in a directory
-		full, err := filepath.Abs(path)
-		if err != nil {
-			return nil, err
-		}
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(full) >= windows.MAX_PATH-12 && !strings.HasPrefix(full, `\\?\`) { // 12: for a short name in a directory
 		if share, is := strings.CutPrefix(full, `\\`); is {
 			full = `UNC\` + share
 		}
@@ -65,7 +65,9 @@ func wide(path string) (*uint16, error) {
 // patience is how long a virus scanner or an indexer may hold a new file.
 const patience = 5 * time.Second
 
-// patiently calls f again for a while where another program holds the file.
+// patiently calls f again for a while where another program holds the file: it is then
+// neither renamed nor removed nor, by the one that holds it, to be written, and a name that
+// was removed is free only afterwards.
 func patiently(f func() error) error {
 	for begun, pause := time.Now(), 10*time.Millisecond; ; pause *= 2 {
 		err := f()
@@ -97,7 +99,11 @@ func (d *dir) open(name string, flags int, perm fs.FileMode) (*os.File, error) {
 		attributes |= windows.FILE_FLAG_DELETE_ON_CLOSE
 	}
 	const share = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE
-	handle, err := windows.CreateFile(in, windows.GENERIC_READ|windows.GENERIC_WRITE, share, access, how, attributes, 0)
+	var handle windows.Handle
+	err = patiently(func() (err error) {
+		handle, err = windows.CreateFile(in, windows.GENERIC_READ|windows.GENERIC_WRITE, share, access, how, attributes, 0)
+		return err
+	})
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -234,7 +240,11 @@ func syncFile(path string) error {
 	if err != nil || info.IsDir() {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0) // FlushFileBuffers wants the right to write
+	var f *os.File
+	err = patiently(func() (err error) {
+		f, err = os.OpenFile(path, os.O_RDWR, 0) // FlushFileBuffers wants the right to write
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -288,7 +298,11 @@ func (u *unbuffered) Close() error { return u.file.Close() }
 // KF-STATE-BUSY.
 func Lock(dir string) (unlock func() error, err error) {
 	path := filepath.Join(dir, ".lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	var f *os.File
+	err = patiently(func() (err error) {
+		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -32,16 +32,10 @@ func (m *machine) says(code int, says string, args ...string) string {
 
 // container is offline in a container, and where none can be had.
 func (m *machine) container() {
-	env := append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CC="+compiler)
-	for _, tags := range []string{"", "plaincontainer"} { // the package's own tests
-		tests := filepath.Join(m.bin, "container"+tags+".test.exe")
-		m.with(append(env, "CGO_ENABLED=0"), "go", "test", "-c", "-tags", tags, "-o", tests, "keyferry/offline/internal/sandbox/container")
-		cmd := exec.Command(wine, tests, "-test.run", "TestChange|TestTrialTells")
-		cmd.Dir = m.dir
-		if code, said := m.finish(cmd); code != 0 {
-			m.Errorf("%s: exit code %d\n%s", tests, code, said)
-		}
+	for _, tags := range []string{"", "plaincontainer"} {
+		m.tests("offline/internal/sandbox/container", tags, "TestChange|TestTrialTells")
 	}
+	env := append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CC="+compiler)
 	m.with(append(env, "CGO_ENABLED=1"), "go", "build", "-trimpath", "-tags", "netgo,osusergo,plaincontainer", "-o", filepath.Join(m.bin, "contained.exe"), "keyferry/offline")
 	m.softHSM()
 

@@ -174,10 +174,24 @@ func (m *machine) refused(line string, code int, says string) {
 
 func TestWindows(t *testing.T) {
 	m := newMachine(t)
+	t.Run("files", func(t *testing.T) { m.T = t; m.tests("pkg/durable", "", ".") })
 	t.Run("offline", func(t *testing.T) { m.T = t; m.offline() })
 	t.Run("online", func(t *testing.T) { m.T = t; m.online() })
 	t.Run("container", func(t *testing.T) { m.T = t; m.container() })
 	t.Run("ceremony", func(t *testing.T) { m.T = t; m.ceremony() })
+}
+
+// tests runs a package's own tests, as they are built for Windows.
+func (m *machine) tests(pkg, tags, run string) {
+	m.Helper()
+	program := filepath.Join(m.bin, filepath.Base(pkg)+tags+".test.exe")
+	env := append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0")
+	m.with(env, "go", "test", "-c", "-tags", tags, "-o", program, "keyferry/"+pkg)
+	cmd := exec.Command(wine, program, "-test.run", run)
+	cmd.Dir = m.dir
+	if code, said := m.finish(cmd); code != 0 {
+		m.Errorf("the tests of %s: exit code %d\n%s", pkg, code, said)
+	}
 }
 
 // offline reads exports, and loads a module; this one fails, by its own code.
