@@ -94,7 +94,8 @@ func Of(data []byte) (kind Kind, change string) {
 		kind, _ = Of(data[3:])
 		return kind, "it begins with a byte order mark"
 	case bytes.HasPrefix(data, []byte("manifest.json\x00")):
-		if bytes.Contains(data, []byte("\r\n")) { // in the manifest
+		text, _, _ := bytes.Cut(data, []byte("payload.tar.zst.age\x00")) // behind it any bytes may stand
+		if bytes.Contains(text, []byte("\r\n")) {
 			change = "it has the line ends of Windows"
 		}
 		if receiptField.Match(data) {
