@@ -159,11 +159,17 @@ want() {
 }
 
 # need_go finds Go where its installer puts it, too, and checks its version. A Go
-# of 1.21 or later fetches the one that go.mod names by itself.
+# of 1.21 or later fetches the one that go.mod names by itself. That one is then run,
+# and not by way of the older: Go 1.24 crashes at a GOEXPERIMENT that it does not know.
 need_go() {
     command -v go >/dev/null || PATH=$PATH:/usr/local/go/bin
-    local version
-    version=$(cd "$root" && go env GOVERSION 2>/dev/null) || version="no Go"
+    local said version='no Go'
+    if command -v go >/dev/null; then
+        version=$(cd / && GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || version='another Go'
+        said=$(cd "$root" && go env GOVERSION 2>&1) && version=$said && PATH=$(cd "$root" && go env GOROOT)/bin:$PATH
+        [[ $said == go1.* || $said != *download* ]] ||
+            stop 3 "Go 1.26 or later is needed, and $version is here, which could not fetch it: ${said##*$'\n'}"
+    fi
     [[ $version =~ ^go1\.([0-9]+) && ${BASH_REMATCH[1]} -ge 26 ]] ||
         stop 3 "Go 1.26 or later is needed, and $version is here: install it from https://go.dev/dl/, then run this again"
 }
