@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -220,6 +221,19 @@ func TestLock(t *testing.T) {
 	wantTree(t, dir, files{})
 	if _, err := Lock(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no directory: got %v", err)
+	}
+}
+
+// A network file system without locks is told as such.
+func TestNoLocks(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("strace is not installed")
+	}
+	for _, answer := range []string{"ENOLCK", "EOPNOTSUPP"} {
+		out, err := child("lock", t.TempDir(), "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=flock", "-e", "inject=flock:error="+answer).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "has no locks") || !strings.Contains(string(out), control.MachineFailed.ID) {
+			t.Errorf("%s: got %v, %s", answer, err, out)
+		}
 	}
 }
 
