@@ -4,12 +4,14 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/pflag"
 
@@ -37,7 +39,7 @@ func ReadInput(path string) ([]byte, error) {
 func ReadAtMost(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, control.InputFile.Refuse("%w", plainPath(err))
+		return nil, unreadable(err)
 	}
 	defer f.Close()
 	var data bytes.Buffer
@@ -45,9 +47,18 @@ func ReadAtMost(path string, most int64) ([]byte, error) {
 		data.Grow(int(min(info.Size(), most)) + bytes.MinRead)
 	}
 	if _, err := data.ReadFrom(io.LimitReader(f, most+1)); err != nil {
-		return nil, control.InputFile.Refuse("%w", plainPath(err))
+		return nil, unreadable(err)
 	}
 	return data.Bytes(), nil
+}
+
+// unreadable tells a path that names no file, which is a wrong command line, from a file
+// that the system does not hand out.
+func unreadable(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) {
+		return control.InputFile.Refuse("%w", plainPath(err))
+	}
+	return control.MachineFailed.Refuse("%w", plainPath(err))
 }
 
 // freeText are the text flags that are neither a path nor of a syntax of their own.
