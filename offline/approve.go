@@ -67,7 +67,7 @@ Example: offline approve --signature alice.sig --signature bob.sig
 
 func reportApprovals(io *cli.IO, s *state.State, done *ceremony.ApproveResult) error {
 	w, b, who := done.World, done.Sealed, done.Approved
-	lines := append(describeManifest(done.Request), "The manifest's fingerprint:", b.Manifest.Spoken())
+	lines := append(describeManifest(done.Request), "The manifest's fingerprint:", b.Manifest.Grouped(), "in words: "+io.Line("offline", "fingerprint", "bundle"))
 	for _, a := range who {
 		lines = append(lines, "Approved by "+a.String())
 	}

@@ -141,8 +141,7 @@ func (o *doctorOptions) lookAround(ctx context.Context, io *cli.IO) error {
 	case o.state != nil:
 		return result(io, o.state, doc, text.String())
 	case io.Began():
-		stand.Next("", "offline", "next")
-		return io.ResultNext(doc, text.String(), stand)
+		return io.ResultNext(doc, text.String(), side.StandHere(io))
 	default:
 		stand.Next("", "offline", append([]string{"init"}, o.token.words()...)...)
 		return io.ResultNext(doc, text.String(), stand)

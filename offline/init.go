@@ -110,7 +110,11 @@ func (o *initOptions) report(io *cli.IO, file []byte) error {
 	}
 	print := fingerprint.Of(file)
 	path := filepath.Join(o.Dir, trust.CardName(o.Name))
+	var j ceremony.Journal
 	if o.Out != "" {
+		if j.Stick, err = filepath.Abs(o.Out); err != nil {
+			return err
+		}
 		path = filepath.Join(o.Out, trust.CardName(o.Name))
 	}
 	doc := map[string]any{
@@ -122,5 +126,5 @@ The offline card is %s
 Its fingerprint, to be read aloud at "online trust":
 %s
 %s
-%s`, state.KindName(o.Rehearsal), o.Dir, path, print, print.Spoken(), cli.ClockLine()), ceremony.Stand(nil, &ceremony.Journal{}, nil, path, ""))
+%s`, state.KindName(o.Rehearsal), o.Dir, path, print, print.Spoken(), cli.ClockLine()), ceremony.Stand(nil, &j, nil, path, ""))
 }

@@ -5,17 +5,20 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"keyferry/offline/internal/ceremony"
 	"keyferry/offline/internal/survey"
 	"keyferry/pkg/cli"
 	"keyferry/pkg/control"
 	"keyferry/pkg/fingerprint"
 	"keyferry/pkg/inspect"
+	"keyferry/pkg/state"
 	"keyferry/pkg/tpd"
 )
 
@@ -127,34 +130,52 @@ func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) er
 	return io.ResultNext(doc, text.String(), afterInspect(io, files, found))
 }
 
-// afterInspect is how the keys are carried, each once; what only the ceremony's state
-// knows is for "offline next" to say.
-func afterInspect(io *cli.IO, files []inspect.File, s survey.Survey) *cli.Standing {
+// fewFiles can be named on one line.
+const fewFiles = 4
+
+// afterInspect is how the keys are carried, each once. Where the KEK package is, the state
+// directory may know, if there is one; this command needs none.
+func afterInspect(io *cli.IO, files []inspect.File, found survey.Survey) *cli.Standing {
 	stand := &cli.Standing{}
 	if !io.Began() {
 		stand.Next("", "offline", "next")
+	}
+	kek, note := "BYOK-KEK-pkg-REGION-1", "once the KEK package is here, and with identifiers of your choice"
+	if s, err := state.Open(io.State, state.Offline, ceremony.Self); err == nil {
+		j, err := ceremony.ReadJournal(s.Ledger)
+		w, _, none := ceremony.PinnedWorld(s)
+		if errors.Join(err, none, s.Close()) == nil {
+			kek, note, io.Rehearsal = j.KEKPackage(w), "with identifiers of your choice", s.Rehearsal
+		}
 	}
 	for _, way := range []struct {
 		command, verdict string
 		more             []string
 	}{{"import", inspect.VerdictHSM, nil}, {"wrap", inspect.VerdictInHSM, nil}, {"import", inspect.VerdictMicrosoftManaged, []string{"--microsoft-managed"}}} {
-		words := []string{way.command}
+		var tpds []string
 		for i, f := range files {
-			again := slices.ContainsFunc(s.Groups, func(g survey.Group) bool {
+			again := slices.ContainsFunc(found.Groups, func(g survey.Group) bool {
 				return slices.ContainsFunc(g.SameKey, func(d survey.Duplicate) bool { return slices.Contains(d.Files, i) && d.Use != i })
 			})
-			switch {
-			case f.Report == nil || f.Report.Verdict != way.verdict || again:
-			case len(files) == 1:
-				words = append(words, "--tpd-file-path", f.File, "--key-identifier", "ID")
-			case len(words) == 1: // a drawer of paths fits no line
-				words = append(words, "--tpd-file-path", "TPD", "--key-identifier", "ID")
+			if f.Report != nil && f.Report.Verdict == way.verdict && !again {
+				tpds = append(tpds, f.File)
 			}
 		}
-		if len(words) > 1 {
-			words = append(append(words, way.more...), "--exchange-key-package", "BYOK-KEK-pkg-REGION-1")
-			stand.Next("once the KEK package is here; the first two flags for each key, with an identifier of your choice", "offline", words...)
+		if len(tpds) == 0 {
+			continue
 		}
+		words, why := []string{way.command}, note
+		if len(tpds) > fewFiles {
+			tpds, why = []string{"TPD"}, note+"; the first two flags for each key"
+		}
+		for i, file := range tpds {
+			id := "ID"
+			if len(tpds) > 1 {
+				id = fmt.Sprintf("ID-%d", i+1)
+			}
+			words = append(words, "--tpd-file-path", file, "--key-identifier", id)
+		}
+		stand.Next(why, "offline", append(append(words, way.more...), "--exchange-key-package", kek)...)
 	}
 	return stand
 }

@@ -191,7 +191,7 @@ func TestInspectConflict(t *testing.T) {
 		t.Errorf("conflicts %v", c)
 	}
 
-	if code, stdout, stderr := inspectAll(t, one, again, third); code != 0 || strings.Contains(stdout+stderr, "onflict") {
+	if code, stdout, stderr := inspectAll(t, one, again, third); code != 0 || strings.Contains(strings.ReplaceAll(stdout+stderr, filepath.Dir(one), ""), "onflict") {
 		t.Errorf("exit code %d, %s%s", code, stdout, stderr)
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // runSheets are for the people of the day, as far as this side knows it.
-var runSheets = cli.RunSheets{Program: "offline", InState: withState, Day: func(s *state.State) (*sheet.Day, error) {
+var runSheets = cli.RunSheets{Side: side, Day: func(s *state.State) (*sheet.Day, error) {
 	j, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return nil, err

@@ -39,8 +39,9 @@ Example: offline selftest
 				if err != nil {
 					return err
 				}
-				return io.Result(map[string]any{"result": "SUCCESS", "tests": names, "sandbox": p.Held, "memory": p.Memory, "erases_memory": secret.Erases},
-					fmt.Sprintf("%s\nmemory: %s\nright: %s\nResult: SUCCESS", ceremony.SandboxText(p.Held), p.Memory, strings.Join(names, ", ")))
+				doc := map[string]any{"result": "SUCCESS", "tests": names, "sandbox": p.Held, "memory": p.Memory, "erases_memory": secret.Erases}
+				next := io.NextLines(doc, side.StandHere(io))
+				return io.Result(doc, fmt.Sprintf("%s\nmemory: %s\nright: %s\n%s\nResult: SUCCESS", ceremony.SandboxText(p.Held), p.Memory, strings.Join(names, ", "), next))
 			}
 		},
 	}

@@ -15,6 +15,8 @@ import (
 // This file opens the state directory, and reads from it who this side is and
 // whom it has pinned.
 
+var side = cli.Side{Program: "offline", Is: state.Offline, Self: ceremony.Self, InState: withState, Stand: func(s *state.State) (*cli.Standing, error) { return standing(s, "") }}
+
 // withState runs f in the open state directory.
 func withState(io *cli.IO, f func(s *state.State) error) error {
 	err := io.InState(state.Offline, ceremony.Self, f)
@@ -28,7 +30,7 @@ func withState(io *cli.IO, f func(s *state.State) error) error {
 
 // fingerprints shows again what is to be read aloud: the card until something was
 // sealed, then the manifest that approvers and the other side see.
-var fingerprints = cli.Fingerprints{Program: "offline", Names: "card|world|kek|bundle", InState: withState, Faces: func(s *state.State) ([]cli.Face, error) {
+var fingerprints = cli.Fingerprints{Side: side, Names: "card|world|kek|bundle", Faces: func(s *state.State) ([]cli.Face, error) {
 	h, err := ceremony.ReadJournal(s.Ledger)
 	if err != nil {
 		return nil, err

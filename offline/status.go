@@ -88,7 +88,7 @@ func describeState(io *cli.IO, s *state.State) (string, map[string]any, error) {
 	} else {
 		line("world", fmt.Sprintf("of %s, number %d, region %s, vault %s", w.Name, w.Number, w.Region, w.Vault))
 		line("", pin.String())
-		line("approval", strings.ReplaceAll(w.ApprovalRule(), "\n ", ""))
+		line("approval", w.ApprovalRule())
 		doc["world"], doc["threshold"] = worldDoc(w, pin), w.Threshold
 	}
 	for _, k := range h.Keys {
@@ -138,4 +138,4 @@ func stageText(k *ceremony.Key) string {
 }
 
 // transcript shows the ledger.
-var transcript = cli.Transcript{Program: "offline", InState: withState, Sheet: makeSheet}
+var transcript = cli.Transcript{Side: side, Sheet: makeSheet}

@@ -199,8 +199,8 @@ func (d *doctor) lookAtTenant(ctx context.Context, s *state.State, c ceremony.Cl
 		d.warn("Windows machine", "try there: Connect-AipService, then Get-AipServiceKeys, in Windows PowerShell 5.1 on .NET Framework 4.8 with the AIPService module 3.0.0.1 or later",
 			"a person takes the kit to one, which cannot be seen from here")
 	}
-	if d.way != ceremony.ByPractice {
-		d.warn("right of Azure RMS on the keys", strings.Join(c.Vault.GrantCommands(tenant.ServicePrincipal, "NAME"), "; "),
+	if d.way == ceremony.ByPowerShell || d.way == ceremony.ByKit && !s.Rehearsal { // a rehearsal's kit asks no service
+		d.warn("right of Azure RMS on the keys", "each of these is for another vault, as it says behind the #:\n"+strings.Join(c.Vault.GrantCommands(tenant.ServicePrincipal, "NAME"), "\n"),
 			"that it may get, decrypt and sign cannot be seen from here")
 	}
 }
@@ -244,21 +244,21 @@ func (d *doctor) report(s *state.State) error {
 		c.print(&text)
 	}
 	fmt.Fprintf(&text, "%d ok, %d warn, %d fail", count[isOK], count[isWarn], count[isFail])
-	result := isOK
+	worst := isOK
 	switch {
 	case count[isFail] > 0:
-		result = isFail
+		worst = isFail
 	case count[isWarn] > 0:
-		result = isWarn
+		worst = isWarn
 	}
-	doc := map[string]any{"kind": s.Kind(), "result": result, "checks": d.checks, "vault": d.vault, "tenant": d.tenant}
-	if err := d.io.Result(doc, text.String()); err != nil {
-		return err
-	}
+	doc := map[string]any{"kind": s.Kind(), "result": worst, "checks": d.checks, "vault": d.vault, "tenant": d.tenant}
 	if count[isFail] > 0 {
+		if err := d.io.Result(doc, text.String()); err != nil {
+			return err
+		}
 		return control.CloudNotReady.Refuse("%d of %d checks fail", count[isFail], len(d.checks))
 	}
-	return nil
+	return result(d.io, s, nil, doc, text.String())
 }
 
 // print writes the finding in lines of 80 columns, where its words allow it.

@@ -59,10 +59,11 @@ Example: online inspect no_key_tpd_contoso-slc.xml
 			for _, f := range files {
 				f.Describe(&text, io.Verbose)
 			}
-			if err := io.Result(map[string]any{"files": files}, text.String()); err != nil {
-				return err
+			doc := map[string]any{"files": files}
+			if len(problems) > 0 {
+				return errors.Join(io.Result(doc, text.String()), errors.Join(problems...))
 			}
-			return errors.Join(problems...)
+			return io.ResultNext(doc, text.String(), side.StandHere(io))
 		}
 	},
 }

@@ -278,9 +278,10 @@ It %s; the vault %s.
 The KEK's fingerprint, %s:
 %s
 %s
+in words: %s
 KEK package: %s
 Security world package: %s
 Its fingerprint, to be read aloud at "offline trust":
 %s
-%s`, kek.KID, kek.Public.N.BitLen(), expires, attested, cli.KEKWhere, face, face.Spoken(), out, world, pin, pin.Spoken()))
+%s`, kek.KID, kek.Public.N.BitLen(), expires, attested, cli.KEKWhere, face, face.Grouped(), io.Line("online", "fingerprint", "kek"), out, world, pin, pin.Spoken()))
 }

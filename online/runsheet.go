@@ -15,7 +15,7 @@ import (
 )
 
 // runSheets are for the people of the day, as far as this side knows it.
-var runSheets = cli.RunSheets{Program: "online", InState: withState, Day: func(s *state.State) (*sheet.Day, error) {
+var runSheets = cli.RunSheets{Side: side, Day: func(s *state.State) (*sheet.Day, error) {
 	w, world, err := ceremony.OwnWorld(s)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,14 @@ import (
 	"keyferry/pkg/trust"
 )
 
+var side = cli.Side{Program: "online", Is: state.Online, Self: ceremony.Self, InState: withState, Stand: func(s *state.State) (*cli.Standing, error) {
+	j, err := ceremony.ReadJournal(s.Ledger)
+	if err != nil {
+		return nil, err
+	}
+	return ceremony.Stand(s, j, nil)
+}}
+
 // withState runs f in the open state directory.
 func withState(io *cli.IO, f func(s *state.State) error) error {
 	return io.InState(state.Online, ceremony.Self, f)
@@ -37,7 +45,7 @@ func withBundle(io *cli.IO, path string, outOfOrder bool, f func(s *state.State,
 }
 
 // fingerprints shows again what is to be read aloud: this side's security world.
-var fingerprints = cli.Fingerprints{Program: "online", Names: "world|card|kek|kit|bundle", InState: withState, Faces: func(s *state.State) ([]cli.Face, error) {
+var fingerprints = cli.Fingerprints{Side: side, Names: "world|card|kek|kit|bundle", Faces: func(s *state.State) ([]cli.Face, error) {
 	w, file, err := ceremony.OwnWorld(s)
 	if err != nil {
 		return nil, err

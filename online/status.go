@@ -42,32 +42,14 @@ Example: online status --json
 				if err != nil {
 					return err
 				}
-				for _, a := range j.Bundles {
-					lines = append(lines, "", fmt.Sprintf("Bundle %d", a.Sequence))
-					lines = append(lines, cli.Block("keys", strings.Join(a.Keys, ", "))...)
-					for _, who := range a.Approved {
-						lines = append(lines, cli.Block("approved", "by "+sheet.Approver(who))...)
-					}
-					lines = append(lines, cli.Block("receipt", receiptNumber(j.LastReceipt(a.Manifest)))...)
-				}
-				keys := j.All()
-				for _, k := range keys {
-					lines = append(lines, "", "Key "+k.ID)
-					lines = append(lines, cli.Block("vault", cmp.Or(k.KeyURL, "-"))...)
-					lines = append(lines, cli.Block("tenant", cmp.Or(tenantOf(j, k), "-"))...)
-					if k.Refused != "" {
-						lines = append(lines, cli.Block("refused", k.Refused)...)
-					}
-				}
-				doc["records"], doc["head"] = len(s.Ledger.Entries()), s.Ledger.Head()
-				doc["bundles"], doc["keys"] = append([]ceremony.Accepted{}, j.Bundles...), keys
 				return result(io, s, nil, doc, strings.Join(lines, "\n")+"\n")
 			})
 		}
 	},
 }
 
-// standing shows who this side is, whom it trusts, and how much it has done.
+// standing says where this side stands: who it is, whom it trusts, and in a block each, in
+// 80 columns, the bundles and keys that it knows.
 func standing(io *cli.IO, s *state.State, j *ceremony.Journal) (lines []string, doc map[string]any, err error) {
 	w, world, err := ceremony.OwnWorld(s)
 	if err != nil {
@@ -84,7 +66,7 @@ func standing(io *cli.IO, s *state.State, j *ceremony.Journal) (lines []string, 
 	add("", "in words: "+io.Line("online", "fingerprint", "ledger"))
 	add("world", fmt.Sprintf("number %d, region %s, vault %s", w.Number, w.Region, w.Vault))
 	add("", fingerprint.Of(world).String())
-	add("approval", strings.ReplaceAll(w.ApprovalRule(), "\n ", ""))
+	add("approval", w.ApprovalRule())
 	doc = map[string]any{"name": s.Name, "kind": s.Kind(), "card": nil, "world": fingerprint.Of(world), "threshold": w.Threshold, "approvers": w.Approvers}
 	if card == nil {
 		add("card", "no offline card is pinned")
@@ -97,6 +79,25 @@ func standing(io *cli.IO, s *state.State, j *ceremony.Journal) (lines []string, 
 		add(fmt.Sprintf("KEK %d", k.Number), k.KID)
 	}
 	doc["keks"] = append([]ceremony.KEKPackaged{}, j.KEKs...)
+	for _, a := range j.Bundles {
+		lines = append(lines, "", fmt.Sprintf("Bundle %d", a.Sequence))
+		lines = append(lines, cli.Block("keys", strings.Join(a.Keys, ", "))...)
+		for _, who := range a.Approved {
+			lines = append(lines, cli.Block("approved", "by "+sheet.Approver(who))...)
+		}
+		lines = append(lines, cli.Block("receipt", receiptNumber(j.LastReceipt(a.Manifest)))...)
+	}
+	keys := j.All()
+	for _, k := range keys {
+		lines = append(lines, "", "Key "+k.ID)
+		lines = append(lines, cli.Block("vault", cmp.Or(k.KeyURL, "-"))...)
+		lines = append(lines, cli.Block("tenant", cmp.Or(tenantOf(j, k), "-"))...)
+		if k.Refused != "" {
+			lines = append(lines, cli.Block("refused", k.Refused)...)
+		}
+	}
+	doc["records"], doc["head"] = len(s.Ledger.Entries()), s.Ledger.Head()
+	doc["bundles"], doc["keys"] = append([]ceremony.Accepted{}, j.Bundles...), keys
 	return lines, doc, nil
 }
 

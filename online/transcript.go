@@ -19,7 +19,7 @@ import (
 )
 
 // transcript shows the ledger.
-var transcript = cli.Transcript{Program: "online", InState: withState, Sheet: makeSheet}
+var transcript = cli.Transcript{Side: side, Sheet: makeSheet}
 
 // makeSheet makes a page about the two sides, and one of each key that the ledger
 // knows.

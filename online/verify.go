@@ -42,12 +42,12 @@ Example: online verify /media/stick/keyferry-vault-room-1.kfb
 			if err != nil {
 				return err
 			}
-			return withBundle(io, path, *outOfOrder, func(s *state.State, _ *ceremony.Journal, r *ceremony.Received) error {
+			return withBundle(io, path, *outOfOrder, func(s *state.State, j *ceremony.Journal, r *ceremony.Received) error {
 				compared, err := compareKEKs(ctx, io, s, signIn, r)
 				if err != nil {
 					return err
 				}
-				return showBundle(io, s, r, compared)
+				return showBundle(io, s, j, r, compared)
 			})
 		}
 	},
@@ -90,7 +90,7 @@ func keksOf(r *ceremony.Received) (keks []bundle.Key) {
 	return keks
 }
 
-func showBundle(io *cli.IO, s *state.State, r *ceremony.Received, compared bool) error {
+func showBundle(io *cli.IO, s *state.State, j *ceremony.Journal, r *ceremony.Received, compared bool) error {
 	w, m := r.World, r.Manifest
 	var text strings.Builder
 	fmt.Fprintf(&text, "Bundle %s, number %d of %s, sealed %s\n", m.ID, m.Sequence, m.Sender.Name, cli.Clock(m.Created))
@@ -103,7 +103,11 @@ func showBundle(io *cli.IO, s *state.State, r *ceremony.Received, compared bool)
 		fmt.Fprintf(&text, "%s: key of SLC %s, wrapped in %s by %s\n  for %s\n", k.ID, k.SLC, k.WrappedBy, k.Mechanism, k.KID)
 	}
 	for _, k := range keksOf(r) {
-		fmt.Fprintf(&text, "The KEK's fingerprint, for %s:\n%s\n", k.KID, k.KEK.Spoken())
+		face := k.KEK.Spoken()
+		if n := len(j.KEKs); n > 0 && j.KEKs[n-1].KEK == *k.KEK { // only one fingerprint in words is on the screen
+			face = k.KEK.Grouped() + "\nin words: " + io.Line("online", "fingerprint", "kek")
+		}
+		fmt.Fprintf(&text, "The KEK's fingerprint, for %s:\n%s\n", k.KID, face)
 	}
 	switch {
 	case compared:

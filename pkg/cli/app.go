@@ -89,7 +89,8 @@ func (a *App) run(ctx context.Context, io *IO, args []string) error {
 		args = next
 	case len(args) == 0:
 		fmt.Fprint(io.stderr, a.help())
-		return control.CommandLine.Refuse("no command was given")
+		return control.CommandLine.Refuse("no command was given").
+			WithHint("`%[1]s next` says how a ceremony begins, and `%[1]s help COMMAND` what a command takes", a.Name)
 	case args[0] == "help" && len(args) > 1:
 		return a.explain(io, args[1:])
 	case args[0] == "help" || args[0] == "--help" || args[0] == "-h":

@@ -114,7 +114,7 @@ func (o *IO) askForWords(c Compared) error {
 		}
 		told := fingerprint.Split(answer)
 		if len(told) != len(asked) {
-			o.Note("that are not %d words; all 32 are taken too, and the hex digits of the whole", len(asked))
+			o.Note("%d words are wanted; all 32 are taken too, and the hex digits of the whole", len(asked))
 			continue
 		}
 		problem := ""
@@ -175,9 +175,9 @@ const KEKWhere = "which a second person reads from the vault on a second machine
 // Fingerprints is the command that shows again what is to be read aloud. faces lists
 // what there is; the first is what is due now.
 type Fingerprints struct {
-	Program, Names string
-	InState        func(io *IO, f func(s *state.State) error) error
-	Faces          func(s *state.State) ([]Face, error)
+	Side
+	Names string
+	Faces func(s *state.State) ([]Face, error)
 }
 
 // Show is the command.
@@ -208,8 +208,12 @@ Example: %[1]s fingerprint
 					faces = append(faces, Face{Name: "ledger", What: fmt.Sprintf("ledger of %d records", len(s.Ledger.Entries())), Where: "to be compared with that of the last sheet", Print: s.Ledger.Head()})
 					for _, face := range faces {
 						if len(args) == 0 || face.Name == args[0] {
-							return io.Result(map[string]any{"name": face.Name, "what": face.What, "fingerprint": face.Print, "words": face.Print.Words()},
-								fmt.Sprintf("The fingerprint of the %s, %s:\n%s", face.What, face.Where, face.Print.Spoken()))
+							stand, err := f.Stand(s)
+							if err != nil {
+								return err
+							}
+							return io.resultAside(map[string]any{"name": face.Name, "what": face.What, "fingerprint": face.Print, "words": face.Print.Words()},
+								fmt.Sprintf("The fingerprint of the %s, %s:\n%s", face.What, face.Where, face.Print.Spoken()), stand)
 						}
 					}
 					return control.TrustNone.Refuse("there is no %s yet that has a fingerprint", args[0]).WithHint("see `%s status`", f.Program)

@@ -51,16 +51,19 @@ type IO struct {
 
 // Print writes text for people to standard output. As on standard error, nothing
 // gets through that a terminal obeys; a form feed stays, since it ends a page.
-func (o *IO) Print(text string) {
+func (o *IO) Print(text string) { o.write(forPeople(o.stdout, text)) }
+
+// forPeople is text as people are to see it there.
+func forPeople(to io.Writer, text string) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
 		pages := strings.Split(line, "\f")
 		for j := range pages {
-			pages[j] = control.Plain(pages[j])
+			pages[j] = fit(to, "", control.Plain(pages[j]))
 		}
 		lines[i] = strings.Join(pages, "\f")
 	}
-	o.write(strings.Join(lines, "\n"))
+	return strings.Join(lines, "\n")
 }
 
 // write takes it for no failure when the reader has read enough and closed its end.
@@ -137,7 +140,7 @@ func (o *IO) Detail(format string, args ...any) {
 // system's errors hold the names of files as they are.
 func (o *IO) say(head, format string, args []any) {
 	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
-		fmt.Fprintf(o.stderr, "%s: %s%s\n", o.program, head, control.Plain(line))
+		fmt.Fprintln(o.stderr, fit(o.stderr, o.program+": "+head, control.Plain(line)))
 	}
 }
 

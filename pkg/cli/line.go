@@ -53,7 +53,7 @@ func (o *IO) where(system, program, line string) (flags string) {
 	if program == o.program && o.stateGiven && !strings.Contains(line, "--state") {
 		flags += " --state " + quoteFor(system, o.State)
 	}
-	if o.Rehearsal && !strings.Contains(line, "--rehearsal") {
+	if (program == "offline" || program == "online") && o.Rehearsal && !strings.Contains(line, "--rehearsal") {
 		flags += " --rehearsal"
 	}
 	return flags

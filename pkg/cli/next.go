@@ -3,16 +3,48 @@
 package cli
 
 import (
+	"cmp"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
+
+	"keyferry/pkg/state"
 )
+
+// Side is what the commands that both programs have need to know of this one.
+type Side struct {
+	Program string
+	Is      state.Side
+	Self    func(*state.State) (state.Self, error)
+	InState func(io *IO, f func(s *state.State) error) error // runs f in its state directory
+	Stand   func(s *state.State) (*Standing, error)          // where it stands by its ledger
+}
+
+// StandHere is where this side stands, for a command that needs no state directory. Where
+// there is none, or it can't be opened now, "next" says more.
+func (d Side) StandHere(io *IO) *Standing {
+	if io.Began() {
+		if s, err := state.Open(io.State, d.Is, d.Self); err == nil {
+			stand, err := d.Stand(s)
+			rehearsal := s.Rehearsal
+			if cmp.Or(err, s.Close()) == nil {
+				io.Rehearsal = rehearsal
+				return stand
+			}
+		}
+	}
+	var stand Standing
+	stand.Next("", d.Program, "next")
+	return &stand
+}
 
 // Step is something to be done next.
 type Step struct {
-	Program string   // online or offline: this side, or the other one
+	Program string   // online or offline: this side, or the other one; or one that another person runs
 	Words   []string // its command line; none: Note says all
 	Note    string   // a person has to know, or to do first; may be empty
+	By      string   // who does it, if not the operator of a side
 }
 
 // Standing is where a side is in the ceremony.
@@ -24,13 +56,24 @@ type Standing struct {
 
 // Next adds a step.
 func (s *Standing) Next(note, program string, words ...string) {
-	s.Steps = append(s.Steps, Step{program, words, note})
+	s.Steps = append(s.Steps, Step{Program: program, Words: words, Note: note})
 }
 
 // ResultNext prints what a command that ended well has done, as Result does, and
 // what comes next.
 func (o *IO) ResultNext(doc map[string]any, text string, s *Standing) error {
 	return o.Result(doc, strings.TrimSuffix(text, "\n")+"\n"+o.NextLines(doc, s))
+}
+
+// resultAside is ResultNext for a result that stands alone, to be kept or read aloud: what
+// comes next goes to standard error.
+func (o *IO) resultAside(doc map[string]any, text string, s *Standing) error {
+	next := o.NextLines(doc, s)
+	if err := o.Result(doc, text); err != nil {
+		return err
+	}
+	fmt.Fprintln(o.stderr, forPeople(o.stderr, next))
+	return nil
 }
 
 // NextLines says what comes next, in doc and in lines for people.
@@ -42,7 +85,10 @@ func (o *IO) NextLines(doc map[string]any, s *Standing) string {
 	steps := []map[string]any{}
 	for _, step := range s.Steps {
 		command, head := "", "Next: "
-		if step.Program != o.program {
+		switch {
+		case step.By != "":
+			head = "Next, by " + step.By + ": "
+		case step.Program != o.program:
 			head = "Next, on the " + map[string]string{"online": "connected", "offline": "disconnected"}[step.Program] + " side: "
 		}
 		if step.Note != "" {
@@ -52,20 +98,20 @@ func (o *IO) NextLines(doc map[string]any, s *Standing) string {
 			command = o.Line(step.Program, step.Words...)
 			lines = append(lines, head+command)
 		}
-		steps = append(steps, map[string]any{"program": step.Program, "command": command, "note": step.Note})
+		steps = append(steps, map[string]any{"program": step.Program, "command": command, "note": step.Note, "by": step.By})
 	}
 	doc["carry"], doc["next"] = append([]string{}, s.Carry...), steps
 	return strings.Join(lines, "\n")
 }
 
-// InEarnest puts first the command of this dry run without --dry-run, unless a secret may
-// stand on it.
+// InEarnest puts the command of this dry run without --dry-run in the place of what comes
+// next on this side, unless a secret may stand on it.
 func (o *IO) InEarnest(s *Standing) {
 	if o.secretTyped {
 		return
 	}
 	words := slices.DeleteFunc(slices.Clone(o.typed), func(word string) bool { return strings.HasPrefix(word, "--dry-run") })
-	s.Steps = append([]Step{{Program: o.program, Words: words, Note: "the same without --dry-run"}}, s.Steps...)
+	s.Steps = []Step{{Program: o.program, Words: words, Note: "the same without --dry-run"}}
 }
 
 // Began reports whether there is a state directory.

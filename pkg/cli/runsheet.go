@@ -21,9 +21,8 @@ import (
 
 // RunSheets is the command that writes the sheets by which a ceremony is held.
 type RunSheets struct {
-	Program string
-	InState func(io *IO, f func(s *state.State) error) error
-	Day     func(s *state.State) (*sheet.Day, error) // what this side knows of the ceremony
+	Side
+	Day func(s *state.State) (*sheet.Day, error) // what this side knows of the ceremony
 }
 
 // Write is the command.
@@ -138,6 +137,10 @@ func (o *runSheetOptions) write(io *IO, s *state.State) error {
 	if err := durable.CreateAll(missing, 0o644); err != nil {
 		return err
 	}
-	return io.Result(map[string]any{"sheets": paths, "written": len(missing)},
-		"Run sheets, each as .txt too:\n  "+strings.Join(paths, "\n  "))
+	stand, err := o.Stand(s)
+	if err != nil {
+		return err
+	}
+	return io.ResultNext(map[string]any{"sheets": paths, "written": len(missing)},
+		"Run sheets, each as .txt too:\n  "+strings.Join(paths, "\n  "), stand)
 }

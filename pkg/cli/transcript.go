@@ -19,9 +19,8 @@ import (
 
 // Transcript is what the commands that show a side's ledger need to know of it.
 type Transcript struct {
-	Program string
-	InState func(io *IO, f func(s *state.State) error) error // runs f in the side's state directory
-	Sheet   func(s *state.State) (sheet.Sheet, error)
+	Side
+	Sheet func(s *state.State) (sheet.Sheet, error)
 }
 
 // Show is the command that prints the ledger.
@@ -55,7 +54,7 @@ Example: %[1]s transcript --sheet html --out sheet.html
 					if *form != "" {
 						return t.printSheet(io, s, *form, *out)
 					}
-					return showTranscript(io, s, *out)
+					return t.show(io, s, *out)
 				})
 			}
 		},
@@ -71,15 +70,20 @@ func (t Transcript) printSheet(io *IO, s *state.State, form, out string) error {
 	if form == "html" {
 		text = paper.HTML()
 	}
-	return io.resultIn(out, map[string]any{"sheet": text}, text)
+	return t.resultIn(io, s, out, map[string]any{"sheet": text}, text)
 }
 
-// resultIn is [IO.Result], whose text goes into a file where one is named. A shell
-// that redirects the output may write it in another encoding, as Windows PowerShell
-// does; programs there know UTF-8 by its mark at the beginning.
-func (o *IO) resultIn(path string, doc map[string]any, text string) error {
+// resultIn prints a document that is kept, or writes it to a file where one is named. A
+// shell that redirects the output may write it in another encoding, as Windows PowerShell
+// does; programs there know UTF-8 by its mark at the beginning. What comes next is no
+// part of the document.
+func (t Transcript) resultIn(io *IO, s *state.State, path string, doc map[string]any, text string) error {
+	stand, err := t.Stand(s)
+	if err != nil {
+		return err
+	}
 	if path == "" {
-		return o.Result(doc, text)
+		return io.resultAside(doc, text, stand)
 	}
 	mark := ""
 	if runtime.GOOS == "windows" {
@@ -89,17 +93,17 @@ func (o *IO) resultIn(path string, doc map[string]any, text string) error {
 		return err
 	}
 	doc["out"] = path
-	return o.Result(doc, "Written: "+path)
+	return io.ResultNext(doc, "Written: "+path, stand)
 }
 
-func showTranscript(io *IO, s *state.State, out string) error {
+func (t Transcript) show(io *IO, s *state.State, out string) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s (%s), %s side\n\n", s.Name, s.Kind(), s.Side)
 	for _, e := range s.Ledger.Entries() {
 		text.WriteString(sheet.Describe(e) + "\n")
 	}
 	text.WriteString(describeHead(s))
-	return io.resultIn(out, map[string]any{
+	return t.resultIn(io, s, out, map[string]any{
 		"entries": s.Ledger.Entries(), "head": s.Ledger.Head(), "signed_head": s.Signed, "signed_by": s.HeadBy,
 	}, text.String())
 }
@@ -143,14 +147,14 @@ Example: %[1]s transcript verify --head SHA256:9f86d081884c7d65…
 					}
 					wanted = &print
 				}
-				return t.InState(io, func(s *state.State) error { return verifyTranscript(io, s, wanted) }) // which checks chain and head
+				return t.InState(io, func(s *state.State) error { return t.verify(io, s, wanted) }) // which checks chain and head
 			}
 		},
 	}
 }
 
-// verifyTranscript looks for the head that is wanted, if one is.
-func verifyTranscript(io *IO, s *state.State, wanted *fingerprint.Fingerprint) error {
+// verify looks for the head that is wanted, if one is.
+func (t Transcript) verify(io *IO, s *state.State, wanted *fingerprint.Fingerprint) error {
 	doc := map[string]any{"result": "SUCCESS", "records": len(s.Ledger.Entries()), "head": s.Ledger.Head(), "signed_head": s.Signed}
 	text := fmt.Sprintf("%d records follow each other\n%s", len(s.Ledger.Entries()), describeHead(s))
 	if wanted != nil {
@@ -161,5 +165,9 @@ func verifyTranscript(io *IO, s *state.State, wanted *fingerprint.Fingerprint) e
 		doc["found_at"] = at
 		text += fmt.Sprintf("the head that was given is that of record %d\n", at)
 	}
-	return io.Result(doc, text+"Result: SUCCESS")
+	stand, err := t.Stand(s)
+	if err != nil {
+		return err
+	}
+	return io.Result(doc, text+io.NextLines(doc, stand)+"\nResult: SUCCESS")
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"html"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -229,13 +230,21 @@ func indented(words string, column int) string {
 // Wrap sets words in lines of at most width columns; a longer word is broken.
 func Wrap(words string, width int) string { return fold(words, width, false) }
 
-// Fold is Wrap where a longer word stays whole: it may be a URL or a path, to be copied.
+// Fold is Wrap where a longer word stays whole: it may be a URL, a path, or a
+// command in backquotes, to be copied.
 func Fold(words string, width int) string { return fold(words, width, true) }
+
+// units are words, and commands in backquotes.
+var units = regexp.MustCompile("[^\\s`]*`[^`\n]+`[^\\s`]*|\\S+")
 
 func fold(words string, width int, whole bool) string {
 	var b strings.Builder
 	column := 0
-	for _, word := range strings.Fields(words) {
+	all := strings.Fields(words)
+	if whole {
+		all = units.FindAllString(words, -1)
+	}
+	for _, word := range all {
 		rest := []rune(word)
 		switch {
 		case column == 0:

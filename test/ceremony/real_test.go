@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"keyferry/test/aipservice"
 	"keyferry/test/entra"
@@ -37,8 +38,9 @@ type real struct {
 
 var signIn = []string{"--credential", "client-secret", "--azure-tenant", entra.Tenant, "--azure-client", entra.Client, "--azure-secret-file", "secret"}
 
-// beginReal plays it up to the bundle, for that way into the tenant.
-func beginReal(t *testing.T, way string) *real {
+// beginReal plays it up to the bundle, for that way into the tenant, with more flags at
+// the disconnected side's init.
+func beginReal(t *testing.T, way string, init ...string) *real {
 	t.Helper()
 	if _, err := os.Stat(scripttest.Module); err != nil {
 		t.Skipf("SoftHSM is not installed (Debian: softhsm2): %v", err)
@@ -62,7 +64,7 @@ func beginReal(t *testing.T, way string) *real {
 	r.env = append(r.env, "SOFTHSM2_CONF="+r.path("softhsm2.conf"), "SystemRoot=", "PATH="+filepath.Dir(r.module.Path())+":"+os.Getenv("PATH"))
 
 	r.do("softhsm2-util", "--init-token", "--free", "--label", "hsm", "--pin", "123456", "--so-pin", "123456")
-	r.do("offline", "init", "--state", "S", "--hsm-module", scripttest.Module, "--hsm-token", "hsm", "--hsm-pin-file", "pin", "--out", "stick")
+	r.do("offline", append([]string{"init", "--state", "S", "--hsm-module", scripttest.Module, "--hsm-token", "hsm", "--hsm-pin-file", "pin", "--out", "stick"}, init...)...)
 	r.do("online", "init", "--state", "T", "--vault-url", "https://contoso.vault.azure.net", "--region", "EU", "--tenant", way)
 	r.do("online", append([]string{"kek", "create", "--state", "T", "--size", "2048", "--out", "stick"}, signIn...)...)
 	r.do("online", "trust", "--state", "T", "stick/offline-card-offline.json", "--fingerprint", r.sum("stick/offline-card-offline.json"))
@@ -207,6 +209,61 @@ func TestRealByKit(t *testing.T) {
 	}
 	r.do("online", append(take, "--result-digest", digest)...)
 	r.end()
+}
+
+// TestRealClocks: a bundle that was sealed before the KEK's package was made, or later than
+// now, and a receipt that was sealed before its bundle, or later than now, are refused
+// with the clock first; the override is recorded.
+func TestRealClocks(t *testing.T) {
+	t.Parallel()
+	r := beginReal(t, "kit", "--signer", "file")
+	const year = 365 * 24 * time.Hour
+	redated := func(file, state string, by time.Duration) {
+		t.Helper()
+		data, err := scripttest.Redate(r.read("stick", file), r.path(state), time.Now().Add(by))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.write("redated.kfb", data)
+	}
+	refuses := func(says, program string, args ...string) {
+		t.Helper()
+		said, code := r.try(program, args...)
+		if code != 3 || !strings.Contains(said, says) || !strings.Contains(said, "[KF-RUN-CLOCK]") || !strings.Contains(said, "hint: set this machine's clock first") {
+			t.Errorf("%s %s: exit code %d, want 3 and %q\n%s", program, args[0], code, says, said)
+		}
+	}
+	recorded := func(program, state string, want int) {
+		t.Helper()
+		if said := r.do(program, "transcript", "--state", state); strings.Count(said, "  clock\n") != want {
+			t.Errorf("%s: not %d records of a clock in\n%s", program, want, said)
+		}
+	}
+	upload := func(bundle string, more ...string) []string {
+		return append(append([]string{"upload", "--state", "T", "--yes", "--dry-run", bundle, "--protection-password-file", "pw"}, signIn...), more...)
+	}
+	redated("keyferry-offline-1.kfb", "S", -year)
+	refuses("which is before the KEK package was made, ", "online", upload("redated.kfb")...)
+	refuses("which is before the KEK package was made, ", "online", "verify", "--state", "T", "redated.kfb")
+	redated("keyferry-offline-1.kfb", "S", year)
+	refuses("this machine's clock says ", "online", upload("redated.kfb")...)
+	recorded("online", "T", 0)
+	r.do("online", upload("redated.kfb", "--clock-is-right")...)
+	recorded("online", "T", 1)
+
+	if said, code := r.try("online", r.upload()...); code != 4 {
+		t.Fatalf("exit code %d\n%s", code, said)
+	}
+	r.do("online", "receipt", "--state", "T", "stick/keyferry-offline-1.kfb", "--out", "stick")
+	redated("keyferry-online-1.kfb", "T", year)
+	refuses("which is before the receipt was sealed, ", "offline", "receipt", "--state", "S", "redated.kfb")
+	redated("keyferry-online-1.kfb", "T", -year)
+	refuses("which is before its bundle was sealed, ", "offline", "receipt", "--state", "S", "redated.kfb")
+	recorded("offline", "S", 0)
+	if said := r.do("offline", "receipt", "--state", "S", "redated.kfb", "--clock-is-right"); !strings.Contains(said, "accepted by --clock-is-right [KF-RUN-CLOCK]") {
+		t.Errorf("not warned of\n%s", said)
+	}
+	recorded("offline", "S", 1)
 }
 
 // TestRealKilled: killed at each exchange with Entra and the vault, before it takes

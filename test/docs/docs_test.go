@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"keyferry/pkg/fingerprint"
 	"keyferry/test/scripttest"
 	"keyferry/test/testbin"
@@ -97,7 +99,8 @@ func newPlay(t *testing.T, rehearsal bool) *play {
 }
 
 // passwords of the exports, which are asked for by name.
-var passwords = map[string]string{"contoso.xml": "Passw0rd!", "fabrikam.xml": "Pässw0rd!", "adatum.xml": "Passw0rd!", "contoso-slc.xml": "Passw0rd!"}
+var passwords = map[string]string{"contoso.xml": "Passw0rd!", "fabrikam.xml": "Pässw0rd!", "adatum.xml": "Passw0rd!", "contoso-slc.xml": "Passw0rd!",
+	"no_key_tpd_contoso.xml": "Passw0rd!", "no_key_tpd_fabrikam.xml": "Pässw0rd!"}
 
 func (p *play) copy(vector, name string) {
 	p.Helper()
@@ -185,7 +188,10 @@ func (p *play) answer(screen string) string {
 // pin is that of the token of a real ceremony.
 const pin = "123456"
 
-// typeLine runs a line in a shell on a terminal of 80 columns.
+// A terminal of old.
+const columns, lines = 80, 24
+
+// typeLine runs a line in a shell on a terminal of that size.
 func (p *play) typeLine(line string) (code int, screen string) {
 	p.Helper()
 	person, terminal, err := scripttest.OpenTerminal()
@@ -193,6 +199,9 @@ func (p *play) typeLine(line string) (code int, screen string) {
 		p.Fatal(err)
 	}
 	defer person.Close()
+	if err := unix.IoctlSetWinsize(int(person.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: lines, Col: columns}); err != nil {
+		p.Fatal(err)
+	}
 	cmd := exec.Command("bash", "-c", line)
 	cmd.Dir = p.dir
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(p.dir, "home"), "KEYFERRY_STATE=", "SOFTHSM2_CONF="+filepath.Join(p.dir, "softhsm2.conf"))
@@ -301,17 +310,7 @@ func TestCeremonyApproversAndKit(t *testing.T) {
 		case b.section == "14. Upload":
 			code = 4 // by hand from here
 		case b.section == "14a. Hand over to Windows":
-			var kits []string
-			err := filepath.WalkDir(p.dir, func(path string, _ os.DirEntry, err error) error {
-				if filepath.Base(path) == "import-tpds.ps1" {
-					kits = append(kits, path)
-				}
-				return err
-			})
-			if err != nil || len(kits) != 1 {
-				t.Fatalf("%q, %v", kits, err)
-			}
-			script, err := os.ReadFile(kits[0])
+			script, err := os.ReadFile(p.find("import-tpds.ps1"))
 			if err != nil {
 				t.Fatal(err)
 			}

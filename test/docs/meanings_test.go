@@ -34,6 +34,7 @@ var meanings = map[string]string{
 	"bundle":                 "bundle, by its path, id or sequence number",
 	"bundles":                "bundles that the ledger knows",
 	"card":                   "offline card: its path or its fingerprint; null where none is pinned",
+	"by":                     "the approver who does it; empty: the operator of the side that the program is of",
 	"carry":                  "files that are to be carried to the other side now",
 	"chain_length":           "certificates in the chain of the SLC",
 	"checks":                 "what was looked at",

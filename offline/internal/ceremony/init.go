@@ -239,7 +239,15 @@ func (r *initRun) fill(ctx context.Context, s *state.State) (err error) {
 			return err
 		}
 	}
-	return s.Begin(signer)
+	var given []state.Fact
+	if r.Out != "" {
+		out, err := filepath.Abs(r.Out)
+		if err != nil {
+			return err
+		}
+		given = []state.Fact{{Event: EventCard, Data: CardGiven{Out: out}}}
+	}
+	return s.Begin(signer, given...)
 }
 
 // settleToken finds the token, in a rehearsal makes it, makes the signing key

@@ -24,6 +24,7 @@ import (
 // Events of the offline ledger, in the order of the ceremony. "init" is
 // package state's.
 const (
+	EventCard         = "card"          // CardGiven
 	EventTrust        = "trust"         // WorldPinned
 	EventKEK          = "kek"           // KEKTaken: keys are wrapped for it from now on
 	EventSurroundings = "surroundings"  // Surroundings, before the first change of a run
@@ -38,6 +39,11 @@ const (
 	EventReceipt      = "receipt"       // Received
 	EventCleaned      = "cleaned"       // Cleaned: what a dress rehearsal stored is taken out of the token
 )
+
+// CardGiven tells that init has put this side's card on the stick.
+type CardGiven struct {
+	Out string `json:"out"` // directory that it was written to
+}
 
 // WorldPinned tells whose security world was pinned.
 type WorldPinned struct {
@@ -101,6 +107,8 @@ type Sealed struct {
 	Keys     []string                `json:"keys"`
 	HeldBack bool                    `json:"held_back"` // only the request for approvals has left
 	Out      string                  `json:"out"`       // directory that it was written to
+
+	at time.Time
 }
 
 // Released tells that a bundle has left that was held back.
@@ -197,6 +205,12 @@ func ReadJournal(l *ledger.Ledger) (*Journal, error) {
 
 func (j *Journal) take(e ledger.Entry) error {
 	switch e.Event {
+	case EventCard:
+		var d CardGiven
+		err := e.Read(&d)
+		j.Stick = d.Out
+		return err
+
 	case EventTrust:
 		j.World = &WorldPinned{}
 		err := e.Read(j.World)
@@ -260,6 +274,7 @@ func (j *Journal) take(e ledger.Entry) error {
 		if err := e.Read(&d); err != nil {
 			return err
 		}
+		d.at = e.Time
 		j.Bundles, j.Stick = append(j.Bundles, d), d.Out
 		for _, id := range d.Keys {
 			if k := j.Key(id); k != nil {

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 
 	"keyferry/bundle"
@@ -25,12 +27,15 @@ func Stand(s *state.State, j *Journal, w *trust.World, card, kek string) *cli.St
 	stick := cmp.Or(j.Stick, "DIR")
 	on := func(name string) string { return filepath.Join(stick, name) }
 	if w == nil {
-		stand.Carry = []string{card}
-		next("", "online", "trust", card)
-		next("once the other side's packages are here", "offline", "trust", "BYOK-SecurityWorld-pkg-REGION-1")
+		there, note := on(filepath.Base(card)), ""
+		if stand.Carry = []string{there}; j.Stick == "" {
+			stand.Carry, note = []string{card}, "DIR is where the stick is"
+		}
+		next(note, "online", "trust", there)
+		next("once the other side's packages are here", "offline", "trust", on("BYOK-SecurityWorld-pkg-REGION-1"))
 		return stand
 	}
-	kek = cmp.Or(kek, j.Package, on("BYOK-KEK-pkg-"+w.Region+"-1"))
+	kek = cmp.Or(kek, j.KEKPackage(w))
 	carry := func(command, id string, more ...string) []string {
 		return append([]string{command, "--tpd-file-path", "TPD", "--key-identifier", id, "--exchange-key-package", kek}, more...)
 	}
@@ -52,8 +57,25 @@ func Stand(s *state.State, j *Journal, w *trust.World, card, kek string) *cli.St
 		have := len(w.Who(ApproverKeys(j.Approvers(last))))
 		if have < w.Threshold {
 			stand.Carry = append(stand.Carry, request)
-			next(fmt.Sprintf("%d of %d approvals are there. Each approver signs the request on a machine of their own:\nssh-keygen -Y sign -f KEY -n %s %s", have, w.Threshold, bundle.Namespace, cli.Quote(filepath.Base(request))),
-				"offline", "approve", "--signature", request+".sig")
+			note := fmt.Sprintf("%d of %d approvals are there. Each approver signs a copy, on a machine of their own", have, w.Threshold)
+			attach := []string{"approve"}
+			approved := w.Who(ApproverKeys(j.Approvers(last)))
+			for i, a := range w.Approvers {
+				if slices.ContainsFunc(approved, func(b trust.Approver) bool { return a.Key.Equal(b.Key) }) {
+					continue
+				}
+				signed := on(fmt.Sprintf("approval-%d.json", i+1))
+				stand.Steps = append(stand.Steps,
+					cli.Step{By: a.Name, Note: note, Program: copies(), Words: []string{request, signed}},
+					cli.Step{By: a.Name, Program: "ssh-keygen", Words: []string{"-Y", "sign", "-f", "KEY", "-n", bundle.Namespace, signed}})
+				note = ""
+				if len(attach) < 1+2*(w.Threshold-have) {
+					attach = append(attach, "--signature", signed+".sig")
+				}
+			}
+			next("then here, with the signatures that came back", "offline", attach...)
+			next("once enough have approved", "offline", "seal", "--out", stick)
+			return stand
 		}
 		next("", "offline", "seal", "--out", stick)
 		return stand
@@ -97,10 +119,24 @@ func Stand(s *state.State, j *Journal, w *trust.World, card, kek string) *cli.St
 	case len(j.Keys) == 0:
 		next("", "offline", carry("import", "ID")...)
 	default:
-		next("all that was sent has arrived: a page for each key, to print and sign", "offline", "transcript", "--sheet", "html")
+		next("all that was sent has arrived: a page for each key, to print and sign", "offline", "transcript", "--sheet", "html", "--out", fmt.Sprintf("sheet-%s-%d.html", s.Name, lastReceipt(j)))
 		next("where there are more keys", "offline", carry("import", "ID")...)
 	}
 	return stand
+}
+
+// copies is the system's command that copies a file.
+func copies() string {
+	if runtime.GOOS == "windows" {
+		return "copy"
+	}
+	return "cp"
+}
+
+// KEKPackage is where the KEK package is that keys are wrapped for: where it was read, else
+// beside the security world.
+func (j *Journal) KEKPackage(w *trust.World) string {
+	return cmp.Or(j.Package, filepath.Join(j.Stick, "BYOK-KEK-pkg-"+w.Region+"-1"))
 }
 
 func lastReceipt(j *Journal) (sequence uint64) {

@@ -63,6 +63,13 @@ func TakeReceipt(io *cli.IO, s *state.State, path string) (*ReceiptResult, error
 	if err := errors.Join(j.compare(text), holdsPins(w, pin, j, text), s.Ledger.Covers(text.Copy)); err != nil {
 		return nil, err
 	}
+	for _, b := range j.Bundles {
+		if b.Manifest == text.Answers {
+			if err := io.CheckOrder(s, b.at, "its bundle was sealed", v.Manifest.Created, "the receipt was sealed, by the other machine's clock,"); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if !v.Again {
 		err := s.Ledger.Append(time.Now(), EventReceipt, Received{
 			Sequence: v.Manifest.Sequence, Manifest: v.Digest, Previous: v.Manifest.Previous, Answers: text.Answers, Ledger: text.Ledger, Keys: text.Keys,

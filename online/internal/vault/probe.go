@@ -151,7 +151,7 @@ func (c *Client) probeName(ctx context.Context, p *Probe, name string) *Key {
 	case control.Is(err, control.VaultKeyMissing):
 		p.say(what, nil, "the name is free")
 	case control.Is(err, control.VaultRights):
-		p.unknown(what, "look with `az keyvault key list-deleted "+c.az()+"`", "no such key; whether a deleted one holds the name, this account may not see")
+		p.unknown(what, "this shows it:\naz keyvault key list-deleted "+c.az(), "no such key; whether a deleted one holds the name, this account may not see")
 	default:
 		p.say(what, err, "")
 	}
@@ -167,11 +167,11 @@ func (c *Client) probeService(p *Probe, hardware bool) {
 	case c.cloud == nil:
 		p.say("HSM", nil, "the practice vault plays one")
 	default:
-		p.unknown("HSM", fmt.Sprintf("it must be premium: `"+ask+"`", c.name, "sku.name"), "a vault without an HSM key does not show whether it is Premium")
+		p.unknown("HSM", fmt.Sprintf("it must be premium:\n"+ask, c.name, "sku.name"), "a vault without an HSM key does not show whether it is Premium")
 	}
 	switch level := p.RecoveryLevel; {
 	case level == "":
-		p.unknown("soft delete", fmt.Sprintf("`"+ask+"`", c.name, "enablePurgeProtection"), "a vault without keys does not show it")
+		p.unknown("soft delete", fmt.Sprintf("this shows it:\n"+ask, c.name, "enablePurgeProtection"), "a vault without keys does not show it")
 	case !strings.Contains(level, "Recoverable"):
 		p.say("soft delete", control.VaultRequest.Refuse("a key that is deleted by mistake is lost: the recovery level is %s", control.Quote(level)).
 			WithHint("enable soft delete and purge protection of the vault"), "")
