@@ -190,7 +190,11 @@ func TestDevices(t *testing.T) {
 	for _, kind := range []string{"nethsm", "yubihsm"} {
 		for _, signer := range []string{ceremony.SignerFile, ceremony.SignerHSM} {
 			t.Run(kind+" "+signer, func(t *testing.T) {
-				d := startDevice(t, kind, foreign[kind]...)
+				knobs := foreign[kind]
+				if signer == ceremony.SignerFile { // the device makes its own private exponent, by the other formula
+					knobs = append(slices.Clone(knobs), "YH_PHI=1")
+				}
+				d := startDevice(t, kind, knobs...)
 				v, w := vectors.OneTPD(t, "contoso-mode2"), vectors.OneTPD(t, "contoso-legacy-kdf")
 				before := d.keys()
 				if len(before) < 4 {
@@ -201,8 +205,8 @@ func TestDevices(t *testing.T) {
 					t.Errorf("doctor does not say what it did not prove:\n%s", out)
 				}
 				d.wantKeys("doctor", before)
-				if out := d.wants(0, append(doctor, "--hsm-try-store")...); strings.Contains(out, "nproven") {
-					t.Errorf("doctor proved not all:\n%s", out)
+				if out := d.wants(0, append(doctor, "--hsm-try-store")...); strings.Contains(out, "nproven") || !strings.Contains(out, "goes out by   --wrap software only") {
+					t.Errorf("doctor proved not all, or does not name the way out:\n%s", out)
 				}
 				d.wantKeys("doctor --hsm-try-store", before)
 
@@ -211,10 +215,16 @@ func TestDevices(t *testing.T) {
 					before = append(before, ceremony.SignerLabel)
 				}
 				d.wantKeys("init", before)
-				if out := d.wants(3, d.importOf(v)...); !strings.Contains(out, "KF-HSM-WRAP-UNPROVEN") || !strings.Contains(out, "--wrap software") {
-					t.Errorf("the way out is not named:\n%s", out)
+				for _, args := range [][]string{
+					d.importOf(v), append(d.importOf(v), "--dry-run"), append(d.importOf(v), "--wrap", "hsm"), append(d.importOf(v), "--wrap", "hsm", "--dry-run", "--hsm-try-store"),
+					append(d.importOf(v), "--wrap", "hsm", "--retain-extractable"), append([]string{"wrap"}, d.importOf(v)[1:]...), append([]string{"wrap", "--retain-extractable"}, d.importOf(v)[1:]...),
+				} {
+					out := d.wants(3, args...)
+					if !strings.Contains(out, "KF-HSM-WRAP-UNPROVEN") || !strings.Contains(out, "--wrap software") || strings.Contains(out, "same command again") {
+						t.Errorf("%q: the way out is not named:\n%s", args, out)
+					}
+					d.wantKeys("no way out", before)
 				}
-				d.wantKeys("import without a way out", before)
 				software := append(d.importOf(v), "--wrap", "software")
 				if out := d.wants(0, append(software, "--dry-run")...); !strings.Contains(out, "not proven") {
 					t.Errorf("the dry run does not say what it did not prove:\n%s", out)
@@ -700,6 +710,24 @@ func TestDeviceLogs(t *testing.T) {
 				t.Errorf("the PIN is in the log")
 			}
 		})
+	}
+}
+
+// TestTwoDevices has two devices of one label, and a dead connector beside theirs: the
+// serial number tells them apart, and is named where it is wanted.
+func TestTwoDevices(t *testing.T) {
+	d, other := startDevice(t, "yubihsm"), startDevice(t, "yubihsm", "YH_SERIAL=31000456")
+	d.env = d.configured("two", func(conf string) string {
+		return "connector = http://127.0.0.1:1\n" + conf + "connector = http://" + other.address + "\n"
+	})
+	doctor := append([]string{"doctor"}, d.chosen()...)
+	if out := d.wants(3, doctor...); !strings.Contains(out, "KF-HSM-TOKEN-TWICE") || !strings.Contains(out, "27000123") || !strings.Contains(out, "31000456") {
+		t.Errorf("they are not told apart:\n%s", out)
+	}
+	for _, serial := range []string{"27000123", "31000456"} {
+		if out := d.wants(0, append(doctor, "--hsm-serial", serial)...); !strings.Contains(out, serial) {
+			t.Errorf("another device than %s:\n%s", serial, out)
+		}
 	}
 }
 
