@@ -131,7 +131,7 @@ func TestMedia(t *testing.T) {
 			if err := ToStick(path, bytes.NewReader(content), 0o644); !control.Is(err, control.OutputExists) {
 				t.Errorf("over another: %v", err)
 			}
-			if err := ReplaceOnStick(path, bytes.NewReader(content[8:]), 0o644); err != nil {
+			if err := errors.Join(Remove(path), ToStick(path, bytes.NewReader(content[8:]), 0o644)); err != nil {
 				t.Error(err)
 			}
 			onlyThat := func(what string) {
@@ -146,7 +146,7 @@ func TestMedia(t *testing.T) {
 					t.Errorf("%s: there are %q %q, %v", what, names, hidden, err)
 				}
 			}
-			onlyThat("replaced")
+			onlyThat("written anew")
 			second := filepath.Join(dir, "keyferry-offline-2.kfb")
 			err := ToStick(second, bytes.NewReader(make([]byte, 9<<20)), 0o644)
 			if fusefatFull := name == "vfat" && errors.Is(err, syscall.EPERM); !errors.Is(err, syscall.ENOSPC) && !fusefatFull {

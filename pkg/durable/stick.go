@@ -21,21 +21,12 @@ import (
 //
 //	as Create; then fadvise DONTNEED; read; compare
 func ToStick(path string, content io.Reader, perm os.FileMode) error {
-	return toStick(CreateFrom, path, content, perm, openMedium)
+	return toStick(path, content, perm, openMedium)
 }
 
-// ReplaceOnStick is [ToStick] in place of what may be at path: the old file or
-// the new one is there at any time, never half of one. Where the new one does not
-// read back, none is.
-func ReplaceOnStick(path string, content io.Reader, perm os.FileMode) error {
-	return toStick(ReplaceFrom, path, content, perm, openMedium)
-}
-
-type creates func(path string, perm os.FileMode, fill func(*os.File) error) error
-
-func toStick(create creates, path string, content io.Reader, perm os.FileMode, open func(path string) (io.ReadCloser, error)) error {
+func toStick(path string, content io.Reader, perm os.FileMode, open func(path string) (io.ReadCloser, error)) error {
 	written := sha256.New()
-	err := create(path, perm, func(w *os.File) error { return copyPieces(io.MultiWriter(w, written), content) })
+	err := CreateFrom(path, perm, func(w *os.File) error { return copyPieces(io.MultiWriter(w, written), content) })
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"testing/iotest"
 
 	"keyferry/pkg/control"
 )
@@ -179,7 +178,7 @@ func TestStickThatLies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			err := toStick(CreateFrom, filepath.Join(dir, "f"), strings.NewReader(content), 0o600, func(path string) (io.ReadCloser, error) {
+			err := toStick(filepath.Join(dir, "f"), strings.NewReader(content), 0o600, func(path string) (io.ReadCloser, error) {
 				f, err := openMedium(path)
 				if err == nil {
 					err = c.medium(f.(*os.File))
@@ -192,21 +191,6 @@ func TestStickThatLies(t *testing.T) {
 			wantTree(t, dir, files{})
 		})
 	}
-}
-
-func TestReplaceOnStick(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "f")
-	for _, content := range []string{"first", "second", "second", ""} {
-		if err := ReplaceOnStick(path, strings.NewReader(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		wantTree(t, dir, files{"f": content})
-	}
-	if err := ReplaceOnStick(path, iotest.ErrReader(errFill), 0o600); !errors.Is(err, errFill) {
-		t.Errorf("got %v", err)
-	}
-	wantTree(t, dir, files{"f": ""}) // the old one stays
 }
 
 func overwrite(path string, change func([]byte) []byte) error {

@@ -406,18 +406,6 @@ func (j *Journal) IsAccepted(manifest fingerprint.Fingerprint) bool {
 	return slices.ContainsFunc(j.Bundles, func(a Accepted) bool { return a.Manifest == manifest })
 }
 
-// KitsWith lists the kits that hold a key, newest first. The key may have come in
-// another bundle, or in none.
-func (j *Journal) KitsWith(id string, key fingerprint.Fingerprint) []HandedOver {
-	var with []HandedOver
-	for _, o := range slices.Backward(j.Kits) {
-		if slices.ContainsFunc(o.Keys, func(k HandedKey) bool { return k.ID == id && k.Key == key }) {
-			with = append(with, o)
-		}
-	}
-	return with
-}
-
 // LastReceipt is the newest receipt for a bundle, nil if there is none.
 func (j *Journal) LastReceipt(bundle fingerprint.Fingerprint) *Answered {
 	for _, a := range slices.Backward(j.Receipts) {
