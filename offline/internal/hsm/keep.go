@@ -34,10 +34,10 @@ type Kept struct {
 
 	token  *Token
 	public *rsa.PublicKey
-	stored bool                  // token objects, not a rehearsal's session objects
-	made   []pkcs11.ObjectHandle // what Keep itself created
-	unsure bool                  // a call to create or destroy failed, and may be done all the same
-	hidden bool                  // and what it did, a later run alone can see
+	stored bool     // token objects, not a rehearsal's session objects
+	made   []Object // what Keep itself created
+	unsure bool     // a call to create or destroy failed, and may be done all the same
+	hidden bool     // and what it did, a later run alone can see
 }
 
 // KeyID is the CKA_ID of a key: the SHA-256 of its public half as PKIX DER.
@@ -129,20 +129,6 @@ func (t *Token) keep(o KeepOptions, public *rsa.PublicKey, private bring) (*Kept
 	return kept, nil
 }
 
-// Destroy destroys stored objects. One that is no longer there is no error: it may
-// go with its other half.
-func (t *Token) Destroy(objects []Object) error {
-	for _, o := range objects {
-		err := t.asOfficer(func() error { return t.ck.DestroyObject(t.session, o.Handle) })
-		if err != nil && !gone(err) {
-			t.listed = false
-			return module.Failed("remove a stored key", err)
-		}
-		t.forget(o.Handle)
-	}
-	return nil
-}
-
 // store makes what is not there yet and checks the whole.
 func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 	t := kept.token
@@ -158,11 +144,8 @@ func (kept *Kept) store(found pair, bring bring, extractable bool) (err error) {
 			kept.unsure, kept.hidden = true, t.MayHaveStored(err)
 			return module.Failed("store the private key", err)
 		}
-		kept.note(private, pkcs11.CKO_PRIVATE_KEY)
-		if !proven {
-			if private, err = kept.privateHalf(private); err != nil {
-				return err
-			}
+		if private, err = kept.privateHalf(private); err != nil {
+			return err
 		}
 	}
 	if !proven {
@@ -196,67 +179,38 @@ func Names(stored bool, label string, id []byte) []template {
 	return []template{append(slices.Clone(named), attr(pkcs11.CKA_ID, id)), append(slices.Clone(named), attr(pkcs11.CKA_ID, label)), named}
 }
 
-// privateHalf looks at the handle of a private key that was made: a NetHSM gives
-// that of the public half, whose destruction destroys nothing.
+// privateHalf notes the one private key that was made, which may be another object than
+// the call returned: a NetHSM returns the public half, whose destruction destroys nothing.
+// A module that lost an answer may have repeated the call: then the others go.
 func (kept *Kept) privateHalf(h pkcs11.ObjectHandle) (pkcs11.ObjectHandle, error) {
 	t := kept.token
-	class, err := t.classOf(h)
-	if err != nil {
-		return 0, module.Failed("say what it made", err)
-	}
-	if keeps, err := t.Keeps(); err != nil || !keeps && class == pkcs11.CKO_PRIVATE_KEY {
+	if keeps, err := t.Keeps(); err != nil || !keeps {
+		kept.note(h, pkcs11.CKO_PRIVATE_KEY)
 		return h, err
 	}
-	if class == pkcs11.CKO_PRIVATE_KEY {
-		return h, kept.removeTwins()
-	}
 	kept.unsure = true
-	kept.forget(h)
-	found, err := t.find(pkcs11.CKO_PRIVATE_KEY)
+	made, err := kept.strays()
 	if err != nil {
 		return 0, err
 	}
-	for _, o := range found {
-		if o.Label == kept.Label || o.Label == string(KeyID(kept.public)) {
-			kept.note(o.Handle, pkcs11.CKO_PRIVATE_KEY)
-			return o.Handle, kept.removeTwins()
-		}
+	if len(made) == 0 {
+		return 0, control.HSMAttributes.Refuse("the token took key %s in, but has no private key of that label now", control.Quote(kept.Label))
 	}
-	return 0, control.HSMAttributes.Refuse("the token took key %s in, but has no private key of that label now", control.Quote(kept.Label))
+	i := max(0, slices.IndexFunc(made, func(o Object) bool { return o.Handle == h }))
+	h = made[i].Handle
+	kept.note(h, pkcs11.CKO_PRIVATE_KEY)
+	err = t.Destroy(slices.Delete(made, i, i+1))
+	kept.unsure = err != nil
+	return h, err
 }
 
-// removeTwins removes what there is of a key that this run alone can have stored, and
-// that it has no handle of: a module that lost an answer may have repeated the call, or
-// failed after the first half of it.
-func (kept *Kept) removeTwins() error {
-	t := kept.token
-	left, err := t.unknown(kept.public)
-	if err != nil {
-		return module.Failed("say what it made", err)
-	}
-	return t.Destroy(slices.DeleteFunc(left, func(o Object) bool {
-		return o.Class != pkcs11.CKO_PRIVATE_KEY || !mayBe(o.Label, kept.Label, kept.public)
-	}))
-}
-
-// publicHalf makes the public key, or finds it by its modulus where the token
-// shows one by itself.
+// publicHalf makes the public key, or finds it where the token shows one by itself.
 func (kept *Kept) publicHalf(names []template) (pkcs11.ObjectHandle, error) {
 	t := kept.token
-	shown := func() (pkcs11.ObjectHandle, error) {
-		found, err := t.find(pkcs11.CKO_PUBLIC_KEY)
-		for _, o := range found {
-			if public, err := t.PublicKey(o.Handle); err == nil && sameKey(public, kept.public) && mayBe(o.Label, kept.Label, kept.public) {
-				t.objects = append(t.objects, o) // it goes with the private one
-				return o.Handle, nil
-			}
-		}
-		return 0, err
-	}
 	if keeps, err := t.Keeps(); err != nil {
 		return 0, err
 	} else if keeps {
-		if h, err := shown(); err != nil || h != 0 {
+		if h, err := kept.shown(); err != nil || h != 0 {
 			return h, err
 		}
 	}
@@ -277,10 +231,32 @@ func (kept *Kept) publicHalf(names []template) (pkcs11.ObjectHandle, error) {
 		kept.unsure = true
 		return 0, module.Failed("store the public key", err)
 	}
-	if h, err = shown(); err == nil && h == 0 {
+	if h, err = kept.shown(); err == nil && h == 0 {
 		err = control.HSMAttributes.Refuse("the token neither takes nor shows the public half of key %s", control.Quote(kept.Label))
 	}
 	return h, err
+}
+
+// shown is the public half that the token shows by itself; 0 if there is none.
+func (kept *Kept) shown() (pkcs11.ObjectHandle, error) {
+	found, err := kept.token.halves(kept.public, nil, pkcs11.CKO_PUBLIC_KEY)
+	i := slices.IndexFunc(found, kept.named)
+	if err != nil || i < 0 {
+		return 0, err
+	}
+	kept.token.objects = append(kept.token.objects, found[i]) // it goes with the private one
+	return found[i].Handle, nil
+}
+
+// named reports whether an object of the key may have its label, as far as the token has
+// written it.
+func (kept *Kept) named(o Object) bool { return mayBe(o.Label, kept.Label, kept.public) }
+
+// strays are the private keys, under the key's label, that this run alone can have
+// stored, and has no handle of.
+func (kept *Kept) strays() ([]Object, error) {
+	found, err := kept.token.halves(kept.public, kept.token.objects, pkcs11.CKO_PRIVATE_KEY)
+	return slices.DeleteFunc(found, func(o Object) bool { return !kept.named(o) }), err
 }
 
 // copyTo makes a token object of a session key; copied says that what is proven
@@ -297,7 +273,7 @@ func (k *ProvenKey) copyTo(named template, extractable bool) (h pkcs11.ObjectHan
 	if err == nil || is(err, lost...) {
 		return h, true, err
 	}
-	if left, e := t.unknown(k.public); e != nil || len(left) > 0 {
+	if left, e := t.halves(k.public, t.objects, bothHalves...); e != nil || len(left) > 0 {
 		return 0, false, err
 	}
 	t.tell("the token does not copy a key (%v), so that it comes in once more to be stored", err)
@@ -308,10 +284,9 @@ func (k *ProvenKey) copyTo(named template, extractable bool) (h pkcs11.ObjectHan
 // readBack compares what the token stored with what it was given, and gives it
 // the name that it lacks. The label decides; of CKA_ID, which a token may make
 // itself, it returns what stands there in the end.
-func (kept *Kept) readBack(h pkcs11.ObjectHandle, names []template) ([]byte, error) {
+func (kept *Kept) readBack(h pkcs11.ObjectHandle, names []template) (id []byte, err error) {
 	t := kept.token
 	var label string
-	var id []byte
 	var public *rsa.PublicKey
 	read := func() error { // in one call: see inspect
 		told, err := t.Ask(h, pkcs11.CKA_LABEL, pkcs11.CKA_ID, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
@@ -354,13 +329,9 @@ func (kept *Kept) readBack(h pkcs11.ObjectHandle, names []template) ([]byte, err
 
 // note remembers an object that was created.
 func (kept *Kept) note(h pkcs11.ObjectHandle, class uint) {
-	kept.made = append(kept.made, h)
-	kept.token.objects = append(kept.token.objects, Object{Handle: h, Class: class, Label: kept.Label, ID: kept.ID})
-}
-
-func (kept *Kept) forget(h pkcs11.ObjectHandle) {
-	kept.made = slices.DeleteFunc(kept.made, func(made pkcs11.ObjectHandle) bool { return made == h })
-	kept.token.forget(h)
+	o := Object{Handle: h, Class: class, Label: kept.Label, ID: kept.ID}
+	kept.made = append(kept.made, o)
+	kept.token.objects = append(kept.token.objects, o)
 }
 
 // Remove destroys what Keep created, and nothing that it adopted. Where a call
@@ -369,30 +340,30 @@ func (kept *Kept) forget(h pkcs11.ObjectHandle) {
 func (kept *Kept) Remove() error {
 	t := kept.token
 	var failures []error
-	for _, h := range slices.Backward(kept.made) {
-		err := t.asOfficer(func() error { return t.ck.DestroyObject(t.session, h) })
-		if err != nil && !gone(err) {
-			failures = append(failures, module.Failed("remove a stored key", err))
+	for _, o := range slices.Backward(kept.made) {
+		if err := t.Destroy([]Object{o}); err != nil {
+			failures = append(failures, err)
 			kept.unsure = true
 		}
-		t.forget(h)
-	}
-	if kept.unsure && t.keeps != nil && *t.keeps {
-		if err := kept.removeTwins(); err != nil {
-			failures = append(failures, err)
-		}
+		t.forget(o.Handle)
 	}
 	if kept.unsure {
-		left, err := t.unknown(kept.public)
+		var strays, left []Object
+		keeps, err := t.Keeps()
+		if err == nil && keeps { // it may have failed after the first half of a call
+			strays, err = kept.strays()
+		}
+		if err = errors.Join(err, t.Destroy(strays)); err == nil {
+			left, err = t.halves(kept.public, t.objects, bothHalves...)
+		}
+		t.listed = false // so that who takes the key up sees what there is
 		if err != nil {
-			t.listed = false // so that who takes the key up sees what there is
 			return errors.Join(append(failures, module.Failed("say what is left of the key", err))...)
 		}
-		kept.made = slices.DeleteFunc(kept.made, func(h pkcs11.ObjectHandle) bool {
-			return !slices.ContainsFunc(left, func(o Object) bool { return o.Handle == h })
+		kept.made = slices.DeleteFunc(kept.made, func(o Object) bool {
+			return !slices.ContainsFunc(left, func(l Object) bool { return l.Handle == o.Handle })
 		})
 		if len(left) > 0 {
-			t.listed = false
 			return errors.Join(append(failures, control.HSMCall.Refuse("the token has %d objects of the key more than it had", len(left)))...)
 		}
 	}
@@ -401,28 +372,4 @@ func (kept *Kept) Remove() error {
 	}
 	kept.made, kept.unsure = nil, false
 	return nil
-}
-
-// unknown returns the stored objects of a key that are not among t.objects. It
-// compares every key of the token.
-func (t *Token) unknown(public *rsa.PublicKey) (left []Object, err error) {
-	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
-		found, err := t.find(class)
-		if err != nil {
-			return nil, err
-		}
-		for _, o := range found {
-			if slices.ContainsFunc(t.objects, func(known Object) bool { return known.Handle == o.Handle }) {
-				continue
-			}
-			stored, err := t.PublicKey(o.Handle)
-			if err != nil && !gone(err) {
-				return nil, err
-			}
-			if err == nil && sameKey(stored, public) {
-				left = append(left, o)
-			}
-		}
-	}
-	return left, nil
 }

@@ -122,7 +122,8 @@ func TestResume(t *testing.T) {
 		t.Errorf("removing what was adopted: %v, %+v", err, again)
 	}
 	// Either half may be what an interrupted run left.
-	for i, h := range kept.made {
+	for i, made := range kept.made {
+		h := made.Handle
 		if err := token.ck.DestroyObject(token.session, h); err != nil {
 			t.Fatal(err)
 		}

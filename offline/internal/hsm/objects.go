@@ -56,35 +56,35 @@ func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found p
 	}
 	for _, o := range t.objects {
 		sameLabel, sameID := o.Label == label, bytes.Equal(o.ID, id)
-		half := &found.private
-		if o.Class == pkcs11.CKO_PUBLIC_KEY {
-			half = &found.public
-		}
-		switch {
-		case resume && o.Class != pkcs11.CKO_SECRET_KEY && mayBe(o.Label, label, public):
-			stored, err := t.PublicKey(o.Handle)
-			if gone(err) {
+		if !resume || o.Class == pkcs11.CKO_SECRET_KEY || !mayBe(o.Label, label, public) {
+			if !sameLabel && !sameID {
 				continue
 			}
-			switch {
-			case err != nil && sameLabel:
-				return pair{}, nil, module.Failed("read a public key", err)
-			case sameLabel && !sameKey(stored, public):
-				return pair{}, nil, control.HSMExists.Refuse("the token has another key under label %s and CKA_ID %x", control.Quote(label), o.ID)
-			case sameLabel && half.Handle == 0:
-				*half = o
-			case sameLabel && o.Class == pkcs11.CKO_PUBLIC_KEY:
-				return pair{}, nil, control.HSMExists.Refuse("the token has two public keys labelled %s", control.Quote(label))
-			case err == nil && sameKey(stored, public) && (o.Class == pkcs11.CKO_PRIVATE_KEY || sameLabel):
-				debris = append(debris, o)
-			}
-		case sameLabel || sameID:
 			refusal := control.HSMExists.Refuse("the token has a key labelled %s with CKA_ID %x already; the new one is to be %s with %x", control.Quote(o.Label), o.ID, control.Quote(label), id)
 			if sameID {
 				refusal.WithHint("it is this very key, of which the CKA_ID is made, so that another identifier does not help: "+
 					"once nothing needs the old one any more, remove both its halves, labelled %s, with the HSM's own tools", control.Quote(o.Label))
 			}
-			return pair{}, nil, refusal
+			return found, nil, refusal
+		}
+		half := &found.private
+		if o.Class == pkcs11.CKO_PUBLIC_KEY {
+			half = &found.public
+		}
+		stored, err := t.PublicKey(o.Handle)
+		same := err == nil && sameKey(stored, public)
+		switch {
+		case gone(err):
+		case err != nil && sameLabel:
+			return found, nil, module.Failed("read a public key", err)
+		case sameLabel && !same:
+			return found, nil, control.HSMExists.Refuse("the token has another key under label %s and CKA_ID %x", control.Quote(label), o.ID)
+		case sameLabel && half.Handle == 0:
+			*half = o
+		case sameLabel && half == &found.public:
+			return found, nil, control.HSMExists.Refuse("the token has two public keys labelled %s", control.Quote(label))
+		case same && half == &found.private:
+			debris = append(debris, o)
 		}
 	}
 	return found, debris, nil
@@ -168,6 +168,20 @@ func (t *Token) Objects() ([]Object, error) {
 // Relist has the token listed anew when it is asked next.
 func (t *Token) Relist() { t.listed = false }
 
+// Destroy destroys stored objects. One that is no longer there is no error: it may
+// go with its other half.
+func (t *Token) Destroy(objects []Object) error {
+	for _, o := range objects {
+		err := t.asOfficer(func() error { return t.ck.DestroyObject(t.session, o.Handle) })
+		if err != nil && !gone(err) {
+			t.listed = false
+			return module.Failed("remove a stored key", err)
+		}
+		t.forget(o.Handle)
+	}
+	return nil
+}
+
 // list fills t.objects, once.
 func (t *Token) list() error {
 	if t.listed {
@@ -223,6 +237,33 @@ func (t *Token) find(class uint) (found []Object, err error) {
 	return found, nil
 }
 
+// bothHalves are the classes of a key's two objects.
+var bothHalves = []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY}
+
+// halves lists anew the stored objects of a key, but for those that are known. Its
+// modulus decides, not its name: every key of the token is read.
+func (t *Token) halves(public *rsa.PublicKey, known []Object, classes ...uint) (found []Object, err error) {
+	for _, class := range classes {
+		all, err := t.find(class)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range all {
+			if slices.ContainsFunc(known, func(k Object) bool { return k.Handle == o.Handle }) {
+				continue
+			}
+			stored, err := t.PublicKey(o.Handle)
+			if err != nil && !gone(err) {
+				return nil, module.Failed("read a public key", err)
+			}
+			if err == nil && sameKey(stored, public) {
+				found = append(found, o)
+			}
+		}
+	}
+	return found, nil
+}
+
 // lost are return values that are not about an attribute.
 var lost = []pkcs11.Error{
 	pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_DEVICE_MEMORY, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_TOKEN_NOT_PRESENT,
@@ -272,19 +313,6 @@ func (t *Token) PublicKey(h pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
 // publicOf is what a token told of modulus and exponent.
 func publicOf(told [][]byte) *rsa.PublicKey {
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(told[0]), E: int(new(big.Int).SetBytes(told[1]).Int64())}
-}
-
-// classOf reads the class of an object.
-func (t *Token) classOf(h pkcs11.ObjectHandle) (uint, error) {
-	told, err := t.Ask(h, pkcs11.CKA_CLASS)
-	if err != nil {
-		return 0, err
-	}
-	class := uint(0)
-	for i, b := range told[0] { // CK_ULONG, in the machine's order: little-endian wherever this runs
-		class |= uint(b) << (8 * i)
-	}
-	return class, nil
 }
 
 // forget drops an object that is no longer there.
