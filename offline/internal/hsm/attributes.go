@@ -78,21 +78,16 @@ func (t *Token) inspect(h pkcs11.ObjectHandle, want protection) (Attributes, err
 	case a.Token != want.token:
 		return a, control.HSMAttributes.Refuse("the token reports the private key as stored: %t, asked for: %t", a.Token, want.token)
 	}
-	return a, t.hides(h)
-}
-
-// hides refuses a private key of which a secret component can be read. Each is
-// asked for by itself: one that is hidden makes a joint answer fail as a whole.
-func (t *Token) hides(h pkcs11.ObjectHandle) error {
+	// Each component is asked for by itself: one that is hidden makes a joint answer fail as a whole.
 	for _, part := range secretParts {
 		got, err := t.ck.GetAttributeValue(t.session, h, template{attr(part, nil)})
 		switch {
 		case err == nil && len(got) == 1 && len(got[0].Value) > 0:
 			clear(got[0].Value)
-			return control.HSMAttributes.Refuse("the token gives out attribute 0x%X of the private key, a secret component", part)
+			return a, control.HSMAttributes.Refuse("the token gives out attribute 0x%X of the private key, a secret component", part)
 		case gone(err) || is(err, lost...):
-			return module.Failed("say that a private key's components are secret", err)
+			return a, module.Failed("say that a private key's components are secret", err)
 		}
 	}
-	return nil
+	return a, nil
 }

@@ -43,11 +43,16 @@ type cryptoki interface {
 	GenerateRandom(pkcs11.SessionHandle, int) ([]byte, error)
 }
 
-// destroy destroys a session object at the end of a function: defer t.destroy(h, &err).
-func (t *Token) destroy(h pkcs11.ObjectHandle, err *error) {
+// drop destroys a session object.
+func (t *Token) drop(h pkcs11.ObjectHandle) error {
 	delete(t.temporary, h)
-	if e := t.ck.DestroyObject(t.session, h); e != nil && *err == nil {
-		*err = module.Failed("destroy a session object", e)
+	return module.Failed("destroy a session object", t.ck.DestroyObject(t.session, h))
+}
+
+// destroy does so at the end of a function: defer t.destroy(h, &err).
+func (t *Token) destroy(h pkcs11.ObjectHandle, err *error) {
+	if e := t.drop(h); *err == nil {
+		*err = e
 	}
 }
 

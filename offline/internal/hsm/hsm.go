@@ -16,7 +16,7 @@
 //
 // All before Keep works on session objects, which end with the session: a dry
 // run stops there and leaves the token as it was. A key that is in the token
-// already starts at token.Stored. token.Probe shows what a token can do.
+// already starts at token.Stored.
 //
 // A token that keeps all it is given ([Token.Keeps]) has no session objects: the
 // YubiHSM 2 declines them, the NetHSM stores what it is asked to forget. There
@@ -49,12 +49,7 @@
 //
 // # Libraries
 //
-// Calls go through miekg/pkcs11; the login is this package's. crypto11 finds the
-// signing key and signs bundles where it can serve. Where it can't (NSS, which
-// takes parameters; a token of one session or of one login for each session;
-// p11-kit's client, where each C_GetFunctionList is an instance of its own) the
-// token's own session signs.
-//
+// Calls go through miekg/pkcs11; the login is this package's.
 // Key material in Go memory is cleared after use. Where the token takes keys by
 // C_UnwrapKey, none crosses into C memory in the clear; C_CreateObject and the
 // login leave copies in freed C memory, which neither library lets us clear.

@@ -22,8 +22,7 @@ import (
 // SessionKey is a private key in the token's session memory: it ends with
 // Destroy, or with the session.
 type SessionKey struct {
-	Way      string   // how it came in, as the verdict of the proven way names it
-	Declined []string // the better ways that the token declined, and why
+	Way string // how it came in, as the verdict of the proven way names it
 
 	token  *Token
 	handle pkcs11.ObjectHandle
@@ -88,30 +87,28 @@ func (t *Token) Import(key *rsa.PrivateKey) (*SessionKey, error) {
 	if keeps, err := t.Keeps(); err != nil || keeps {
 		return nil, cmp.Or(err, error(NoWay(t.chosen.Slot, []Verdict{{Mechanism: "a session object", Cause: errors.New("the token keeps all it is given")}})))
 	}
-	var declined []string
+	var ways []Verdict
 	for i, way := range importWays {
 		verdict, err := t.proveWay(i)
 		if err != nil {
 			return nil, err
 		}
-		if verdict.Result != Exact {
-			declined = append(declined, way.name+": "+verdict.Reason)
-			continue
+		if verdict.Result == Exact {
+			t.next("take the key in")
+			again := func(asked template) (pkcs11.ObjectHandle, error) { return t.bring(way, key, asked) }
+			handle, err := t.brief(again(privateTemplate()))
+			if err == nil {
+				if _, err := t.inspect(handle, protection{extractable: true}); err != nil {
+					t.destroy(handle, &err)
+					return nil, err
+				}
+				return &SessionKey{Way: way.name, token: t, handle: handle, again: again}, nil
+			}
+			verdict.Result = None
+			verdict.Judged(err)
 		}
-		t.next("take the key in")
-		again := func(asked template) (pkcs11.ObjectHandle, error) { return t.bring(way, key, asked) }
-		handle, err := t.brief(again(privateTemplate()))
-		if err != nil {
-			declined = append(declined, way.name+": "+err.Error())
-			continue
-		}
-		if _, err := t.inspect(handle, protection{extractable: true}); err != nil {
-			t.destroy(handle, &err)
-			return nil, err
-		}
-		return &SessionKey{Way: way.name, Declined: declined, token: t, handle: handle, again: again}, nil
+		ways = append(ways, verdict)
 	}
-	ways := t.ways
 	t.ways = nil // a token that has been mended meanwhile is tried again
 	return nil, NoWay(t.chosen.Slot, ways)
 }
@@ -167,9 +164,8 @@ func (t *Token) proveWay(i int) (verdict Verdict, err error) {
 		if _, err = t.inspect(handle, protection{extractable: true}); err == nil {
 			err = t.possesses(handle, &trial.key.PublicKey)
 		}
-		delete(t.temporary, handle)
-		if err := t.ck.DestroyObject(t.session, handle); err != nil {
-			return verdict, module.Failed("destroy a throw-away key", err)
+		if err := t.drop(handle); err != nil {
+			return verdict, err
 		}
 	}
 	verdict.Judged(err)
@@ -178,10 +174,7 @@ func (t *Token) proveWay(i int) (verdict Verdict, err error) {
 }
 
 // Destroy ends the session object.
-func (k *SessionKey) Destroy() error {
-	delete(k.token.temporary, k.handle)
-	return module.Failed("destroy the session key", k.token.ck.DestroyObject(k.token.session, k.handle))
-}
+func (k *SessionKey) Destroy() error { return k.token.drop(k.handle) }
 
 // importWay is a way to bring a private key in.
 type importWay struct {

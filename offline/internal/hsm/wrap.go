@@ -52,7 +52,19 @@ func (t *Token) ProveWrap() (proven *ProvenWrap, verdicts []Verdict, err error) 
 		return nil, nil, err
 	}
 	defer t.destroy(session.handle, &err)
-	proven, verdicts = t.tryWraps(session.handle)
+	for _, m := range wrapMechanisms {
+		t.next("wrap a throw-away key by " + m.name)
+		v := Verdict{Mechanism: m.name, ID: m.number(), Result: None}
+		ciphertext, err := t.wrap(m, session.handle, &trial.kek.PublicKey)
+		if err == nil {
+			v.Result, err = Flawed, trial.judge(ciphertext)
+		}
+		v.Judged(err)
+		if v.Result == Exact && proven == nil {
+			proven = &ProvenWrap{token: t, mechanism: m}
+		}
+		verdicts = append(verdicts, v)
+	}
 	if proven == nil {
 		return nil, verdicts, control.HSMWrapUnproven.Refuse("the token wraps by no mechanism as the vault asks:%w", reasonsOf(verdicts))
 	}
@@ -68,24 +80,6 @@ func untried(reason string) (verdicts []Verdict) {
 		verdicts = append(verdicts, Verdict{Mechanism: m.name, ID: m.number(), Result: None, Reason: reason})
 	}
 	return verdicts
-}
-
-// tryWraps tries every wrap mechanism on the throw-away key, which h is.
-func (t *Token) tryWraps(h pkcs11.ObjectHandle) (proven *ProvenWrap, verdicts []Verdict) {
-	for _, m := range wrapMechanisms {
-		t.next("wrap a throw-away key by " + m.name)
-		v := Verdict{Mechanism: m.name, ID: m.number(), Result: None}
-		ciphertext, err := t.wrap(m, h, &t.trial.kek.PublicKey)
-		if err == nil {
-			v.Result, err = Flawed, t.trial.judge(ciphertext)
-		}
-		v.Judged(err)
-		if v.Result == Exact && proven == nil {
-			proven = &ProvenWrap{token: t, mechanism: m}
-		}
-		verdicts = append(verdicts, v)
-	}
-	return proven, verdicts
 }
 
 // Wrap has the token wrap key under kek, in the layout that byok.Unwrap opens.
@@ -121,22 +115,10 @@ func (t *Token) wrap(m wrapMechanism, key pkcs11.ObjectHandle, kek *rsa.PublicKe
 	if err != nil {
 		return nil, fmt.Errorf("wrap the AES key under the KEK: %w", err)
 	}
-	body, err := t.wrapUnderAES(m, aes, key)
-	if err != nil {
-		return nil, err
-	}
-	return append(head, body...), nil
-}
-
-// maxWrapped bounds in bytes a wrapped RSA-4096 key, which takes some 2.4 KiB.
-const maxWrapped = 8 << 10
-
-// wrapUnderAES is C_WrapKey. NSS asks for 8 bytes too few when it is asked for
-// the length: then it gets a buffer of ours.
-func (t *Token) wrapUnderAES(m wrapMechanism, aes, key pkcs11.ObjectHandle) ([]byte, error) {
 	body, err := t.ck.WrapKey(t.session, m.call(), aes, key)
-	if err == pkcs11.Error(pkcs11.CKR_BUFFER_TOO_SMALL) {
-		return t.ck.WrapKeyInto(t.session, m.id, aes, key, maxWrapped)
+	if is(err, pkcs11.CKR_BUFFER_TOO_SMALL) { // NSS asks for 8 bytes too few when it is asked for the length
+		const enough = 8 << 10 // a wrapped RSA-4096 key takes some 2.4 KiB
+		body, err = t.ck.WrapKeyInto(t.session, m.id, aes, key, enough)
 	}
-	return body, err
+	return append(head, body...), err
 }
