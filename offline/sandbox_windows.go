@@ -41,6 +41,9 @@ func (p *process) broker(io *cli.IO, flags *pflag.FlagSet, writable []string) {
 			places = append(places, container.Place{Path: path, Write: write, Deep: deep, Plain: plain})
 		}
 	}
+	if real, err := filepath.EvalSymlinks(chosen.Module); err == nil && !strings.EqualFold(filepath.Base(real), filepath.Base(chosen.Module)) {
+		sandbox.Broker.Not = "the module is a link, whose end can't be seen from there"
+	}
 	owned := filepath.SplitList(p.Needs.Writes)
 	if os.Getenv("SOFTHSM2_CONF") != "" && !chosen.Practice && strings.HasPrefix(filepath.Base(chosen.Module), "softhsm2") {
 		owned = append(owned, module.Writes("libsofthsm2", "")...) // as it is called elsewhere
@@ -58,24 +61,17 @@ func (p *process) broker(io *cli.IO, flags *pflag.FlagSet, writable []string) {
 		add(dir, false, true, false)
 	}
 	flags.Visit(func(f *pflag.Flag) {
-		values := []string{f.Value.String()}
-		if list, is := f.Value.(pflag.SliceValue); is {
-			values = list.GetSlice()
-		}
-		for _, value := range values {
+		for _, value := range cli.Named(f) {
 			add(value, false, true, false)
 		}
 	})
 	for _, word := range flags.Args() {
 		add(word, slices.Contains(besides, flags.Name()), true, false)
 	}
-	for _, variable := range os.Environ() { // the configuration of a module
-		_, value, _ := strings.Cut(variable, "=")
-		if !filepath.IsAbs(value) {
-			continue // of what is no path, the current directory may have one of that name
-		}
-		if info, err := os.Stat(value); err == nil && info.Mode().IsRegular() {
-			add(value, false, false, false)
+	for _, variable := range os.Environ() { // where a module reads its configuration
+		name, path, _ := strings.Cut(variable, "=")
+		if strings.Contains(strings.ToUpper(name), "CONF") && len(filepath.VolumeName(path)) == len("C:") && filepath.IsAbs(path) { // no share, and nothing relative
+			add(path, false, true, false)
 		}
 	}
 	if program, err := os.Executable(); err == nil {

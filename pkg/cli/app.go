@@ -230,7 +230,16 @@ func FileFlag(flags *pflag.FlagSet, name string) *string {
 	return path
 }
 
-const ofFile = "file"
+const ofFile, ofSecret = "file", "secret file"
+
+// Named is what a flag names, which may be paths: never a secret itself.
+func Named(f *pflag.Flag) []string {
+	if paths, isSecret := f.Annotations[ofSecret]; isSecret {
+		return paths
+	}
+	named, _ := texts(f)
+	return named
+}
 
 // WrittenBy is where a flag has its command write: in the directory that it names, or in
 // that of the file; empty if it was not given.

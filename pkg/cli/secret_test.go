@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -112,12 +113,26 @@ func TestSecretsRefused(t *testing.T) {
 	readsSecrets(1, false).run(t, "test", "--pw=x").refusedBy(t, control.CommandLine, "unknown flag: --pw")
 }
 
-// The copies that several TPDs get are cleared one by one.
-func TestSecretsAreNotShared(t *testing.T) {
-	s := &SecretFlags{}
-	if err := s.addFile(secretFile(t, "abc")); err != nil {
+// What a flag names is told without a secret.
+func TestNamed(t *testing.T) {
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	AddSecretFlags(flags, "pw", "password", true)
+	flags.StringArray("list", nil, "")
+	flags.String("text", "", "")
+	flags.Bool("switch", false, "")
+	if err := flags.Parse([]string{"--pw-file", "a", "--pw-file=b", "--pw=hunter2", "--pw-fd", "0", "--list=c", "--list=d", "--text", "e"}); err != nil {
 		t.Fatal(err)
 	}
+	for name, want := range map[string][]string{"pw-file": {"a", "b"}, "pw": {""}, "pw-fd": {""}, "list": {"c", "d"}, "text": {"e"}} {
+		if got := Named(flags.Lookup(name)); !slices.Equal(got, want) {
+			t.Errorf("--%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// The copies that several TPDs get are cleared one by one.
+func TestSecretsAreNotShared(t *testing.T) {
+	s := SecretFile(secretFile(t, "abc"), "password")
 	got, err := s.Read(t.Context(), &IO{}, 2)
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,11 @@ type SecretFlags struct {
 // AddSecretFlags declares them. question is what a prompt asks for.
 func AddSecretFlags(flags *pflag.FlagSet, name, question string, valueAllowed bool) *SecretFlags {
 	s := &SecretFlags{name: name, question: question}
-	flags.Var(secretValue(s.addFile), name+"-file", "")
+	var file *pflag.Flag
+	file = flags.VarPF(secretValue(func(path string) error {
+		s.sources = append(s.sources, fromFile(path))
+		return flags.SetAnnotation(name+"-file", ofSecret, append(file.Annotations[ofSecret], path))
+	}), name+"-file", "", "")
 	flags.Var(secretValue(s.addFD), name+"-fd", "")
 	if valueAllowed {
 		flags.Var(secretValue(s.addValue), name, "")
@@ -57,11 +61,6 @@ func fromFile(path string) func(context.Context, *IO) ([]byte, error) {
 // askForIt is what pflag hands over for --NAME without a value. A password
 // can't hold it: a line feed ends one.
 const askForIt = "\n"
-
-func (s *SecretFlags) addFile(path string) error {
-	s.sources = append(s.sources, fromFile(path))
-	return nil
-}
 
 func (s *SecretFlags) addFD(text string) error {
 	fd, err := strconv.ParseUint(text, 10, 31)

@@ -3,9 +3,11 @@
 package windows
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -64,19 +66,20 @@ func (m *machine) container() {
 
 	// An import, and its record.
 	m.done("mkdir kstick", "")
-	m.says(0, "Next: ", "init", "--rehearsal", "--state", "K", "--hsm-module", module, "--out", "kstick")
+	m.listed("Next: ", "init", "--rehearsal", "--state", "K", "--hsm-module", module, "--out", "kstick")
 	m.done("online init --rehearsal --state U", "")
 	m.done("online kek create --state U --size 2048 --out kstick", "")
-	m.says(0, "Pinned", "trust", "--state", "K", "--yes", "kstick/BYOK-SecurityWorld-pkg-NA-1")
+	m.listed("Pinned", "trust", "--state", "K", "--yes", "kstick/BYOK-SecurityWorld-pkg-NA-1")
 	m.copy("../../testdata/vectors/tpd/contoso-no-templates.xml", "other.xml")
 	imports := func(tpd, id string) []string {
 		return []string{"import", "--state", "K", "--protection-password-file", "pw", "--exchange-key-package", "kstick/BYOK-KEK-pkg-NA-1", "--tpd-file-path", tpd, "--key-identifier", id}
 	}
-	if said := m.says(0, "", imports("tpd.xml", "contained")...); strings.Contains(said, "AppContainer") {
+	if said := m.listed("", imports("tpd.xml", "contained")...); strings.Contains(said, "AppContainer") {
 		m.Errorf("a container that holds is warned of:\n%s", said)
 	}
 	m.recorded(`"app_container":"keyferry.offline","loopback":false,"lacks":""`)
-	m.done("offline.exe status --state K", "contained")
+	m.listed("Sealed", "seal", "--state", "K", "--out", "kstick")
+	m.listed("contained", "status", "--state", "K")
 	if _, said := m.run("offline.exe status --state K"); strings.Contains(said, "AppContainer") {
 		m.Errorf("a command without secrets warns of the sandbox:\n%s", said)
 	}
@@ -109,6 +112,53 @@ func (m *machine) container() {
 	m.must(cmd.Process.Kill())
 	cmd.Wait()
 	m.wait("the program inside ends", func() bool { return running() == 0 })
+}
+
+// listed wants a command to end well, and to open nothing in the container but what was
+// opened to it, and what is new: on Windows it could not. It returns what it said.
+func (m *machine) listed(says string, args ...string) string {
+	m.Helper()
+	there := map[string]bool{}
+	m.must(filepath.WalkDir(m.dir, func(path string, _ fs.DirEntry, err error) error {
+		there[path] = true
+		return err
+	}))
+	env := m.env
+	m.env = append(m.env, "WINEDEBUG=+pid,+file")
+	traced := m.says(0, says, args...)
+	m.env = env
+	const giving = "00160080" // READ_CONTROL, WRITE_DAC, and what each CreateFile adds
+	opens := regexp.MustCompile(`^([0-9a-f]{4}):[0-9a-f]{4}:trace:file:NtCreateFile .*? access=([0-9a-f]{8}) name=L"\\\\\?\?\\\\Z:(.*?)"`)
+	given, opened, broker, said := map[string]bool{}, map[string]string{}, "", ""
+	for line := range strings.SplitSeq(traced, "\n") {
+		if !strings.Contains(line, ":trace:") {
+			said += line + "\n"
+		}
+		found := opens.FindStringSubmatch(line)
+		if found == nil {
+			continue
+		}
+		path := filepath.Clean(strings.ReplaceAll(found[3], `\\`, "/"))
+		if found[2] == giving {
+			given[path], broker = true, found[1]
+		} else if there[path] {
+			opened[path] += found[1] + " "
+		}
+	}
+	inside := 0
+	for path, by := range opened {
+		if strings.TrimSpace(strings.ReplaceAll(by, broker+" ", "")) == "" {
+			continue
+		}
+		inside++
+		if !given[path] {
+			m.Errorf("%q opens %s, which was not opened to the container", args, path)
+		}
+	}
+	if len(given) == 0 || inside == 0 {
+		m.Errorf("%q: %d files were opened to the container, and %d in it: this looks at the wrong lines", args, len(given), inside)
+	}
+	return said
 }
 
 // recorded wants the last record of what a key was carried in to hold a text.

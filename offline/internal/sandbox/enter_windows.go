@@ -19,6 +19,7 @@ func init() { durable.Container = container.SID(container.Name) }
 
 // Brokered is what a container needs beside the [Limits].
 type Brokered struct {
+	Not    string // why there is to be no container, if so
 	Places []container.Place
 	See    any          // what can only be seen outside, and the program inside is told
 	Try    func() error // what must work inside
@@ -38,9 +39,11 @@ func Enter(l Limits) (Held, error) {
 	held := Held{}
 	switch container.Now() {
 	case container.Outside:
+		held.Lacks = Broker.Not
 		if window := secret.NotAConsole(); window != "" { // which only its child can see
 			held.Lacks = "the program runs in " + window
-		} else {
+		}
+		if held.Lacks == "" {
 			if err := harden.Process(); err != nil { // it has a handle to the process that reads the secrets
 				return held, err
 			}
