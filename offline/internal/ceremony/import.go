@@ -176,8 +176,8 @@ func Import(ctx context.Context, io *cli.IO, s *state.State, r ImportRequest) (r
 			if in.kept, err = token.Store(in.withKey.Key(), in.Public(), options); err != nil {
 				return takeBack(in, err)
 			}
-			in.record.Attributes, in.record.Import = in.kept.Attributes, in.kept.Way
-			io.Note("%s: in the token by %s; it signs and decrypts as its certificate says; wrapped in software", in.id, in.kept.Way)
+			in.record.Attributes, in.record.Import = in.kept.Attributes, hsm.StoredWay
+			io.Note("%s: in the token by %s; it signs and decrypts as its certificate says; wrapped in software", in.id, hsm.StoredWay)
 			return nil
 		}
 		session, err := token.Import(in.withKey.Key())

@@ -28,7 +28,6 @@ type KeepOptions struct {
 type Kept struct {
 	Label      string
 	ID         []byte     // CKA_ID, as the token took it
-	Way        string     // how the key came in, of one that was stored at once
 	Attributes Attributes // as the token reports them
 	Adopted    bool       // the private key was there already (Resume)
 
@@ -50,10 +49,9 @@ func KeyID(public *rsa.PublicKey) []byte {
 // then reads back what the token made of them. A token that can't copy takes
 // the key in once more. Refuses a label or CKA_ID in use (KF-HSM-EXISTS, as
 // [Token.CheckFree]) and a private key less protected than asked
-// (KF-HSM-ATTRIBUTES). On any failure
-// what it created is removed again; where something may be left, since that
-// failed too or a call failed though it was done, the refusal is KF-HSM-LEFTOVER
-// around the first one, and Keep with Resume takes it up.
+// (KF-HSM-ATTRIBUTES). On any failure what it created is removed again; where
+// something may be left, since that failed too or a call failed though it was done,
+// the refusal is KF-HSM-LEFTOVER around the first one, and Keep with Resume takes it up.
 func (k *ProvenKey) Keep(o KeepOptions) (*Kept, error) {
 	if k.session == nil {
 		return nil, control.HSMExists.Refuse("the key is stored in the token already")
@@ -85,14 +83,10 @@ func (t *Token) Store(key *rsa.PrivateKey, public *rsa.PublicKey, o KeepOptions)
 	if err := t.ReadyToStore(); err != nil {
 		return nil, err
 	}
-	kept, err := t.keep(o, public, func(named template, extractable bool) (pkcs11.ObjectHandle, bool, error) {
+	return t.keep(o, public, func(named template, extractable bool) (pkcs11.ObjectHandle, bool, error) {
 		h, err := t.create(key, slices.Concat(storedTemplate(), named, template{attr(pkcs11.CKA_EXTRACTABLE, extractable)}))
 		return h, false, err
 	})
-	if err == nil {
-		kept.Way = StoredWay
-	}
-	return kept, err
 }
 
 // storedTemplate describes an imported key, all but its name and whether it is

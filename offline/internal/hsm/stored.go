@@ -19,7 +19,6 @@ import (
 // by another program.
 type StoredKey struct {
 	Label      string
-	ID         []byte     // CKA_ID, as it is
 	Attributes Attributes // as the token reports them
 
 	token  *Token
@@ -79,7 +78,7 @@ func (t *Token) Stored(name Name, public *rsa.PublicKey) (*StoredKey, error) {
 		}
 		return nil, refusal
 	}
-	key := &StoredKey{Label: named[0].Label, ID: named[0].ID, token: t, handle: named[0].Handle}
+	key := &StoredKey{Label: named[0].Label, token: t, handle: named[0].Handle}
 	stored, err := t.PublicKey(key.handle)
 	if err != nil {
 		return nil, module.Failed("read a public key", err)
