@@ -17,7 +17,6 @@ import (
 
 	"keyferry/test/aipservice"
 	"keyferry/test/entra"
-	"keyferry/test/judges"
 	"keyferry/test/testbin"
 	"keyferry/test/vectors"
 )
@@ -86,12 +85,9 @@ func (m *machine) asked(says string, person []keys, program string, args ...stri
 // tenant drives it by a PowerShell of Windows', and closes both ledgers.
 func (m *machine) tenant(azure *entra.Azure, v vectors.TPD, password, signIn string) {
 	t := m.T
-	placed := judges.Find(t, "wine-powershell")
+	m.powershell()
 	module := aipservice.New(t, aipservice.Version)
-	if out, err := exec.Command(placed, filepath.Join(m.bin, "prefix")).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	m.env = append(m.env, "DOTNET_EnableWriteXorExecute=0", "WINEDLLOVERRIDES=mshtml=", "JUDGE_MODULES=Z:"+strings.ReplaceAll(module.Root, "/", `\`))
+	m.env = append(m.env, "JUDGE_MODULES=Z:"+strings.ReplaceAll(module.Root, "/", `\`))
 	const bundle = " stick/keyferry-offline-1.kfb"
 	keyless, err := os.ReadFile(filepath.Join(m.dir, "transfer", "no_key_tpd_contoso-slc.xml"))
 	if err != nil {
@@ -111,8 +107,8 @@ func (m *machine) tenant(azure *entra.Azure, v vectors.TPD, password, signIn str
 	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 4 {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	cmd = exec.Command(wine, `C:\windows\system32\WindowsPowerShell\v1.0\powershell.exe`, "-NoProfile", "-ExecutionPolicy", "RemoteSigned", "-File", "import-tpds.ps1")
-	cmd.Dir, cmd.Env = kit, append(m.env, "TERM=xterm")
+	cmd = exec.Command(wine, powershellExe, "-NoProfile", "-ExecutionPolicy", "RemoteSigned", "-File", "import-tpds.ps1")
+	cmd.Dir, cmd.Env = kit, m.env
 	shown, code := aipservice.Typed(t, cmd, "password:", func(string) string { return password })
 	if _, err := os.Stat(filepath.Join(kit, "keyferry-result.json")); code != 0 || err != nil || strings.Count(module.Calls(), "activate ") != 1 {
 		t.Errorf("the kit ends with %d, %v:\n%s\n%s", code, err, shown, module.Calls())
