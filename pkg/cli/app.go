@@ -373,14 +373,23 @@ Exit codes: 0 done, 1 refused, 2 usage, 3 environment, 4 run it again to go on
 `
 
 func (a *App) commonFlags() string {
-	return fmt.Sprintf(commonHelp, a.Name, strings.TrimLeft(a.AroundHelp, "\n"))
+	return helpFor(runtime.GOOS, fmt.Sprintf(commonHelp, a.Name, strings.TrimLeft(a.AroundHelp, "\n")))
+}
+
+// helpFor has a help's paths as the system has them.
+func helpFor(system, text string) string {
+	if system != "windows" {
+		return text
+	}
+	return strings.NewReplacer("/media/stick/", `E:\`, "/media/stick", `E:\`, "$XDG_STATE_HOME/", `%LOCALAPPDATA%\`, "$KEYFERRY_STATE", "%KEYFERRY_STATE%",
+		"/usr/lib/softhsm/libsofthsm2.so", `C:\SoftHSM2\lib\softhsm2-x64.dll`).Replace(text)
 }
 
 func (a *App) footer() string {
 	return fmt.Sprintf("\nFlags that every command takes, and exit codes: %s help flags\n", a.Name)
 }
 
-func (c *Command) usage() string { return strings.TrimLeft(c.Usage, "\n") }
+func (c *Command) usage() string { return helpFor(runtime.GOOS, strings.TrimLeft(c.Usage, "\n")) }
 
 // screen is how many lines a terminal shows.
 const screen = 24
@@ -399,8 +408,8 @@ func (c *Command) help(a *App) string {
 	flags.SortFlags = false
 	flags.VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
 	brief := parts[0] + "\n\n" + sheet.Wrap(parts[1], 80) + "\n\n" + sheet.Wrap("Flags: "+strings.Join(names, ", "), 80) + "\n"
-	if i := strings.LastIndex(c.Usage, "\nExample"); i >= 0 {
-		example, _, _ := strings.Cut(c.Usage[i+1:], "\n\n")
+	if i := strings.LastIndex(c.usage(), "\nExample"); i >= 0 {
+		example, _, _ := strings.Cut(c.usage()[i+1:], "\n\n")
 		brief += "\n" + strings.TrimRight(example, "\n") + "\n"
 	}
 	return brief + fmt.Sprintf("\nEach of them: %[1]s help %[2]s. Of every command: %[1]s help flags\n", a.Name, c.Name)

@@ -358,3 +358,16 @@ func TestPathsOfWindows(t *testing.T) {
 		}
 	}
 }
+
+// Help names places as the system has them.
+func TestHelpOfASystem(t *testing.T) {
+	const text = "default: $KEYFERRY_STATE, else $XDG_STATE_HOME/keyferry-offline\nseal --out /media/stick, /media/stick/x.kfb"
+	for system, want := range map[string]string{
+		"linux":   text,
+		"windows": "default: %KEYFERRY_STATE%, else %LOCALAPPDATA%\\keyferry-offline\nseal --out E:\\, E:\\x.kfb",
+	} {
+		if got := helpFor(system, text); got != want {
+			t.Errorf("%s: %q", system, got)
+		}
+	}
+}

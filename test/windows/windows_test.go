@@ -197,6 +197,11 @@ func (m *machine) tests(pkg, tags, run string) {
 // offline reads exports, and loads a module; this one fails, by its own code.
 func (m *machine) offline() {
 	m.done("offline.exe --version", "keyferry offline")
+	for _, help := range []string{"offline.exe help flags", "online.exe help flags", "offline.exe help doctor", "offline.exe seal --help", "online.exe kek create --help"} {
+		if code, said := m.run(help); code != 0 || strings.Contains(said, "/media") || strings.Contains(said, "XDG") || strings.Contains(said, "/usr/") {
+			m.Errorf("%s: exit code %d\n%s", help, code, said)
+		}
+	}
 	m.done("offline.exe inspect --protection-password-file pw tpd.xml", "can become an HSM key")
 	m.refused("offline.exe inspect --protection-password-file pw bad.xml", 1, "[KF-TPD-")
 	m.refused("offline.exe inspect tpd.xml", 3, "[KF-RUN-TERMINAL]")
