@@ -303,7 +303,7 @@ func (d *Day) steps() []step {
 	}{{offlineOperator, "offline"}, {onlineOperator, "online"}} {
 		command(side.role, side.program, "status")
 		command(side.role, side.program, "transcript", "verify")
-		add(side.role, run, "%s >sheet-%s.html", d.Line(side.program, "transcript", "--sheet", "html"), side.program)
+		command(side.role, side.program, "transcript", "--sheet", "html", "--out", "sheet-"+side.program+".html")
 	}
 	add(everyone, box, "The sheets of both sides were printed and signed; refused runs on them were explained")
 

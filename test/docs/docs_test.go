@@ -274,6 +274,22 @@ func TestBlocksArePlayed(t *testing.T) {
 	}
 }
 
+// Below each command of the ceremony that Windows has in another form stands that form.
+func TestWindowsForms(t *testing.T) {
+	page, err := os.ReadFile("../../docs/ceremony.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	forms := strings.NewReplacer("/media/stick/", `E:\`, "/media/stick", `E:\`, "/PATH/MODULE.so", `C:\PATH\MODULE.dll`, "\ncp ", "\ncopy ")
+	for _, b := range blocks(t, "ceremony.md") {
+		text := "\n" + strings.TrimSpace(b.text)
+		windows := strings.ReplaceAll(forms.Replace(text)[1:], "\n", "`; `")
+		if strings.HasPrefix(b.about, "sh") && strings.ContainsAny(strings.ReplaceAll(text, "https://", ""), `/'"<>|&$`) && !strings.Contains(string(page), text+"\n```\n\nOn Windows: `"+windows+"`.") {
+			t.Errorf("%s: a form for Windows is missing: On Windows: `%s`.", b.section, windows)
+		}
+	}
+}
+
 // A rehearsal, then a second batch.
 func TestCeremonyRehearsal(t *testing.T) {
 	t.Parallel()
