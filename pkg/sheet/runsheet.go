@@ -134,6 +134,7 @@ func (d *Day) steps() []step {
 	add(offlineOperator, box, "The TPD exports are on this machine, and their passwords at hand")
 	if d.Token != "" || !d.Rehearsal {
 		add(offlineOperator, box, "The PIN of the token is at hand; it is tried once")
+		add(offlineOperator, box, "Of an HSM with two roles, as the NetHSM: the administrator's secret is at hand too; the run asks for it, or `--hsm-so-pin-file` names it")
 	}
 	if !d.Rehearsal {
 		add(onlineOperator, box, "Signed in to Azure, in the tenant of the vault; `online doctor` shows no `fail`")

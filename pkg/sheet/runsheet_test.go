@@ -82,7 +82,7 @@ func TestRunSheetUnknown(t *testing.T) {
 	sheet := day.RunSheets()[0].Text
 	for _, want := range []string{
 		"REAL CEREMONY: run sheet of the offline operator", "MODULE and LABEL of the HSM:", "KEY-ID, and its export TPD.xml:",
-		"--hsm-module MODULE", "/media/stick/offline-card-NAME.json",
+		"--hsm-module MODULE", "/media/stick/offline-card-NAME.json", "--hsm-so-pin-file",
 	} {
 		if !strings.Contains(sheet, want) {
 			t.Errorf("it does not say %q:\n%s", want, sheet)
