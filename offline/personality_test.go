@@ -252,7 +252,7 @@ func TestPersonalities(t *testing.T) {
 		{"NetHSM", playsNetHSM, ceremony.SignerHSM, true, true, ""},
 		{"kryoptic", "copy=0x1B no-history wrap=0x210B", ceremony.SignerHSM, false, false, "CKM_AES_KEY_WRAP_KWP"},
 		{"SoftHSM with a database", "empty-exponent", ceremony.SignerHSM, false, false, ""},
-		{"one session", "sessions=1 logged-in finalize=0x05", ceremony.SignerHSM, false, false, ""},
+		{"one session", "sessions=1 logged-in once=0x05 finalize=0x05 no-modulus", ceremony.SignerHSM, false, false, ""},
 		{"foreign objects", "foreign no-unwrap-attribute no-public-id", ceremony.SignerFile, false, false, ""},
 		{"foreign objects, otherwise", "foreign=0x06 copy=0xD1", ceremony.SignerFile, false, false, ""},
 	} {
@@ -572,6 +572,9 @@ func TestTold(t *testing.T) {
 		code        int
 		flags       []string
 	}{
+		{"flags=0x10000", "tells: a wrong PIN was given since the last right one", 0, nil},
+		{"flags=0x20000", "tells: one more wrong PIN locks it", 0, nil},
+		{"finalize=0x05", "did not end in order; what was done in the HSM is done: pkcs11: 0x5: CKR_GENERAL_ERROR", 0, nil},
 		{"copy=0x05", "the token does not copy a key (pkcs11: 0x5: CKR_GENERAL_ERROR), so that it comes in once more", 0, nil},
 		{"copy=0x6A", "the token does not copy a key (pkcs11: 0x6A: CKR_KEY_UNEXTRACTABLE), so that it comes in once more", 0, []string{"--hsm-try-store"}},
 		{"copy=0x80000001", "the token does not copy a key (pkcs11: 0x80000001", 0, nil},

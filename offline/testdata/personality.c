@@ -276,6 +276,7 @@ static ulong_t get_attribute_value(ulong_t session, ulong_t object, attribute *a
 		if ((played("foreign") && foreign && (t == LABEL || t == ID)) // pkcs11key #20, aws-kms-pkcs11 #35, tpm2-pkcs11 #286
 			|| (played("no-exponent") && class == PRIVATE_KEY && t == EXPONENT) // SoftHSM #847
 			|| (played("no-history") && (t == LOCAL || t == ALWAYS_SENSITIVE || t == ALWAYS_SENSITIVE - 1))
+			|| (played("no-modulus") && class == PRIVATE_KEY && t == MODULUS) // smart cards whose profile has it beside the public half alone
 			|| (played("no-public-id") && class == PUBLIC_KEY && t == ID)) {
 			a[i].length = ~0UL;
 			rv = played("foreign") > 1 ? played("foreign") : TYPE_INVALID;

@@ -315,7 +315,7 @@ func (kept *Kept) readBack(h pkcs11.ObjectHandle, names []template) (id []byte, 
 	if label != kept.Label {
 		return nil, control.HSMAttributes.Refuse("the token stored key %s under label %s and CKA_ID %x", control.Quote(kept.Label), control.Quote(label), id)
 	}
-	if !sameKey(public, kept.public) {
+	if !agrees(public, kept.public) {
 		return nil, control.HSMAttributes.Refuse("the token stored key %s with another modulus or exponent than it was given", control.Quote(kept.Label))
 	}
 	return id, nil

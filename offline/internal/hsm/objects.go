@@ -77,7 +77,7 @@ func (t *Token) claim(label string, public *rsa.PublicKey, resume bool) (found p
 		case gone(err):
 		case err != nil && sameLabel:
 			return found, nil, module.Failed("read a public key", err)
-		case sameLabel && !same:
+		case sameLabel && !agrees(stored, public):
 			return found, nil, control.HSMExists.Refuse("the token has another key under label %s and CKA_ID %x", control.Quote(label), o.ID)
 		case sameLabel && half.Handle == 0:
 			*half = o
@@ -101,6 +101,12 @@ func mayBe(written, label string, public *rsa.PublicKey) bool {
 // private key.
 func sameKey(stored, public *rsa.PublicKey) bool {
 	return stored.N.Cmp(public.N) == 0 && (stored.E == 0 || stored.E == public.E)
+}
+
+// agrees is sameKey for a key that its name has found and that is proven besides: some
+// tokens show the modulus beside the public half alone.
+func agrees(stored, public *rsa.PublicKey) bool {
+	return stored.N.Sign() == 0 || sameKey(stored, public)
 }
 
 // CheckAlone lists the token again and refuses (KF-HSM-EXISTS) when another

@@ -83,7 +83,7 @@ func (t *Token) Stored(name Name, public *rsa.PublicKey) (*StoredKey, error) {
 	if err != nil {
 		return nil, module.Failed("read a public key", err)
 	}
-	if !sameKey(stored, public) {
+	if !agrees(stored, public) {
 		return nil, control.HSMStored.Refuse("the token's key %s is not the key of the certificate", name)
 	}
 	if key.Attributes, err = t.inspect(key.handle, protection{token: true, extractable: true}); err != nil {

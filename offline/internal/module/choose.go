@@ -75,10 +75,12 @@ type Chosen struct {
 // for in vain. A process can have one token of a module at a time.
 func Choose(choice Choice) (chosen *Chosen, err error) {
 	c := &Chosen{choice: choice}
-	if _, fault := Open(choice.Module); fault == "" && choice.Signs && choice.Parameters == "" {
+	_, fault := Open(choice.Module)
+	shared := fault == "" && choice.Signs && choice.Parameters == ""
+	if shared {
 		c.Shared = choice.share() // first: it insists on initialising the module
 	}
-	if c.Module, err = load(choice.Module, choice.Parameters, c.Shared != nil); err != nil {
+	if c.Module, err = load(choice.Module, choice.Parameters, shared); err != nil {
 		return nil, err
 	}
 	slot, info, err := choice.find(c.Module)
