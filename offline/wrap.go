@@ -115,7 +115,7 @@ func nameKeys(ids, labels, keyIDs []string) (names []hsm.Name, err error) {
 			name.Label = labels[i]
 		}
 		if len(keyIDs) > 0 {
-			if name.ID, err = hex.DecodeString(strings.TrimPrefix(strings.ReplaceAll(keyIDs[i], ":", ""), "0x")); err != nil {
+			if name.ID, err = hex.DecodeString(strings.TrimPrefix(strings.NewReplacer(":", "", " ", "").Replace(keyIDs[i]), "0x")); err != nil {
 				return nil, control.CommandLine.Refuse("--hsm-key-id %s is no CKA_ID in hex", control.Quote(keyIDs[i]))
 			}
 		}

@@ -13,7 +13,7 @@ var (
 	HSMModule       = hsm("KF-HSM-MODULE", Environment, "install the HSM's PKCS#11 module (SoftHSM: 'apt install softhsm2' or 'dnf install softhsm') or name its path with --hsm-module")
 	HSMNoToken      = hsm("KF-HSM-NO-TOKEN", Environment, "connect the HSM and initialise its token, then run the same command again")
 	HSMTokenLabel   = hsm("KF-HSM-TOKEN-LABEL", Environment, "name one of the tokens listed, with --hsm-token, --hsm-serial or --hsm-uri")
-	HSMTokenTwice   = hsm("KF-HSM-TOKEN-TWICE", Environment, "choose the token by its serial number too, with --hsm-serial or --hsm-uri")
+	HSMTokenTwice   = hsm("KF-HSM-TOKEN-TWICE", Environment, "choose the token by its serial number too, with --hsm-serial or --hsm-uri, or by its slot where they share that, with --hsm-uri pkcs11:slot-id=NUMBER")
 	HSMPIN          = hsm("KF-HSM-PIN", Environment, "check the PIN before the next try: tokens lock after a few wrong ones")
 	HSMPINLocked    = hsm("KF-HSM-PIN-LOCKED", Environment, "the HSM's security officer can unlock the PIN or set a new one, with the HSM's own tools")
 	HSMURI          = hsm("KF-HSM-URI", Usage, "name the token as pkcs11:token=LABEL;serial=NUMBER, with any of token, serial, manufacturer, model and slot-id")

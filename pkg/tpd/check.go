@@ -57,7 +57,13 @@ type Result struct {
 }
 
 // Err returns the refusals, joined; nil if there is none.
-func (r *Result) Err() error { return control.Join(r.Refusals) }
+func (r *Result) Err() error {
+	var all []error
+	for _, refusal := range control.Few(r.Refusals) {
+		all = append(all, refusal)
+	}
+	return errors.Join(all...)
+}
 
 func (r *Result) refuse(c control.Control, format string, args ...any) {
 	r.Refusals = append(r.Refusals, c.Refuse(format, args...))
@@ -185,7 +191,7 @@ func (d *Domain) check(terms Terms, keyless bool) Identity {
 		certificate, err := xrml.Parse(text)
 		var id string
 		if err == nil {
-			id, err = templateGUID(certificate)
+			id, err = TemplateGUID(certificate)
 		}
 		var refusal *control.Refusal
 		if err != nil {
@@ -251,8 +257,8 @@ func checkSLC(c *xrml.Certificate) (guid string, err error) {
 	return guid, nil
 }
 
-// templateGUID returns the GUID of a rights policy template.
-func templateGUID(c *xrml.Certificate) (string, error) {
+// TemplateGUID returns the GUID of a rights policy template.
+func TemplateGUID(c *xrml.Certificate) (string, error) {
 	guid, err := xrml.GUID(c.Descriptor.ID)
 	if c.BodyType != xrml.BodyTemplate || c.Descriptor.IDType != "MS-GUID" || err != nil {
 		return "", fmt.Errorf("not a rights policy template with a GUID: its type is %s, its id %s", control.Quote(c.BodyType), control.Quote(c.Descriptor.ID))

@@ -16,7 +16,9 @@ package module
 
 static void crashed(int number, siginfo_t *info, void *context) {
 	static const char line[] = "offline: error: the PKCS#11 module crashed [KF-RUN-INTERRUPTED]\n"
-		"offline: hint: run the same command again to go on; if it crashes again, report it to the maker of the module\n";
+		"offline: hint: run the same command again to go on; if it crashes again, offline doctor\n"
+		"offline: hint: --hsm-outside-sandbox tells whether it misses what the sandbox forbids;\n"
+		"offline: hint: else report it to the maker of the module\n";
 	(void)!write(2, line, sizeof line - 1);
 	_exit(4);
 }

@@ -32,8 +32,10 @@ var hints = map[pkcs11.Error]string{
 		"a NetHSM wants the passphrase of a user of the role Administrator",
 	FunctionRejected: "the user that logged in lacks a capability for this; on a YubiHSM 2 the authentication key needs put-asymmetric-key, generate-asymmetric-key, delete-asymmetric-key, put-opaque, get-opaque, " +
 		"delete-opaque, sign-pkcs, sign-ecdsa and decrypt-oaep, as its own capabilities and as delegated ones",
-	pkcs11.CKR_PIN_EXPIRED:    "change the PIN with the HSM's own tools first, then run the same command again",
-	pkcs11.CKR_DEVICE_REMOVED: "see that the HSM is connected and that its service runs (a YubiHSM's connector, a NetHSM's address), then run the same command again",
+	pkcs11.CKR_PIN_EXPIRED:                    "change the PIN with the HSM's own tools first, then run the same command again",
+	pkcs11.CKR_USER_ANOTHER_ALREADY_LOGGED_IN: "another role is logged in to the token, by another program: end that, then run the same command again",
+	pkcs11.CKR_TOKEN_WRITE_PROTECTED:          "the token or the partition is write-protected: allow writing with the HSM's own tools, then run the same command again",
+	pkcs11.CKR_DEVICE_REMOVED:                 "see that the HSM is connected and that its service runs (a YubiHSM's connector, a NetHSM's address), then run the same command again",
 }
 
 // Hint says what to do about a call that failed, if there is more to say than that the
