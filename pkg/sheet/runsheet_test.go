@@ -101,10 +101,13 @@ func TestRunSheetPrinted(t *testing.T) {
 		}
 	}
 	day := aDay()
-	for i, s := range day.RunSheets() {
-		t.Run(s.Name, func(t *testing.T) {
+	for at, s := range slices.Concat(day.RunSheets(), day.RunSheets()) {
+		i, paper := at, "A4"
+		if at >= len(roles) {
+			i, paper = at-len(roles), "letter"
+		}
+		t.Run(s.Name+" on "+paper, func(t *testing.T) {
 			t.Parallel()
-			paper := []string{"A4", "letter"}[i%2]
 			title, banner := day.head(roles[i].name)
 			starts := []string{"Name"}
 			for _, step := range day.steps() {
@@ -165,4 +168,31 @@ func printed(t *testing.T, html string) []string {
 		t.Fatalf("%d pages, %d of text", n, len(pages))
 	}
 	return pages
+}
+
+// A browser prints the record sheets on A4 and on Letter paper, a page each, and nothing
+// of them is cut: all that the page of text has is there.
+func TestSheetPrinted(t *testing.T) {
+	for _, tool := range []string{"chromium", "pdftotext"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("no %s: that sheets print whole is not shown", tool)
+		}
+	}
+	want := strings.Split(full().Text(), "\f")
+	for _, paper := range []string{"A4", "letter"} {
+		t.Run(paper, func(t *testing.T) {
+			t.Parallel()
+			pages := printed(t, strings.Replace(full().HTML(), "@page { ", "@page { size: "+paper+"; ", 1))
+			if len(pages) != len(want) {
+				t.Fatalf("%d pages, want %d", len(pages), len(want))
+			}
+			for i, page := range pages {
+				for _, word := range strings.Fields(want[i]) {
+					if word = strings.ToLower(strings.Trim(word, "_.=- ")); word != "" && !strings.Contains(strings.ToLower(page), word) {
+						t.Errorf("page %d lacks %q", i+1, word)
+					}
+				}
+			}
+		})
+	}
 }

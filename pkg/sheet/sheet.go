@@ -265,14 +265,14 @@ func fold(words string, width int, whole bool) string {
 }
 
 const style = `
-@page { size: A4; margin: 14mm 16mm }
-body { font: 8.5pt/1.35 "Liberation Sans", Arial, sans-serif; margin: 0 auto; max-width: 178mm; color: #000 }
-.page { break-after: page; break-inside: avoid; min-height: 262mm; display: flex; flex-direction: column }
+@page { margin: 10mm 16mm }
+body { font: 8.5pt/1.25 "Liberation Sans", Arial, sans-serif; margin: 0 auto; max-width: 178mm; color: #000 }
+.page { break-after: page; break-inside: avoid; min-height: 235mm; display: flex; flex-direction: column }
 .page:last-child { break-after: auto }
 h1 { font-size: 15pt; margin: 0 } h2 { font-size: 11pt; margin: 1mm 0 2mm } h3 { font-size: 8.5pt; margin: 2.5mm 0 .5mm; border-bottom: .3mm solid #000 }
 .banner { font-weight: bold } table { border-collapse: collapse; width: 100% }
 th { text-align: left; font-weight: normal; width: 30mm; vertical-align: top; color: #444; padding: .3mm 2mm .3mm 0 } td { vertical-align: top; padding: .3mm 0; white-space: pre-line; overflow-wrap: anywhere }
-.hex, .words { font: 8pt "Liberation Mono", monospace } .words { display: block; white-space: pre; columns: 2 } .sign { margin-top: auto } .sign td { border-bottom: .2mm solid #000; height: 9mm }
+.hex, .words { font: 8pt "Liberation Mono", monospace } .words { display: block; white-space: pre; font-size: 7pt; line-height: 1.15 } .sign { margin-top: auto } .sign td { border-bottom: .2mm solid #000; height: 9mm }
 `
 
 // HTML sets the sheet as a page for a browser to print.
@@ -285,7 +285,7 @@ func (s Sheet) HTML() string {
 		for _, section := range p.Sections {
 			fmt.Fprintf(&b, "<h3>%s</h3>\n<table>\n", e(section.Title))
 			for _, r := range section.Rows {
-				fmt.Fprintf(&b, "<tr><th>%s<td>%s\n", e(r.Label), r.html())
+				fmt.Fprintf(&b, "<tr><th>%s<td>%s</td>\n", e(r.Label), r.html())
 			}
 			b.WriteString("</table>\n")
 		}
