@@ -70,19 +70,19 @@ func IsReadByOthers(path string) bool {
 // a file with a number in it, would be tried as the PIN.
 func FromFD(fd uint) ([]byte, error) {
 	f, name := inherited(fd), "file descriptor "+strconv.FormatUint(uint64(fd), 10)
-	switch {
-	case f == nil:
+	if f == nil {
 		return nil, control.InputFile.Refuse("%s is not open", name)
-	case term.IsTerminal(int(f.Fd())):
-		return nil, control.InputFile.Refuse("%s is a terminal, which would show what is typed", name).
-			WithHint("leave the flag out: the secret is asked for and not shown; or give it by a pipe or a file")
 	}
 	return read(f, name)
 }
 
-func read(r io.Reader, name string) ([]byte, error) {
+func read(f *os.File, name string) ([]byte, error) {
+	if term.IsTerminal(int(f.Fd())) {
+		return nil, control.InputFile.Refuse("%s is a terminal, which would show what is typed", name).
+			WithHint("leave the flag out: the secret is asked for and not shown; or give it by a pipe or a file")
+	}
 	buf := make([]byte, maxSize+1)
-	n, err := io.ReadFull(r, buf)
+	n, err := io.ReadFull(f, buf)
 	if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		clear(buf)
 		if err == nil {

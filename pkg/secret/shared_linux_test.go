@@ -4,9 +4,13 @@ package secret
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"keyferry/pkg/control"
 )
@@ -37,5 +41,21 @@ func TestSharedFile(t *testing.T) {
 		if pin, err := FromFile(path); err != nil || string(pin) != "1234" {
 			t.Errorf("another user's: got %q, %v", pin, err)
 		}
+	}
+}
+
+// A terminal that is named as a file would show what is typed, too.
+func TestTerminalAsAFile(t *testing.T) {
+	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer person.Close()
+	number, err := unix.IoctlGetUint32(int(person.Fd()), unix.TIOCGPTN)
+	if err = errors.Join(err, unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := FromFile(fmt.Sprintf("/dev/pts/%d", number)); !control.Is(err, control.InputFile) || !strings.Contains(err.Error(), "would show") {
+		t.Errorf("got %v", err)
 	}
 }
