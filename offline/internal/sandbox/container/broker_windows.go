@@ -350,6 +350,10 @@ func (b *Broker) start(streams []windows.Handle) (s started, err error) {
 	if err != nil {
 		return s, err
 	}
+	line, err := windows.UTF16PtrFromString(windows.UTF16PtrToString(windows.GetCommandLine())) // CreateProcess may write into it
+	if err != nil {
+		return s, err
+	}
 	var inherited []windows.Handle // each once
 	for _, handle := range streams {
 		if handle != 0 && handle != windows.InvalidHandle && !slices.Contains(inherited, handle) {
@@ -396,7 +400,7 @@ func (b *Broker) start(streams []windows.Handle) (s started, err error) {
 	startup.StdInput, startup.StdOutput, startup.StdErr = streams[0], streams[1], streams[2]
 	var process windows.ProcessInformation
 	const flags = windows.CREATE_SUSPENDED | windows.CREATE_UNICODE_ENVIRONMENT | windows.EXTENDED_STARTUPINFO_PRESENT
-	if err = windows.CreateProcess(path, windows.GetCommandLine(), nil, nil, len(inherited) > 0, flags, nil, nil, &startup.StartupInfo, &process); err != nil {
+	if err = windows.CreateProcess(path, line, nil, nil, len(inherited) > 0, flags, nil, nil, &startup.StartupInfo, &process); err != nil {
 		return s, err
 	}
 	s.process = process.Process

@@ -96,6 +96,9 @@ func TestTrialTells(t *testing.T) {
 	if err := trial([]Place{place}, well); err == nil || !strings.Contains(err.Error(), "icacls") || !strings.Contains(err.Error(), place.Path) {
 		t.Errorf("got %v", err)
 	}
+	if says := open(Place{Path: `C:\`}); says != "" {
+		t.Errorf("a whole drive is to be opened: %s", says)
+	}
 	if err := os.Mkdir(place.Path, 0o700); err != nil {
 		t.Fatal(err)
 	}

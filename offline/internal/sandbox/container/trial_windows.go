@@ -128,11 +128,15 @@ func shut(places []Place) error {
 	return nil
 }
 
-// open is how an administrator opens a place to the container.
+// open is how an administrator opens a place to the container, unless it is a whole
+// drive or share.
 func open(place Place) string {
+	if filepath.Dir(place.Path) == place.Path {
+		return ""
+	}
 	rights := "RX"
 	if place.Write {
 		rights = "M"
 	}
-	return fmt.Sprintf(`; an administrator may open it: icacls "%s" /grant "*%s:(OI)(CI)(%s)"`, strings.TrimSuffix(place.Path, `\`), SID(Name), rights)
+	return fmt.Sprintf(`; an administrator may open it: icacls "%s" /grant "*%s:(OI)(CI)(%s)"`, place.Path, SID(Name), rights)
 }
