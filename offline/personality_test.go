@@ -250,6 +250,7 @@ func TestPersonalities(t *testing.T) {
 		{"AWS CloudHSM", "private-public length-forbidden copy=0x06 banner once=0x05 bytes-serial tcp wrap=0x1054", ceremony.SignerHSM, true, false, "CKM_RSA_AES_KEY_WRAP"},
 		{"YubiHSM 2", playsYubiHSM, ceremony.SignerHSM, true, true, ""},
 		{"NetHSM", playsNetHSM, ceremony.SignerHSM, true, true, ""},
+		{"NetHSM since 2.1", playsNetHSM21, ceremony.SignerHSM, true, true, ""},
 		{"kryoptic", "copy=0x1B no-history wrap=0x210B", ceremony.SignerHSM, false, false, "CKM_AES_KEY_WRAP_KWP"},
 		{"SoftHSM with a database", "empty-exponent", ceremony.SignerHSM, false, false, ""},
 		{"one session", "sessions=1 logged-in once=0x05 finalize=0x05 no-modulus", ceremony.SignerHSM, false, false, ""},
