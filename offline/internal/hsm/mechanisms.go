@@ -11,6 +11,8 @@ import (
 
 	"github.com/miekg/pkcs11"
 	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
+
+	"keyferry/offline/internal/module"
 )
 
 // wrapMechanism is a way to wrap a private key: CKM_RSA_AES_KEY_WRAP does it in
@@ -20,16 +22,17 @@ type wrapMechanism struct {
 	name string
 }
 
-// The names of the vendors' values are the vendors'.
 var (
-	rsaAES     = wrapMechanism{pkcs11.CKM_RSA_AES_KEY_WRAP, "CKM_RSA_AES_KEY_WRAP"}
-	aesKWP     = wrapMechanism{0x0000210B, "CKM_AES_KEY_WRAP_KWP"}
-	lunaKWP    = wrapMechanism{0x80000171, "CKM_AES_KWP (Luna)"}
-	cloudHSM   = wrapMechanism{0x8000216F, "CKM_CLOUDHSM_AES_KEY_WRAP_ZERO_PAD"}
-	nShieldCRT = wrapMechanism{0xDE436973, "CKM_WRAP_RSA_CRT_COMPONENTS (nShield)"}
-	aesPad     = wrapMechanism{pkcs11.CKM_AES_KEY_WRAP_PAD, "CKM_AES_KEY_WRAP_PAD"}
-	aesCBCPad  = wrapMechanism{pkcs11.CKM_AES_CBC_PAD, "CKM_AES_CBC_PAD"}
+	rsaAES     = named(pkcs11.CKM_RSA_AES_KEY_WRAP)
+	aesKWP     = named(module.AESKWP)
+	lunaKWP    = named(module.LunaKWP)
+	cloudHSM   = named(module.CloudHSMPad)
+	nShieldCRT = named(module.NShieldCRT)
+	aesPad     = named(pkcs11.CKM_AES_KEY_WRAP_PAD)
+	aesCBCPad  = named(pkcs11.CKM_AES_CBC_PAD)
 )
+
+func named(id uint) wrapMechanism { return wrapMechanism{id, module.MechanismName(id)} }
 
 // wrapMechanisms are tried in this order for keys that go out; 0x210A is last,
 // as tokens disagree on what it means.
@@ -42,9 +45,7 @@ var unwrapMechanisms = []wrapMechanism{aesKWP, lunaKWP, cloudHSM, aesPad, aesCBC
 
 func (m wrapMechanism) oneStep() bool { return m == rsaAES }
 
-func (m wrapMechanism) number() string { return number(m.id) }
-
-func number(id uint) string { return fmt.Sprintf("0x%08X", id) }
+func (m wrapMechanism) number() string { return fmt.Sprintf("0x%08X", m.id) }
 
 // call is m for C_WrapKey, and for C_UnwrapKey in one step.
 func (m wrapMechanism) call() []*pkcs11.Mechanism {

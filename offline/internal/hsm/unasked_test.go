@@ -3,11 +3,11 @@
 package hsm
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -106,5 +106,5 @@ func (s *suite) unasked(t *testing.T) {
 
 // name names an object in each session alike.
 func name(o Object) string {
-	return strings.Join([]string{number(o.Class), o.Label, string(o.ID)}, " ")
+	return fmt.Sprintf("%d %s %s", o.Class, o.Label, o.ID)
 }

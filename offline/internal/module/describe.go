@@ -27,7 +27,19 @@ type Mechanism struct {
 	Fault  string   `json:"fault"` // why the token does not describe what it lists
 }
 
-// mechanismNames are those that Keyferry uses, or that a PKCS#11 reader looks for.
+// Mechanisms that miekg/pkcs11 does not name: the first is of PKCS#11 3.0, the others are
+// the vendors'.
+const (
+	AESKWP      = 0x0000210B
+	LunaKWP     = 0x80000171
+	CloudHSMPad = 0x8000216F
+	NShieldCRT  = 0xDE436973
+)
+
+// MechanismName is the name of a mechanism that Keyferry uses, or that a PKCS#11 reader
+// looks for.
+func MechanismName(id uint) string { return mechanismNames[id] }
+
 var mechanismNames = map[uint]string{
 	pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN: "CKM_RSA_PKCS_KEY_PAIR_GEN",
 	pkcs11.CKM_RSA_PKCS:              "CKM_RSA_PKCS",
@@ -40,10 +52,10 @@ var mechanismNames = map[uint]string{
 	pkcs11.CKM_AES_CBC_PAD:           "CKM_AES_CBC_PAD",
 	pkcs11.CKM_RSA_AES_KEY_WRAP:      "CKM_RSA_AES_KEY_WRAP",
 	pkcs11.CKM_AES_KEY_WRAP_PAD:      "CKM_AES_KEY_WRAP_PAD",
-	0x0000210B:                       "CKM_AES_KEY_WRAP_KWP",
-	0x80000171:                       "CKM_AES_KWP (Luna)",
-	0x8000216F:                       "CKM_CLOUDHSM_AES_KEY_WRAP_ZERO_PAD",
-	0xDE436973:                       "CKM_WRAP_RSA_CRT_COMPONENTS (nShield)",
+	AESKWP:                           "CKM_AES_KEY_WRAP_KWP",
+	LunaKWP:                          "CKM_AES_KWP (Luna)",
+	CloudHSMPad:                      "CKM_CLOUDHSM_AES_KEY_WRAP_ZERO_PAD",
+	NShieldCRT:                       "CKM_WRAP_RSA_CRT_COMPONENTS (nShield)",
 }
 
 // mechanismUses are the flags of CK_MECHANISM_INFO that matter here.
