@@ -434,9 +434,9 @@ type deviceFault struct {
 }
 
 var deviceFaults = map[string][]deviceFault{
-	"nethsm": { // three times, since the module repeats some requests
+	"nethsm": { // three times, since the module repeats some requests; what hangs is never done later
 		{"refused", "fault=.*@%d%%2B3=500", false}, {"cut", "fault=.*@%d%%2B3=drop", false}, {"cut, though done", "fault=.*@%d%%2B3=drop-after", false},
-		{"hung and killed", "fault=.*@%d=sleep:60000", true}, {"hung, though done, and killed", "fault=.*@%d=sleep-after:60000", true},
+		{"hung and killed", "fault=.*@%d=sleep:3600000", true}, {"hung, though done, and killed", "fault=.*@%d=sleep-after:3600000", true},
 	},
 	"yubihsm": {
 		{"cut", "YH_GONE=%d&YH_BACK=1", false}, {"cut, though done", "YH_GONE_AFTER=%d&YH_BACK=1", false},
