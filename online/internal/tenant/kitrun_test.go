@@ -147,29 +147,31 @@ func TestKitInAFolderThatCantBeWritten(t *testing.T) {
 // TestKitStops where it can't do its work, with the cause.
 func TestKitStops(t *testing.T) {
 	for name, test := range map[string]struct {
-		bend func(k *kitRun)
-		says string
+		bend     func(k *kitRun)
+		says     string
+		settings []string
 	}{
 		"a sign-out that fails hides nothing": {func(k *kitRun) {
 			k.module.Order("import", "", "Failure to access Azure KeyVault.")
 			k.module.Order("disconnect", "", "You must call the Connect-AipService cmdlet.")
-		}, "FAILED: Failure to access Azure KeyVault."},
-		"three wrong passwords": {func(k *kitRun) { k.passwords[k.TPDs[0].File] = []string{"a", "b", "c"} }, "FAILED: "},
+		}, "FAILED: Failure to access Azure KeyVault.", nil},
+		"three wrong passwords":   {func(k *kitRun) { k.passwords[k.TPDs[0].File] = []string{"a", "b", "c"} }, "FAILED: ", nil},
+		"a PowerShell of 32 bits": {func(*kitRun) {}, `the one of 64 bits, C:\Windows\Sysnative\WindowsPowerShell\v1.0\powershell.exe`, []string{"PROCESSOR_ARCHITEW6432=AMD64", `SystemRoot=C:\Windows`}},
 		"an old module": {func(k *kitRun) {
 			k.module.Root = k.dir + " modules"
 			k.module.Install(k.module.Root, "1.0.0.4")
-		}, "The AIPService module is of version 1.0.0.4, not 3.0.0.1 or later"},
+		}, "The AIPService module is of version 1.0.0.4, not 3.0.0.1 or later", nil},
 		"another TPD": {func(k *kitRun) {
 			if err := os.WriteFile(filepath.Join(k.dir, k.TPDs[0].File), []byte("<x/>"), 0o600); err != nil {
 				panic(err)
 			}
-		}, "is not the file that the kit was made with"},
+		}, "is not the file that the kit was made with", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := newKitRun(t)
 			test.bend(k)
-			shown, code := k.run(t)
+			shown, code := k.run(t, test.settings...)
 			if code == 0 || !strings.Contains(shown, test.says) || strings.Contains(shown, "Done.") {
 				t.Errorf("it ended with %d:\n%s", code, shown)
 			}
