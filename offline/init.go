@@ -63,6 +63,9 @@ Example: offline init --rehearsal --name vault-room --out /media/stick
 				if p.Needs.Network { // what else is open, doctor and import say
 					p.WarnOfSandbox(io)
 				}
+				if !o.token.chosen.Practice {
+					ceremony.WarnOfNetwork(io)
+				}
 				o.Token, o.Access = o.token.chosen, o.token.Access
 				card, err := ceremony.Init(ctx, io, o.InitRequest)
 				if err != nil {

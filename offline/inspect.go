@@ -109,6 +109,9 @@ func parseRoots(texts []string) ([]fingerprint.Fingerprint, error) {
 // run reports on every file. Its error is those of all files that must not be
 // used; a key that can only be Microsoft-managed is none.
 func (o *inspectOptions) run(ctx context.Context, io *cli.IO, paths []string) error {
+	if !io.Rehearsal {
+		ceremony.WarnOfNetwork(io)
+	}
 	terms := tpd.Terms{Now: time.Now(), PinnedRoots: o.roots, AcceptTemplates: o.accept}
 	files, problems, err := inspect.ReadAll(ctx, io, o.password, paths, terms, false)
 	if err != nil {

@@ -201,7 +201,21 @@ func TestConnectedMachine(t *testing.T) {
 		t.Errorf("doctor on a connected machine: %v", got)
 	}
 	r.run(0, append(doctor, "--unsafe-network-present")...)
+	warned := func(want bool) {
+		t.Helper()
+		for _, command := range [][]string{
+			{"inspect", command[2], "--protection-password-file", command[6]},
+			{"init", "--state", filepath.Join(t.TempDir(), "other"), "--signer", "file", "--hsm-module", scripttest.Module, "--hsm-token", "hsm", "--hsm-pin-file", r.pin},
+		} {
+			said, err := exec.Command("offline", command...).CombinedOutput()
+			if err != nil || strings.Contains(string(said), "[KF-AIRGAP-CONNECTED]; an import would stop here") != want {
+				t.Errorf("%s: %v, want a warning: %t\n%s", command[0], err, want, said)
+			}
+		}
+	}
+	warned(true)
 	disconnect()
+	warned(false)
 	if got := problems(r.run(0, doctor...)); len(got) > 0 {
 		t.Errorf("doctor on a machine alone: %v", got)
 	}

@@ -129,6 +129,14 @@ func (p *Process) Tolerate(io *cli.IO, connected error, practice bool) (overridd
 	return false, nil
 }
 
+// WarnOfNetwork says that a machine is connected where that stops nothing yet: before a
+// PIN or a password is typed there.
+func WarnOfNetwork(io *cli.IO) {
+	if connected := machine.Refuse(machine.Look()); connected != nil {
+		io.Warn("%v; an import would stop here", connected)
+	}
+}
+
 // record tells the ledger, once, before the first change.
 func (around *surroundings) record(s *state.State) error {
 	if around.recorded {
