@@ -502,7 +502,10 @@ func (d *device) faulty(fault deviceFault, at int, command []string) (code int) 
 	if fault.kill {
 		code = d.killed(at, command)
 	} else {
-		code, _ = d.offline(command...)
+		var out string
+		if code, out = d.offline(command...); strings.Contains(out, "crashed") || strings.Contains(out, "KF-RUN-MACHINE") {
+			d.t.Errorf("%s at %d is told as no fault of the HSM: %s", fault.name, at, out)
+		}
 	}
 	if d.kind == "yubihsm" {
 		d.set("YH_GONE=&YH_GONE_AFTER=&YH_HANG=&YH_HANG_AFTER=&YH_BACK=")
@@ -588,7 +591,7 @@ func TestDeviceMessages(t *testing.T) {
 			{name: "unreachable", conf: dead, says: []string{"KF-HSM-NO-TOKEN", "see that what stands between"}},
 			{name: "sandbox", shut: true, says: []string{"KF-HSM-NO-TOKEN", "--unsafe-hsm-network", "--hsm-outside-sandbox"}},
 			{name: "USB", shut: true, conf: func(string) string { return "connector = yhusb://\n" }, flags: []string{"--hsm-outside-sandbox"},
-				says: []string{"KF-HSM-MODULE", "CKR_DEVICE_REMOVED", "a netlink socket, as modules for USB have it: --unsafe-hsm-network"}},
+				says: []string{"KF-HSM-MODULE", "CKR_DEVICE_REMOVED", "shows no token either it opens what the sandbox forbids", "a netlink socket, as modules for USB have it: --unsafe-hsm-network"}},
 			{name: "sessions", ready: (*device).takeSessions, says: []string{"KF-HSM-CALL", "all sessions of the HSM are taken", "wait half a minute"}},
 			proxy,
 			{name: "debug", conf: with("libdebug"), says: inTheClear},
@@ -598,7 +601,7 @@ func TestDeviceMessages(t *testing.T) {
 			{name: "debug by the environment", env: []string{"YUBIHSM_LIB_DBG=0"}, says: append(inTheClear, "YUBIHSM_LIB_DBG")},
 			{name: "log", conf: with("debug\ndebug-file = log"), says: []string{"warning: debug in", "a log of its calls"}},
 			{name: "log by the environment", env: []string{"YUBIHSM_PKCS11_DINOUT="}, says: []string{"warning: YUBIHSM_PKCS11_DINOUT", "a log of its calls"}},
-			{name: "log to a file", shut: true, conf: with("debug\ndebug-file = log"), flags: []string{"--hsm-outside-sandbox"}, says: []string{"a network socket: --unsafe-hsm-network", "/log, to write: --hsm-writes"}},
+			{name: "log to a file", shut: true, conf: with("debug\ndebug-file = log"), flags: []string{"--hsm-outside-sandbox"}, says: []string{"a network socket: --unsafe-hsm-network", "/log, to write: --hsm-writes", "--hsm-writes"}},
 			{name: "a stick as working directory", says: []string{"KF-HSM-MODULE", "would choose the connector", "run the command in another directory"},
 				ready: func(d *device) {
 					d.write("yubihsm_pkcs11.conf", []byte("connector = http://127.0.0.1:1\n"))

@@ -45,6 +45,8 @@ func (p *process) outsideSandbox(io *cli.IO, flags *pflag.FlagSet, writable []st
 	switch {
 	case failure != nil:
 		io.Note("outside of the sandbox it is the same, so that the sandbox is not in the way: %v", failure)
+	case len(tokens) == 0 && len(opened) > 0: // a connector without a device, say
+		io.Note("outside of the sandbox the module shows no token either")
 	case len(tokens) == 0:
 		io.Note("outside of the sandbox the module shows no token either, so that the sandbox is not in the way")
 	default:
