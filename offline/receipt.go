@@ -39,15 +39,21 @@ Example: offline receipt /media/stick/keyferry-online-1.kfb
 				if err != nil {
 					return err
 				}
-				doc := map[string]any{"answers": taken.Answers, "keys": taken.Keys, "again": taken.Again}
-				return result(io, s, doc, describeReceipt(taken.ReceiptText))
+				doc := map[string]any{"answers": taken.Answers, "keys": taken.Keys, "again": taken.Again, "sequence": taken.Sequence, "newest_receipt": taken.Newest}
+				return result(io, s, doc, describeReceipt(taken))
 			})
 		}
 	},
 }
 
-func describeReceipt(r *bundle.ReceiptText) string {
+func describeReceipt(r *ceremony.ReceiptResult) string {
 	var lines []string
+	switch {
+	case r.Newest > r.Sequence:
+		lines = append(lines, fmt.Sprintf("This receipt, number %d, is an old one: number %d, for the same bundle, was taken since.", r.Sequence, r.Newest), "It says what was known when it was sealed:")
+	case r.Again:
+		lines = append(lines, fmt.Sprintf("This receipt, number %d, was taken before: nothing was changed.", r.Sequence))
+	}
 	for _, a := range r.Approved {
 		lines = append(lines, "Taken as approved by "+a.String())
 	}
@@ -71,6 +77,9 @@ func describeReceipt(r *bundle.ReceiptText) string {
 		default:
 			lines = append(lines, fmt.Sprintf("%s: arrived in the vault as %s, %s in the tenant", k.ID, k.KeyURL, strings.ToLower(k.Tenant)))
 		}
+	}
+	if r.Newest > r.Sequence {
+		return strings.Join(append(lines, "Nothing was changed; `offline status` shows what is known now."), "\n")
 	}
 	return strings.Join(append(lines, ending(r.Keys)), "\n")
 }

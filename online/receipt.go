@@ -43,8 +43,11 @@ Example: online receipt keyferry-vault-room-1.kfb --out /media/stick
 				if err != nil {
 					return err
 				}
-				return result(io, s, r, map[string]any{"receipt": sealed.Path, "answers": r.Digest, "keys": sealed.Keys},
-					fmt.Sprintf("Receipt: %s\n%s", sealed.Path, io.Delivered(sealed.Path)))
+				text := fmt.Sprintf("Receipt: %s\n%s", sealed.Path, io.Delivered(sealed.Path))
+				if sealed.Again {
+					text += "\nIt was sealed before: nothing has changed since."
+				}
+				return result(io, s, r, map[string]any{"receipt": sealed.Path, "answers": r.Digest, "keys": sealed.Keys, "again": sealed.Again}, text)
 			})
 		}
 	},

@@ -130,6 +130,7 @@ var meanings = map[string]string{
 	"need_pin":               "the token asks for a PIN",
 	"never_extractable":      "the token says that the key never could leave it",
 	"newest":                 "the newest of a group",
+	"newest_receipt":         "number of the last receipt for the same bundle, which may be this one",
 	"next":                   "what is to be done next, in order",
 	"no_signer":              "nothing signs for this side yet",
 	"note":                   "what a person has to know or to do first",

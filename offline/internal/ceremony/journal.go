@@ -195,11 +195,12 @@ type Journal struct {
 	Stick     string                                 // directory that the stick had last; "" if none is known
 	Package   string                                 // where the KEK package was read last; "" if none was
 	Approvals map[fingerprint.Fingerprint][]Approval // of bundles, by manifest
+	Answered  map[fingerprint.Fingerprint]uint64     // number of the last receipt for each bundle, by manifest
 }
 
 // ReadJournal adds the ledger's events up.
 func ReadJournal(l *ledger.Ledger) (*Journal, error) {
-	j := &Journal{Approvals: map[fingerprint.Fingerprint][]Approval{}}
+	j := &Journal{Approvals: map[fingerprint.Fingerprint][]Approval{}, Answered: map[fingerprint.Fingerprint]uint64{}}
 	return j, l.Each(j.take)
 }
 
@@ -306,6 +307,7 @@ func (j *Journal) take(e ledger.Entry) error {
 			return err
 		}
 		j.Receipts = append(j.Receipts, bundle.Taken{Sequence: d.Sequence, Manifest: d.Manifest, Previous: d.Previous})
+		j.Answered[d.Answers] = d.Sequence
 		answered := slices.IndexFunc(j.Bundles, func(b Sealed) bool { return b.Manifest == d.Answers })
 		for _, a := range d.Keys {
 			k := j.Key(a.ID)

@@ -21,7 +21,9 @@ import (
 // ReceiptResult is a receipt that holds.
 type ReceiptResult struct {
 	*bundle.ReceiptText
-	Again bool // it was taken before
+	Sequence uint64 // its number
+	Again    bool   // it was taken before
+	Newest   uint64 // number of the last receipt for the same bundle, which may be this one
 }
 
 // TakeReceipt checks that the receipt is the pinned side's, answers a bundle of this
@@ -78,7 +80,7 @@ func TakeReceipt(io *cli.IO, s *state.State, path string) (*ReceiptResult, error
 			return nil, err
 		}
 	}
-	return &ReceiptResult{text, v.Again}, nil
+	return &ReceiptResult{text, v.Manifest.Sequence, v.Again, max(v.Manifest.Sequence, j.Answered[text.Answers])}, nil
 }
 
 // compare holds a receipt against what was sent.

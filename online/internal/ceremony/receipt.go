@@ -19,8 +19,9 @@ import (
 
 // ReceiptResult is the receipt that was sealed.
 type ReceiptResult struct {
-	Path string // on the stick
-	Keys []bundle.Arrived
+	Path  string // on the stick
+	Keys  []bundle.Arrived
+	Again bool // it was sealed before
 }
 
 // Receipt seals the answer to a bundle: what became of each key. If the last receipt
@@ -48,7 +49,7 @@ func Receipt(io *cli.IO, s *state.State, j *Journal, r *Received, out string) (*
 	want := Answered{Answers: r.Digest, Keys: keys, Out: dir}
 	if n := len(j.Receipts); n > 0 && saysSame(j.Receipts[n-1], want) {
 		path, err := dispatch.Deliver(s, j.Receipts[n-1].Sequence, out)
-		return &ReceiptResult{path, keys}, err
+		return &ReceiptResult{path, keys, true}, err
 	}
 	// A run that was stopped may have sealed another receipt under the next number:
 	// that one goes first.
@@ -61,7 +62,7 @@ func Receipt(io *cli.IO, s *state.State, j *Journal, r *Received, out string) (*
 			},
 		}.Send()
 		if err != nil || saysSame(sent, want) {
-			return &ReceiptResult{path, keys}, err
+			return &ReceiptResult{path, keys, false}, err
 		}
 		j.Receipts = append(j.Receipts, sent)
 		io.Note("%s: a receipt for %s, which a run that was stopped had sealed; the one that was asked for comes after it", path, sent.Answers)
