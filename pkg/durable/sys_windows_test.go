@@ -132,7 +132,7 @@ func TestLongPaths(t *testing.T) {
 		}
 	}
 	t.Chdir(deep)
-	if err := errors.Join(Create("f", []byte("new"), 0o600), ReplaceOnStick("g", strings.NewReader("new"), 0o600), Remove("f")); err != nil {
+	if err := errors.Join(Create("f", []byte("new"), 0o600), ToStick("g", strings.NewReader("new"), 0o600), Remove("f")); err != nil {
 		t.Error(err)
 	}
 	wantTree(t, ".", files{"g": "new"})
