@@ -120,5 +120,8 @@ func (t *Token) wrap(m wrapMechanism, key pkcs11.ObjectHandle, kek *rsa.PublicKe
 		const enough = 8 << 10 // a wrapped RSA-4096 key takes some 2.4 KiB
 		body, err = t.ck.WrapKeyInto(t.session, m.id, aes, key, enough)
 	}
-	return append(head, body...), err
+	if err != nil {
+		return nil, err
+	}
+	return append(head, body...), nil
 }
