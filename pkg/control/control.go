@@ -130,6 +130,15 @@ func Few(refusals []*Refusal) []*Refusal {
 	return few
 }
 
+// Join joins a few of the refusals, see [Few]; nil if there is none.
+func Join(refusals []*Refusal) error {
+	var all []error
+	for _, r := range Few(refusals) {
+		all = append(all, r)
+	}
+	return errors.Join(all...)
+}
+
 // maxQuoted is how many bytes of untrusted text an error shows.
 const maxQuoted = 160
 

@@ -57,13 +57,7 @@ type Result struct {
 }
 
 // Err returns the refusals, joined; nil if there is none.
-func (r *Result) Err() error {
-	var all []error
-	for _, refusal := range control.Few(r.Refusals) {
-		all = append(all, refusal)
-	}
-	return errors.Join(all...)
-}
+func (r *Result) Err() error { return control.Join(r.Refusals) }
 
 func (r *Result) refuse(c control.Control, format string, args ...any) {
 	r.Refusals = append(r.Refusals, c.Refuse(format, args...))
@@ -191,7 +185,7 @@ func (d *Domain) check(terms Terms, keyless bool) Identity {
 		certificate, err := xrml.Parse(text)
 		var id string
 		if err == nil {
-			id, err = TemplateGUID(certificate)
+			id, err = templateGUID(certificate)
 		}
 		var refusal *control.Refusal
 		if err != nil {
@@ -257,8 +251,8 @@ func checkSLC(c *xrml.Certificate) (guid string, err error) {
 	return guid, nil
 }
 
-// TemplateGUID returns the GUID of a rights policy template.
-func TemplateGUID(c *xrml.Certificate) (string, error) {
+// templateGUID returns the GUID of a rights policy template.
+func templateGUID(c *xrml.Certificate) (string, error) {
 	guid, err := xrml.GUID(c.Descriptor.ID)
 	if c.BodyType != xrml.BodyTemplate || c.Descriptor.IDType != "MS-GUID" || err != nil {
 		return "", fmt.Errorf("not a rights policy template with a GUID: its type is %s, its id %s", control.Quote(c.BodyType), control.Quote(c.Descriptor.ID))

@@ -3,6 +3,7 @@
 package tpd
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rsa"
@@ -227,13 +228,8 @@ func decrypt(ciphertext, key []byte) (plain []byte, padded bool) {
 	plain = make([]byte, len(ciphertext))
 	cipher.NewCBCDecrypter(newCipher(key), initialVector).CryptBlocks(plain, ciphertext)
 	pad := int(plain[len(plain)-1])
-	if pad < 1 || pad > aes.BlockSize {
+	if pad < 1 || pad > aes.BlockSize || !bytes.HasSuffix(plain, bytes.Repeat([]byte{byte(pad)}, pad)) {
 		return plain, false
-	}
-	for _, b := range plain[len(plain)-pad:] {
-		if int(b) != pad {
-			return plain, false
-		}
 	}
 	return plain[:len(plain)-pad], true
 }

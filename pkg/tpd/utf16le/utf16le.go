@@ -14,14 +14,11 @@ import (
 // from the start.
 func Encode(text []byte) []byte {
 	b := make([]byte, 0, 2*len(text)) // a character takes at most twice its bytes in UTF-8
-	for _, r := range string(text) {  // this conversion does not copy
-		if r < 0x10000 {
-			b = binary.LittleEndian.AppendUint16(b, uint16(r))
-			continue
+	var units [2]uint16
+	for _, r := range string(text) { // this conversion does not copy
+		for _, unit := range utf16.AppendRune(units[:0], r) {
+			b = binary.LittleEndian.AppendUint16(b, unit)
 		}
-		high, low := utf16.EncodeRune(r)
-		b = binary.LittleEndian.AppendUint16(b, uint16(high))
-		b = binary.LittleEndian.AppendUint16(b, uint16(low))
 	}
 	return b
 }

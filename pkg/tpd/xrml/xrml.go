@@ -44,6 +44,7 @@ import (
 	"time"
 
 	"keyferry/pkg/control"
+	"keyferry/pkg/tpd/capi"
 	"keyferry/pkg/tpd/xmltree"
 )
 
@@ -225,10 +226,8 @@ func readPrincipal(n *xmltree.Node) (Principal, error) {
 	return p, err
 }
 
-// maxKeyBits bounds a key, and so the time that a signature takes to verify.
-// AD RMS has keys of 1024 and 2048 bits.
-const maxKeyBits = 4096
-
+// readKey reads a public key. Its size is bounded, and so is the time that a signature
+// takes to verify.
 func readKey(n *xmltree.Node) (*rsa.PublicKey, error) {
 	if algorithm := n.TextOf("ALGORITHM"); algorithm != "RSA" {
 		return nil, fmt.Errorf("the public key's algorithm is %s, expected RSA", control.Quote(algorithm))
@@ -249,8 +248,8 @@ func readKey(n *xmltree.Node) (*rsa.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the public key's modulus: %w", err)
 	}
-	if 8*len(modulus) > maxKeyBits {
-		return nil, fmt.Errorf("the public key has %d bits, expected at most %d", 8*len(modulus), maxKeyBits)
+	if 8*len(modulus) > capi.MaxBits {
+		return nil, fmt.Errorf("the public key has %d bits, expected at most %d", 8*len(modulus), capi.MaxBits)
 	}
 	slices.Reverse(modulus)
 	key := &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}
