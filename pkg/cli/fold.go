@@ -20,7 +20,7 @@ import (
 const Width = 80
 
 // copied finds a line that is a command, or holds a path, to be copied as it is.
-var copied = regexp.MustCompile("^(Next[^:]*: |Carry on the stick: |az |if \\(\\()")
+var copied = regexp.MustCompile(`^(Next[^:]*: |Carry on the stick: |az |if \(\()`)
 
 // Fold breaks text between words into lines that fit beside an indent of so many
 // columns, which it leaves to the caller. What people copy stays whole, even where it
