@@ -188,6 +188,9 @@ try {
     if ($versions.edition -cne 'Desktop' -or -not $versions.powershell.StartsWith('5.1')) {
         throw "This is PowerShell $($versions.powershell) ($($versions.edition)): run this script in Windows PowerShell 5.1 (powershell.exe, not pwsh.exe)."
     }
+    if ($env:PROCESSOR_ARCHITEW6432) { # a program of 32 bits has started this
+        throw "This is a PowerShell of 32 bits: run this script in the one of 64 bits, $env:SystemRoot\Sysnative\WindowsPowerShell\v1.0\powershell.exe."
+    }
     if ($versions.framework -lt 528040) {
         throw "The .NET Framework's release is $($versions.framework): install version 4.8 (528040) or later."
     }
