@@ -49,6 +49,7 @@ func (m *machine) at(cmd *exec.Cmd, person ...keys) (code int, shown string) {
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
+			time.Sleep(500 * time.Millisecond) // and it drops what was typed before
 			_, err = console.WriteString(person[0].typed)
 			person = person[1:]
 		}

@@ -68,7 +68,6 @@ func newMachine(t *testing.T) *machine {
 		installed = m.bin
 		m.build("offline", "1")
 		m.build("online", "0")
-		m.finish(exec.Command(wineserver, "-p")) // its services stay: they would hold a console from which they were started
 		m.local(wine, "wineboot", "--init")
 		m.dll("bcryptprimitives", filepath.Join(prefix, "drive_c", "windows", "system32", "bcryptprimitives.dll"))
 	}
