@@ -11,8 +11,10 @@ require (
 require (
 	filippo.io/hpke v0.4.0 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/tink-crypto/tink-go/v2 v2.9.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/term v0.47.0 // indirect
 )
 
 replace keyferry => ../../
