@@ -66,11 +66,8 @@ func (r *Refusal) WithHint(format string, args ...any) *Refusal {
 }
 
 // About puts before an error's message, or those of the errors that it joins, what
-// it is about, such as a file's name. Nothing stays nothing. Of no error it makes none.
+// it is about, such as a file's name. Of no error it makes none.
 func About(what string, err error) error {
-	if err == nil {
-		return nil
-	}
 	if err == nil {
 		return nil
 	}
