@@ -80,7 +80,7 @@ func (x Exports) read(ctx context.Context, io *cli.IO, judge func(e *export, fil
 			e.domain.Clear()
 			return err
 		}
-		e.fingerprint, e.report = fingerprint.OfKey(e.Public()), inspect.NewReport(e.Result())
+		e.fingerprint, e.report = fingerprint.Of(e.public), inspect.NewReport(e.Result())
 		exports = append(exports, e)
 		for _, f := range e.report.Findings {
 			io.Warn("%s: %s [%s]", name, f.Message, f.Control)
