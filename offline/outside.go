@@ -57,7 +57,7 @@ func (p *process) outsideSandbox(io *cli.IO, flags *pflag.FlagSet, writable []st
 	}
 	var told, places, give []string
 	for _, need := range opened {
-		forbidden := need.Flag == "--unsafe-hsm-network" && !p.Needs.Network || need.Flag == "--hsm-abstract-sockets" && !p.Needs.AbstractSockets ||
+		forbidden := need.Flag == module.NetworkFlag && !p.Needs.Network || need.Flag == module.AbstractFlag && !p.Needs.AbstractSockets ||
 			need.Place != "" && !mayWrite(writable, need.Place)
 		if !forbidden || slices.Contains(told, need.What) {
 			continue
@@ -72,7 +72,7 @@ func (p *process) outsideSandbox(io *cli.IO, flags *pflag.FlagSet, writable []st
 		io.Note("it opens what the sandbox forbids, %s: %s", need.What, need.Flag)
 	}
 	if places = distinct(append(places, filepath.SplitList(p.Needs.Writes)...)); len(places) > 0 {
-		give = append(give, "--hsm-writes "+strings.Join(places, string(filepath.ListSeparator)))
+		give = append(give, module.WritesFlag+" "+strings.Join(places, string(filepath.ListSeparator)))
 	}
 	if len(told) > 0 {
 		io.Note("so give %s", strings.Join(distinct(give), " "))

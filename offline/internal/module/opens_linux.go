@@ -16,10 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Need is something that was opened that the sandbox forbids, and the flag that allows
-// it there: with a place to write, of --hsm-writes.
-type Need struct{ What, Flag, Place string }
-
 // Opens does something, and returns what was opened for it that the sandbox forbids,
 // in the order of the calls: closed again or not, by this thread or by one that it
 // starts. The kernel stops each such call and asks (seccomp_unotify(2)); each is let
@@ -136,23 +132,21 @@ func answer(listener int, needs func(Need)) {
 	}
 }
 
-const networkFlag, abstractFlag, writesFlag = "--unsafe-hsm-network", "--hsm-abstract-sockets", "--hsm-writes"
-
 // needs says what a call needs of the sandbox.
 func (n *notice) needs() (need Need, is bool) {
 	switch {
 	case n.number == unix.SYS_SOCKET && n.arguments[0] == unix.AF_NETLINK:
-		return Need{What: "a netlink socket, as modules for USB have it", Flag: networkFlag}, true
+		return Need{What: "a netlink socket, as modules for USB have it", Flag: NetworkFlag}, true
 	case n.number == unix.SYS_SOCKET:
-		return Need{What: "a network socket", Flag: networkFlag}, true
+		return Need{What: "a network socket", Flag: NetworkFlag}, true
 	case n.number == unix.SYS_CONNECT:
 		address := n.memory(n.arguments[1], int(min(n.arguments[2], unix.SizeofSockaddrUnix)))
 		switch {
 		case len(address) < 3:
 		case address[0] == unix.AF_UNIX && address[2] == 0:
-			return Need{What: fmt.Sprintf("the abstract unix socket @%s", strings.TrimRight(string(address[3:]), "\x00")), Flag: abstractFlag}, true
+			return Need{What: fmt.Sprintf("the abstract unix socket @%s", strings.TrimRight(string(address[3:]), "\x00")), Flag: AbstractFlag}, true
 		case address[0] == unix.AF_INET && len(address) >= 8:
-			return Need{What: fmt.Sprintf("a connection to %d.%d.%d.%d, port %d", address[4], address[5], address[6], address[7], int(address[2])<<8|int(address[3])), Flag: networkFlag}, true
+			return Need{What: fmt.Sprintf("a connection to %d.%d.%d.%d, port %d", address[4], address[5], address[6], address[7], int(address[2])<<8|int(address[3])), Flag: NetworkFlag}, true
 		}
 		return need, false
 	}
@@ -171,7 +165,7 @@ func (n *notice) needs() (need Need, is bool) {
 	if strings.HasPrefix(path, "/proc/") { // a thread's name and the like, which no module misses
 		return need, false
 	}
-	return Need{What: path + ", to write", Flag: writesFlag, Place: place(path)}, true
+	return Need{What: path + ", to write", Flag: WritesFlag, Place: place(path)}, true
 }
 
 // place is where a module may write so that it can write a file again: one that it makes
@@ -182,15 +176,11 @@ func place(path string) string {
 			return dir
 		}
 	}
-	if dir := filepath.Dir(path); dir != "/" && isAbsent(path) {
+	_, err := os.Stat(path)
+	if dir := filepath.Dir(path); dir != "/" && errors.Is(err, os.ErrNotExist) {
 		return dir
 	}
 	return path
-}
-
-func isAbsent(path string) bool {
-	_, err := os.Stat(path)
-	return errors.Is(err, os.ErrNotExist)
 }
 
 // memory reads up to size bytes of the thread that asks, which waits meanwhile.

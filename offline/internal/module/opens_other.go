@@ -4,9 +4,6 @@
 
 package module
 
-// Need is for Linux.
-type Need struct{ What, Flag, Place string }
-
 // Opens is for Linux: elsewhere it only does it.
 func Opens(do func()) ([]Need, error) {
 	do()
