@@ -73,41 +73,33 @@ func TestWrite(t *testing.T) {
 			}
 			wantTree(t, dir, files{})
 		})
-		t.Run(name+"/exists", func(t *testing.T) {
-			dir := t.TempDir()
-			path := filepath.Join(dir, "f")
-			put(t, path, "old")
-			err := run(path)
-			if name == "Replace" {
-				if err != nil {
-					t.Error(err)
+		for what, there := range map[string]struct {
+			plant func(path string) error
+			is    string
+		}{
+			"exists":               {func(path string) error { return os.WriteFile(path, []byte("old"), 0o600) }, "old"},
+			"dangling link exists": {func(path string) error { return os.Symlink("elsewhere", path) }, "-> elsewhere"},
+		} {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				dir := t.TempDir()
+				path := filepath.Join(dir, "f")
+				if err := there.plant(path); err != nil {
+					t.Fatal(err)
 				}
-				wantTree(t, dir, files{"f": "new"})
-				return
-			}
-			if !control.Is(err, control.OutputExists) {
-				t.Errorf("got %v, want %s", err, control.OutputExists.ID)
-			}
-			wantTree(t, dir, files{"f": "old"})
-		})
-		t.Run(name+"/dangling link exists", func(t *testing.T) {
-			dir := t.TempDir()
-			if err := os.Symlink("elsewhere", filepath.Join(dir, "f")); err != nil {
-				t.Fatal(err)
-			}
-			err := run(filepath.Join(dir, "f"))
-			if name == "Replace" {
-				if err != nil {
-					t.Error(err)
+				err := run(path)
+				if name == "Replace" {
+					if err != nil {
+						t.Error(err)
+					}
+					wantTree(t, dir, files{"f": "new"})
+					return
 				}
-				wantTree(t, dir, files{"f": "new"})
-				return
-			}
-			if !control.Is(err, control.OutputExists) {
-				t.Errorf("got %v, want %s", err, control.OutputExists.ID)
-			}
-			wantTree(t, dir, files{"f": "-> elsewhere"})
-		})
+				if !control.Is(err, control.OutputExists) {
+					t.Errorf("got %v, want %s", err, control.OutputExists.ID)
+				}
+				wantTree(t, dir, files{"f": there.is})
+			})
+		}
 	}
 }
 
